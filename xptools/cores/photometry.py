@@ -27,8 +27,9 @@ def _cubic(a: tuple[float, ...], x: np.ndarray) -> np.ndarray:
 def excess_expected(BP_RP: np.ndarray) -> np.ndarray:
     """f(BP-RP), the excess factor of a well-behaved star (Riello+ 2021, Table 2); BP_RP [mag] as observed."""
     x = np.asarray(BP_RP, dtype=np.float64)
+    x = np.where(np.isfinite(x), x, np.nan)
     f = np.where(x < BREAKS[0], _cubic(BLUE, x), np.where(x < BREAKS[1], _cubic(MIDDLE, x), _cubic(RED, x)))
-    return np.where(np.isnan(x), np.nan, f)
+    return f
 
 
 def excess_corrected(C: np.ndarray, BP_RP: np.ndarray) -> np.ndarray:
@@ -38,7 +39,8 @@ def excess_corrected(C: np.ndarray, BP_RP: np.ndarray) -> np.ndarray:
 
 def excess_sigma(G: np.ndarray) -> np.ndarray:
     """sigma_C*(G), the scatter of C* of isolated stars at magnitude G [mag] (Riello+ 2021, Eq. 18)."""
-    return 0.0059898 + 8.817481e-12 * np.asarray(G, dtype=np.float64) ** 7.618399
+    G = np.asarray(G, dtype=np.float64)
+    return 0.0059898 + 8.817481e-12 * np.where(G > 0, G, np.nan) ** 7.618399
 
 
 def absolute_magnitude(G: np.ndarray, parallax: np.ndarray) -> np.ndarray:

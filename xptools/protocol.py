@@ -1,0 +1,378 @@
+"""What a command is: RowOp (a row in, a row out), Cut (rows dropped or marked), Fold (many rows to one table), Source (rows from nothing).
+
+A step is a frozen dataclass of plain values, so it pickles, compares, hashes and prints as its own history line. It sees
+arrays, never tables; this module carries arrays to Arrow and back. It knows no file and no option.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from xptools.columns import KNOWN, Column, flag_column
+from xptools.errors import DataError, MissingColumns
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What all four kinds share: the columns they read and write, and what goes into the history."""
+
+    name: ClassVar[str] = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+    wants: ClassVar[tuple[str, ...]] = ()
+    adds: ClassVar[dict[str, Column]] = {}
+    flags: ClassVar[dict[int, str]] = {}
+    cites: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def params(self) -> dict[str, Any]:
+        """The resolved parameters, as they stand in the history."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def files(self) -> dict[str, str]:
+        """External files whose content decides the result: role -> path."""
+        return {}
+
+    def meta_out(self, schema: "pa.Schema") -> dict[str, Any]:
+        """Schema metadata this step adds: key -> a value that JSON can hold."""
+        return {}
+
+    def added(self) -> dict[str, Column]:
+        """Every column this step writes, its flag column last."""
+        flag = {f"{self.name}_flag": flag_column(self.name, self.flags)} if self.flags else {}
+        return {**self.adds, **flag}
+
+    def reads(self, schema: "pa.Schema") -> dict[str, str]:
+        """Needed and wanted columns found in the schema: our name -> its spelling there. Case does not matter.
+
+        Raises MissingColumns naming what is not there, DataError for a wrong unit.
+        """
+        found = {name: spelling for name in (*self.needs, *self.wants) if (spelling := spelled(schema, name))}
+        missing = tuple(name for name in self.needs if name not in found)
+        if missing:
+            raise MissingColumns(self.name, missing, tuple(schema.names))
+        for name, spelling in found.items():
+            _check_unit(name, schema.field(spelling))
+        return found
+
+    def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":
+        """The output schema for an input schema, history included; raises before any row is read."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract")
+
+
+class RowOp(Step):
+    """One row in, one row out: `compute` takes arrays (first axis = star) and returns the added columns."""
+
+    def compute(self, **columns: "np.ndarray | None") -> dict[str, "np.ndarray"]:
+        """Arrays in, arrays out; NaN is unknown; never called without rows."""
+        raise NotImplementedError
+
+    def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":
+        self.reads(schema)
+        return _appended(self, schema, self.added(), replace)
+
+    def __call__(self, batch: "pa.RecordBatch", replace: bool = False) -> "pa.RecordBatch":
+        """The batch with this step's columns; batches are independent of one another."""
+        out, reads = _bound(self, batch.schema, replace)
+        return self.append(batch, out, self.evaluate(batch, reads))
+
+    def evaluate(self, batch: "pa.RecordBatch", reads: dict[str, str]) -> dict[str, "np.ndarray"]:
+        """`compute` on the batch's columns; empty batches never reach it."""
+        if batch.num_rows == 0:
+            return {}
+        return self.compute(**_arguments(self, batch, reads))
+
+    def append(self, batch, out: "pa.Schema", values: dict[str, "np.ndarray"]) -> "pa.RecordBatch":
+        """Put computed columns into the batch as the schema `out` has them."""
+        import pyarrow as pa
+
+        added = self.added()
+        columns = []
+        for field in out:
+            if field.name in added:
+                columns.append(to_arrow(values.get(field.name), field, batch.num_rows, self.name))
+            else:
+                columns.append(batch.column(batch.schema.get_field_index(field.name)))
+        return pa.RecordBatch.from_arrays(columns, schema=out)
+
+
+class Cut(Step):
+    """Rows dropped or marked: `mask` returns named booleans in the order of the cut-flow.
+
+    A row that fails an earlier cut is not counted by a later one. With `flag` all rows stay, with one boolean column
+    `in_<cut>` each and a bit in `<name>_flag` for each cut that failed.
+    """
+
+    flag: bool = False
+
+    def mask(self, **columns: "np.ndarray | None") -> dict[str, "np.ndarray"]:
+        """Arrays in; one boolean array per cut out. NaN fails."""
+        raise NotImplementedError
+
+    def cuts(self) -> dict[str, str]:
+        """The cuts this step makes, in order: name -> description. Known before the first row."""
+        raise NotImplementedError
+
+    def added(self) -> dict[str, Column]:
+        if not self.flag:
+            return {}
+        marks = {f"in_{cut}": Column("bool", None, "meta.code", f"Passes: {text}") for cut, text in self.cuts().items()}
+        bits = {1 << i: f"fails {text}" for i, text in enumerate(self.cuts().values())}
+        return {**marks, f"{self.name}_flag": flag_column(self.name, bits)}
+
+    def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":
+        self.reads(schema)
+        return _appended(self, schema, self.added(), replace)
+
+    def __call__(self, batch: "pa.RecordBatch", replace: bool = False, tally: dict | None = None) -> "pa.RecordBatch":
+        """The rows that pass, or all rows with marks; `tally` (cut -> rows left) is added to if given."""
+        import numpy as np
+        import pyarrow as pa
+
+        out, reads = _bound(self, batch.schema, replace)
+        n = batch.num_rows
+        masks = self.mask(**_arguments(self, batch, reads)) if n else dict.fromkeys(self.cuts(), np.zeros(0, bool))
+        keep = np.ones(n, bool)
+        bits = np.zeros(n, np.int16)
+        for i, (cut, passed) in enumerate(masks.items()):
+            keep &= passed
+            bits |= np.where(passed, 0, 1 << i).astype(np.int16)
+            if tally is not None:
+                tally[cut] = tally.get(cut, 0) + int(keep.sum())
+        if not self.flag:
+            return pa.RecordBatch.from_arrays(batch.columns, schema=out).filter(pa.array(keep))
+        marks = {**{f"in_{cut}": passed for cut, passed in masks.items()}, f"{self.name}_flag": bits}
+        columns = [
+            to_arrow(marks[f.name], f, n, self.name) if f.name in marks else batch.column(f.name) for f in out
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=out)
+
+
+class Fold(Step):
+    """Rows of any number to one small table; states merge in any order, so a stream and a tree give the same."""
+
+    def zero(self) -> Any:
+        """The state before any row."""
+        raise NotImplementedError
+
+    def add(self, state: Any, **columns: "np.ndarray | None") -> Any:
+        """The state after these rows."""
+        raise NotImplementedError
+
+    def merge(self, one: Any, other: Any) -> Any:
+        """The state of both."""
+        raise NotImplementedError
+
+    def finish(self, state: Any, schema: "pa.Schema") -> dict[str, "np.ndarray"]:
+        """The columns of the result; `schema` is the input's, for its metadata. May return key `meta` -> dict of schema metadata."""
+        raise NotImplementedError
+
+    def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":
+        """The result's schema without what only `finish` knows."""
+        import pyarrow as pa
+
+        self.reads(schema)
+        empty = pa.schema([], metadata=schema.metadata)
+        return _appended(self, empty, self.added(), True)
+
+    def feed(self, state: Any, batch: "pa.RecordBatch") -> Any:
+        """`add` on the batch's columns."""
+        if batch.num_rows == 0:
+            return state
+        return self.add(state, **_arguments(self, batch, self.reads(batch.schema)))
+
+    def table(self, state: Any, schema: "pa.Schema") -> "pa.Table":
+        """The result as a table, with its metadata."""
+        import pyarrow as pa
+
+        from xptools import metadata
+
+        values = dict(self.finish(state, schema))
+        extra = values.pop("meta", {})
+        out = metadata.with_values(self.schema(schema), extra)
+        n = len(next(iter(values.values())))
+        return pa.Table.from_arrays([to_arrow(values[f.name], f, n, self.name) for f in out], schema=out)
+
+    def __call__(self, batch: "pa.RecordBatch") -> "pa.Table":
+        """Fold one batch: what `xp run` gives for a whole table in memory."""
+        return self.table(self.feed(self.zero(), batch), batch.schema)
+
+
+class Source(Step):
+    """Rows from nothing: `batches(rows)` yields columns, equal whatever the batch size."""
+
+    def rows(self) -> int | None:
+        """How many rows will come, None if not known."""
+        return None
+
+    def batches(self, rows: int) -> Iterator[dict[str, "np.ndarray"]]:
+        """Columns, at most `rows` long each time."""
+        raise NotImplementedError
+
+    def schema(self, schema: "pa.Schema | None" = None, replace: bool = False) -> "pa.Schema":
+        import pyarrow as pa
+
+        return _appended(self, schema if schema is not None else pa.schema([]), self.added(), replace)
+
+    def record_batches(self, rows: int) -> Iterator["pa.RecordBatch"]:
+        """`batches` as Arrow."""
+        import pyarrow as pa
+
+        out = self.schema()
+        for columns in self.batches(rows):
+            n = len(next(iter(columns.values())))
+            arrays = [to_arrow(columns.get(f.name), f, n, self.name) for f in out]
+            yield pa.RecordBatch.from_arrays(arrays, schema=out)
+
+
+def spelled(schema: "pa.Schema", name: str) -> str | None:
+    """How the schema spells a column's name (the archive has changed case before), or None."""
+    if name in schema.names:
+        return name
+    same = [n for n in schema.names if n.lower() == name.lower()]
+    return same[0] if len(same) == 1 else None
+
+
+def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarray":
+    """A column as an array, first axis = row; null becomes NaN, a null list a row of NaN.
+
+    An int64 identifier with nulls raises: as float it would lose digits.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return to_numpy(column.dictionary_decode(), name)
+    if pa.types.is_fixed_size_list(kind):
+        return _fixed_lists(column)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _equal_lists(column, name)
+    if pa.types.is_null(kind):
+        return np.full(len(column), np.nan)
+    if pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+    if column.null_count and not pa.types.is_floating(column.type):
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return column.fill_null("").to_numpy(zero_copy_only=False)
+        if name.lower().endswith("_id"):
+            raise DataError(f"column {name} has {column.null_count} nulls; an identifier may not be missing")
+        return column.cast(pa.float64() if not pa.types.is_boolean(kind) else pa.int8()).cast(pa.float64()).to_numpy(
+            zero_copy_only=False
+        )
+    return column.to_numpy(zero_copy_only=False)
+
+
+def to_arrow(values: Any, field: "pa.Field", rows: int, step: str) -> "pa.Array":
+    """An array as the column `field`; None gives an all-unknown column. Shape and type errors are bugs of the step."""
+    import numpy as np
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(field.type):
+        width = field.type.list_size
+        item = field.type.value_type.to_pandas_dtype()
+        flat = np.full((rows, width), np.nan, item) if values is None else np.ascontiguousarray(values, item)
+        if flat.shape != (rows, width):
+            raise ValueError(f"xp {step} made {field.name} with shape {flat.shape}, not {(rows, width)}")
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=field.type)
+    if values is None:
+        missing = pa.types.is_floating(field.type)
+        values = np.full(rows, np.nan if missing else 0, field.type.to_pandas_dtype())
+    if pa.types.is_string(field.type):
+        return pa.array(values, field.type)
+    values = np.asarray(values)
+    if values.shape != (rows,):
+        raise ValueError(f"xp {step} made {field.name} with shape {values.shape}, not {(rows,)}")
+    return pa.array(np.ascontiguousarray(values.astype(field.type.to_pandas_dtype(), copy=False)), field.type)
+
+
+def _fixed_lists(column: "pa.FixedSizeListArray") -> "np.ndarray":
+    import numpy as np
+
+    width = column.type.list_size
+    # .flatten() would drop null lists and shift every later star by one; .values ignores the offset.
+    flat = column.values.slice(column.offset * width, len(column) * width)
+    block = flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
+    if column.null_count:
+        block = np.array(block, dtype=np.result_type(block.dtype, np.float32))
+        block[~column.is_valid().to_numpy(zero_copy_only=False)] = np.nan
+    return block
+
+
+def _equal_lists(column: "pa.Array", name: str) -> "np.ndarray":
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(column)
+    sizes = pc.unique(lengths.drop_null()).to_pylist()
+    if len(sizes) > 1:
+        raise DataError(f"column {name} has arrays of different lengths ({min(sizes)} to {max(sizes)})")
+    block = np.full((len(column), sizes[0] if sizes else 0), np.nan)
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    block[valid] = column.flatten().to_numpy(zero_copy_only=False).reshape(int(valid.sum()), -1) if sizes else np.nan
+    return block
+
+
+def _arguments(step: Step, batch: "pa.RecordBatch", reads: dict[str, str]) -> dict[str, Any]:
+    arrays = {name: _numeric(name, batch, spelling) for name, spelling in reads.items()}
+    return {**dict.fromkeys(step.wants), **arrays}
+
+
+def _numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
+    array = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
+    known = KNOWN.get(name)
+    if array.dtype == object and (known is None or known.type != "string"):
+        raise DataError(f"column {spelling} holds text, not numbers. TRY: xp convert with a cleaned input")
+    if name == "source_id" and array.dtype.kind == "f":
+        raise DataError(
+            "column source_id is floating point, so its last digits are lost (19-digit integers). "
+            "TRY: read it again from the source as int64"
+        )
+    return array
+
+
+def _check_unit(name: str, field: "pa.Field") -> None:
+    from xptools import metadata
+
+    known = KNOWN.get(name)
+    if known is None or known.unit is None:
+        return
+    unit = metadata.unit_of(field)
+    if unit and not metadata.same_unit(unit, known.unit):
+        raise DataError(
+            f"column {field.name} is in {unit}, but {known.unit} is needed. "
+            f"TRY: xp convert --unit {field.name}={known.unit}"
+        )
+
+
+def _appended(step: Step, schema: "pa.Schema", added: dict[str, Column], replace: bool) -> "pa.Schema":
+    from xptools import metadata
+
+    taken = [name for name in added if name in schema.names]
+    if taken and not replace:
+        raise DataError(
+            f"column{'s' * (len(taken) > 1)} {', '.join(taken)} already there. "
+            "TRY: --replace to compute again, or xp convert --drop"
+        )
+    for name, column in added.items():
+        field = metadata.field_of(name, column)
+        where = schema.get_field_index(name)
+        schema = schema.set(where, field) if where >= 0 else schema.append(field)
+    return metadata.with_values(metadata.with_record(schema, step), step.meta_out(schema))
+
+
+@lru_cache(maxsize=64)
+def _bound_cached(step: Step, schema: "pa.Schema", metadata_key: bytes, replace: bool):
+    return step.schema(schema, replace), step.reads(schema)
+
+
+def _bound(step: Step, schema: "pa.Schema", replace: bool):
+    # A schema compares equal whatever its metadata, so the metadata must be part of the key.
+    key = repr(sorted((schema.metadata or {}).items())).encode()
+    return _bound_cached(step, schema, key, replace)
