@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,7 @@ ARITHMETIC: dict[type, Callable] = {
 LONGEST = 4000
 DEEPEST = 100
 INT64 = 2**63
+LARGEST = 10**308
 
 
 class ExpressionError(ValueError):
@@ -111,8 +113,10 @@ def _tree(text: str) -> ast.expr:
     if len(text) > LONGEST:
         raise ExpressionError(f"an expression of {len(text)} characters; the longest allowed has {LONGEST}")
     try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # such as `1or x`, which the parser accepts with a warning
+            return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, Warning) as error:
         reason = getattr(error, "msg", None) or str(error) or type(error).__name__
         column = getattr(error, "offset", None)
         at = f" at character {column}" if column else ""
@@ -238,7 +242,7 @@ def _evaluate_constant(node: ast.Constant, arrays: Mapping[str, np.ndarray]) -> 
     if isinstance(node.value, bool):
         return Truth(np.bool_(node.value), True)
     if isinstance(node.value, int) and abs(node.value) >= INT64:
-        return float(node.value)
+        return np.inf if node.value > LARGEST else float(node.value)
     return node.value
 
 

@@ -50,7 +50,7 @@ def absolute_magnitude(G: np.ndarray, parallax: np.ndarray) -> np.ndarray:
 
 
 def magnitude_error(flux_over_error: np.ndarray, band: str | None = None) -> np.ndarray:
-    """1 sigma [mag] from the flux signal-to-noise; with `band` G, BP or RP the zero point's error is added in square."""
+    """1 sigma [mag] from the flux signal-to-noise; with `band` G, BP or RP the zero point's error adds in square."""
     snr = np.asarray(flux_over_error, dtype=np.float64)
     random = POGSON / np.where(snr > 0, snr, np.nan)
     return random if band is None else np.hypot(random, ZERO_POINT_ERROR[band])
