@@ -146,9 +146,7 @@ class Cut(Step):
         if not self.flag:
             return pa.RecordBatch.from_arrays(batch.columns, schema=out).filter(pa.array(keep))
         marks = {**{f"in_{cut}": passed for cut, passed in masks.items()}, f"{self.name}_flag": bits}
-        columns = [
-            to_arrow(marks[f.name], f, n, self.name) if f.name in marks else batch.column(f.name) for f in out
-        ]
+        columns = [to_arrow(marks[f.name], f, n, self.name) if f.name in marks else batch.column(f.name) for f in out]
         return pa.RecordBatch.from_arrays(columns, schema=out)
 
 
@@ -263,8 +261,10 @@ def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarra
             return column.fill_null("").to_numpy(zero_copy_only=False)
         if name.lower().endswith("_id"):
             raise DataError(f"column {name} has {column.null_count} nulls; an identifier may not be missing")
-        return column.cast(pa.float64() if not pa.types.is_boolean(kind) else pa.int8()).cast(pa.float64()).to_numpy(
-            zero_copy_only=False
+        return (
+            column.cast(pa.float64() if not pa.types.is_boolean(kind) else pa.int8())
+            .cast(pa.float64())
+            .to_numpy(zero_copy_only=False)
         )
     return column.to_numpy(zero_copy_only=False)
 

@@ -43,7 +43,9 @@ def chunked(kernel: Callable, rows: int) -> Callable:
             size = rows if stop - start == rows else min(rows, max(SMALLEST, 1 << (stop - start - 1).bit_length()))
             out = kernel(*(_padded(a[start:stop], size) for a in arrays))
             parts.append([np.asarray(o)[: stop - start] for o in out])
-        return tuple(np.concatenate(columns) if len(columns) > 1 else columns[0] for columns in zip(*parts, strict=True))
+        return tuple(
+            np.concatenate(columns) if len(columns) > 1 else columns[0] for columns in zip(*parts, strict=True)
+        )
 
     return run
 

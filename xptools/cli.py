@@ -1,0 +1,243 @@
+"""The command `xp`: finds its commands by file name, lists them in pipeline order, turns errors into exit codes."""
+
+import os
+import signal
+import sys
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from xptools.errors import DataError, MissingColumns, XpError
+from xptools.options import GLOBAL_NAMES, GLOBAL_OPTIONS, SECTIONS, UsageError, XpCommand
+
+COMMANDS = Path(__file__).parent / "commands"
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The commands there are: one file each."""
+    return tuple(sorted(p.stem for p in COMMANDS.glob("*.py") if not p.stem.startswith("_")))
+
+
+class Xp(click.Group):
+    """A group whose commands are modules, imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(names())
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in names():
+            return None
+        return import_module(f"xptools.commands.{name}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as fault:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], names(), 1)
+            raise click.UsageError(
+                f"there is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else " TRY: xp --help"),
+                ctx,
+            ) from fault
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in names()]
+        for section in SECTIONS:
+            rows = [(c.about.order, n, c.get_short_help_str(70)) for n, c in commands if c.about.section == section]
+            if rows:
+                with formatter.section(section.capitalize()):
+                    formatter.write_dl([(n, text) for _, n, text in sorted(rows)])
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        import xptools
+
+        click.echo(f"xp {xptools.__version__}")
+        ctx.exit()
+
+
+def _usage(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        import json
+
+        click.echo(json.dumps(command.to_info_dict(ctx), default=str))
+        ctx.exit()
+
+
+def _group() -> Xp:
+    """Stellar spectra and catalogues in pipes: from Gaia's archive to the stellar mass function.
+
+    \b
+    Commands read and write Arrow streams, so they join with |:
+      xp mock 100000 | xp deredden --map none | xp mass | xp veff | xp mf
+
+    A command's own help is `xp COMMAND --help`; its manual is `man xp-COMMAND`.
+    """
+
+    def callback(**_values):
+        return None
+
+    for option in reversed(GLOBAL_OPTIONS):
+        callback = option(callback)
+    params = list(reversed(callback.__click_params__))
+    for p in params:
+        p.envvar = f"XP_{p.name.upper()}"
+    params += [
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Show the version and stop.",
+        ),
+        click.Option(
+            ["--json-usage"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_usage,
+            help="All commands and options as JSON.",
+        ),
+    ]
+    return Xp(
+        "xp",
+        params=params,
+        callback=callback,
+        help=_group.__doc__,
+        context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "XP"},
+    )
+
+
+xp = _group()
+
+
+def parse_step(command_line: str | list[str]):
+    """A stream.Plan from a command line without `xp`: what `xptools.op`, `xp run` and the shell share."""
+    import shlex
+
+    words = shlex.split(command_line) if isinstance(command_line, str) else list(command_line)
+    try:
+        ctx = xp.make_context("xp", words)
+        ctx.meta["xp.parse"] = True
+        with ctx:
+            plan = xp.invoke(ctx)
+    except click.exceptions.Exit as stop:
+        raise UsageError(f"{command_line!r} asks for help, not for a step") from stop
+    except click.ClickException as fault:
+        raise UsageError(f"{' '.join(words)}: {fault.format_message()}") from fault
+    if plan is None or not hasattr(plan, "step"):
+        raise UsageError(
+            f"{words[0]} is not a step of a pipe. TRY: one of {', '.join(n for n in names() if _is_step(n))}"
+        )
+    return plan
+
+
+def _is_step(name: str) -> bool:
+    command = import_module(f"xptools.commands.{name}").command
+    return getattr(getattr(command, "about", None), "kind", "plain") != "plain"
+
+
+def makers(column: str) -> list[str]:
+    """The commands that write a column."""
+    found = []
+    for name in names():
+        module = import_module(f"xptools.commands.{name}")
+        for value in vars(module).values():
+            adds = getattr(value, "adds", None)
+            if (
+                isinstance(value, type)
+                and value.__module__ == module.__name__
+                and isinstance(adds, dict)
+                and column in adds
+            ):
+                found.append(name)
+    return [n for n in dict.fromkeys(found) if n != "mock"] or list(dict.fromkeys(found))
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def main() -> None:
+    """Entry point: run, and exit with the status the man page promises."""
+    signal.signal(signal.SIGTERM, _terminated)
+    debug = "--debug" in sys.argv
+    sys.exit(_guarded(debug))
+
+
+def _terminated(_signal, _frame):
+    raise Terminated
+
+
+def _guarded(debug: bool) -> int:
+    from xptools import progress
+
+    try:
+        result = xp.main(args=None, prog_name="xp", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as fault:
+        ctx = getattr(fault, "ctx", None)
+        path = ctx.command_path if ctx else "xp"
+        return _failed(path, f"{fault.format_message()} TRY: {path} --help", 2, debug)
+    except (KeyboardInterrupt, click.Abort):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        progress.say("xp: interrupted; nothing was written that looks whole")
+        return 130
+    except Terminated:
+        return 143
+    except BrokenPipeError:
+        return _quiet_pipe()
+    except XpError as fault:
+        return _failed(_path(), _helped(fault), fault.code, debug)
+    except MemoryError:
+        return _failed(_path(), "out of memory. TRY: a smaller --batch-rows", 70, debug)
+    except OSError as fault:
+        return _failed(_path(), f"{fault}. TRY: --debug to see where", 74, debug)
+    except Exception as fault:
+        words = f"internal error, {type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
+        return _failed(_path(), f"{words}. This is a bug. TRY: --debug, and report what it shows", 1, debug)
+
+
+def _path() -> str:
+    words = [w for w in sys.argv[1:] if w in names()]
+    return " ".join(["xp", *words[:1]])
+
+
+def _failed(path: str, message: str, code: int, debug: bool) -> int:
+    from xptools import progress
+
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    progress.say(f"{path}: error: {message}")
+    return code
+
+
+def _helped(fault: XpError) -> str:
+    """The message, with the nearest name and the command that makes what is missing."""
+    if not isinstance(fault, MissingColumns):
+        return str(fault)
+    import difflib
+
+    near = difflib.get_close_matches(fault.missing[0], fault.present, 1)
+    words = str(fault) + (f"; nearest is {near[0]}" if near else "")
+    made = makers(fault.missing[0])
+    return f"{words}. TRY: xp {made[0]} first" if made else f"{words}. TRY: xp info on the input"
+
+
+def _quiet_pipe() -> int:
+    # The reader has gone: say nothing, and let the interpreter's last flush hit nothing either.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 141
+
+
+__all__ = ["GLOBAL_NAMES", "DataError", "XpCommand", "main", "makers", "names", "parse_step", "xp"]

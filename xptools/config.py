@@ -1,0 +1,66 @@
+"""Configuration files: `./xp.toml` over `$XDG_CONFIG_HOME/xp/config.toml`, or the one named by --config.
+
+A file holds common options at the top and one table per command: `[deredden]` with `map = "none"`. `-P` prints one."""
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xptools.errors import ConfigError
+
+NOT_KEPT = {"help", "config", "print_params", "input", "output", "debug", "no_clobber", "require_version"}
+
+
+def load(named: str | None) -> dict[str, Any]:
+    """The merged configuration; ConfigError (78) if a file is missing or is no TOML."""
+    if named:
+        if not Path(named).is_file():
+            raise ConfigError(f"the configuration file {named} is not there. TRY: xp COMMAND -P > {named}")
+        return _read(Path(named))
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "xp" / "config.toml"
+    merged: dict[str, Any] = {}
+    for path in (home, Path("xp.toml")):
+        if path.is_file():
+            merged = _merged(merged, _read(path))
+    return merged
+
+
+def show(ctx: click.Context) -> None:
+    """Print the resolved parameters of a command as a configuration that gives the same run."""
+    path = ctx.command_path.split()[1:]
+    lines = [f"[{'.'.join(path)}]"]
+    for p in ctx.command.params:
+        value = ctx.params.get(p.name)
+        if p.name in NOT_KEPT or value is None or value == ():
+            continue
+        key = max(p.opts, key=len).lstrip("-")
+        lines.append(f"{key} = {_toml(value)}")
+    click.echo("\n".join(lines))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return json.dumps(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise ConfigError(
+            f"{path} is no valid TOML: {fault}. TRY: mend that line, or begin with xp COMMAND -P"
+        ) from fault
+    except OSError as fault:
+        raise ConfigError(f"cannot read {path}: {fault.strerror}") from fault
+
+
+def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    out = dict(low)
+    for key, value in high.items():
+        out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out

@@ -1,0 +1,251 @@
+"""Compiled per-star kernels of the dust maps (numba, CPU); `dustcube` and `dustpixels` hold the same in array form.
+
+Measured several times faster than XLA on a CPU, since a star touches only a few cells of a memory-mapped file.
+Every star is computed by itself, so neither batches nor threads can change a bit of it. Importing this module imports
+numba; the cores do so inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
+
+TWO_PI = 2.0 * math.pi
+INSIDE, BELOW, BEYOND, OUTSIDE = 0, 1, 2, 3
+
+
+def _compiled(function):
+    base = settings.cache_dir()
+    if base is None:
+        return numba.njit(nogil=True)(function)
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(base / "numba")
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except (OSError, RuntimeError):  # no folder to write to
+        return numba.njit(nogil=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@_compiled
+def angles(lon, lat, rotation, rotate, theta, phi):
+    """Colatitude and longitude [rad] of lon, lat [deg], turned by `rotation` (3, 3) first if `rotate`; NaN if no place."""
+    for i in range(len(lon)):
+        a, b = math.radians(lon[i]), math.radians(lat[i])
+        if not (abs(lat[i]) <= 90.0 and math.isfinite(a)):
+            theta[i] = np.nan
+            phi[i] = np.nan
+        elif rotate:
+            u, v, w = math.cos(b) * math.cos(a), math.cos(b) * math.sin(a), math.sin(b)
+            x = rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2] * w
+            y = rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2] * w
+            z = rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2] * w
+            theta[i] = math.atan2(math.hypot(x, y), z)
+            phi[i] = math.atan2(y, x) % TWO_PI
+        else:
+            theta[i] = 0.5 * math.pi - b
+            phi[i] = a % TWO_PI
+
+
+@_compiled
+def ring_above(theta, nside):
+    """The last ring (1 ... 4 nside - 1) north of a colatitude [rad]; 0 above the first."""
+    z = math.cos(theta)
+    if abs(z) <= 2.0 / 3.0:
+        return int(nside * (2.0 - 1.5 * z))
+    # 1 - |z| by the half angle keeps its digits at the poles.
+    half = 0.5 * theta if z > 0 else 0.5 * (math.pi - theta)
+    polar = int(nside * math.sqrt(6.0) * math.sin(half))
+    return polar if z > 0 else 4 * nside - polar - 1
+
+
+@_compiled
+def ring_buckets(theta, nside, rings, bucket):
+    """For each star the part of the sky (`rings` rings each) it falls in; -1 without a place."""
+    for i in range(len(theta)):
+        bucket[i] = ring_above(theta[i], nside) // rings if theta[i] == theta[i] else -1
+
+
+@_compiled
+def _on_ring(phi, first, count, shift):
+    t = phi * count / TWO_PI - shift
+    low = math.floor(t)
+    w = t - low
+    west = int(low) % count
+    east = west + 1 if west + 1 < count else 0
+    return first + west, first + east, w
+
+
+@_compiled
+def corners(theta, phi, ring_theta, ring_first, ring_count, ring_shift):
+    """The four pixels (ring order) about a place and their bilinear weights; tables as `dustcube.rings` makes them."""
+    last = len(ring_theta) - 1
+    nside = last // 4
+    north = ring_above(theta, nside)
+    south = north + 1
+    a, b, u = _on_ring(phi, ring_first[max(north, 1)], ring_count[max(north, 1)], ring_shift[max(north, 1)])
+    c, d, v = _on_ring(
+        phi, ring_first[min(south, last - 1)], ring_count[min(south, last - 1)], ring_shift[min(south, last - 1)]
+    )
+    t = (theta - ring_theta[north]) / (ring_theta[south] - ring_theta[north])
+    wa, wb, wc, wd = (1.0 - t) * (1.0 - u), (1.0 - t) * u, t * (1.0 - v), t * v
+    # Beyond the first and the last ring the pole is the mean of that ring's four pixels.
+    if north == 0:
+        q = 0.25 * (1.0 - t)
+        base = ring_first[1]
+        a, b = base + (c - base + 2) % 4, base + (d - base + 2) % 4
+        wa, wb, wc, wd = q, q, wc + q, wd + q
+    elif south == last:
+        q = 0.25 * t
+        base = ring_first[last - 1]
+        c, d = base + (a - base + 2) % 4, base + (b - base + 2) % 4
+        wa, wb, wc, wd = wa + q, wb + q, q, q
+    return a, b, c, d, wa, wb, wc, wd
+
+
+@_compiled
+def node_right(d, radii, guide, steps):
+    """Index of the first node at or beyond d; guide holds it for equal steps from the first to the last node."""
+    k = guide[int((d - radii[0]) * steps)]
+    while radii[k] < d:
+        k += 1
+    return k
+
+
+@_compiled
+def interpolate(order, theta, phi, d, lnE, radii, guide, steps, tables, E, spread, place):
+    """E of the stars `order`, and its standard deviation over samples where there are some (E integrated, mean of samples).
+
+    lnE (pixels in ring order, samples, nodes); bilinear in ln E over the sky, linear in distance between nodes.
+    """
+    ring_theta, ring_first, ring_count, ring_shift = tables
+    samples, nodes = lnE.shape[1], lnE.shape[2]
+    values = np.empty(samples)
+    for n in range(len(order)):
+        i = order[n]
+        r = d[i]
+        if not (theta[i] == theta[i] and r > 0.0):
+            E[i], spread[i], place[i] = np.nan, np.nan, OUTSIDE
+            continue
+        p0, p1, p2, p3, w0, w1, w2, w3 = corners(theta[i], phi[i], ring_theta, ring_first, ring_count, ring_shift)
+        k, near, far, factor = 0, 1.0, 0.0, 1.0
+        place[i] = INSIDE
+        if r <= radii[0]:
+            factor = r / radii[0]
+            place[i] = BELOW
+        elif r > radii[nodes - 1]:
+            k = nodes - 1
+            place[i] = BEYOND
+        else:
+            right = node_right(r, radii, guide, steps)
+            k = right - 1
+            far = (r - radii[k]) / (radii[right] - radii[k])
+            near = (radii[right] - r) / (radii[right] - radii[k])
+        mean = 0.0
+        for s in range(samples):
+            x = lnE[p0, s, k] * w0 + lnE[p1, s, k] * w1 + lnE[p2, s, k] * w2 + lnE[p3, s, k] * w3
+            if place[i] == INSIDE:
+                m = k + 1
+                y = lnE[p0, s, m] * w0 + lnE[p1, s, m] * w1 + lnE[p2, s, m] * w2 + lnE[p3, s, m] * w3
+                x = near * x + far * y
+            values[s] = factor * math.exp(x)
+            mean += values[s]
+        mean /= samples
+        E[i] = mean
+        variance = 0.0
+        for s in range(samples):
+            variance += (values[s] - mean) ** 2
+        spread[i] = math.sqrt(variance / samples) if samples > 1 else np.nan
+
+
+@_compiled
+def _spread_bits(v):
+    v = (v | (v << 16)) & 0x0000FFFF0000FFFF
+    v = (v | (v << 8)) & 0x00FF00FF00FF00FF
+    v = (v | (v << 4)) & 0x0F0F0F0F0F0F0F0F
+    v = (v | (v << 2)) & 0x3333333333333333
+    return (v | (v << 1)) & 0x5555555555555555
+
+
+@_compiled
+def nested_pixel(theta, phi, nside):
+    """The nested pixel that holds a place (Gorski et al. 2005, Sec. 5)."""
+    z = math.cos(theta)
+    quarter = (phi / (0.5 * math.pi)) % 4.0
+    if abs(z) <= 2.0 / 3.0:
+        t1, t2 = nside * (0.5 + quarter), nside * 0.75 * z
+        up, down = int(t1 - t2), int(t1 + t2)
+        fu, fd = up // nside, down // nside
+        face = (fu | 4) if fu == fd else (fu if fu < fd else fd + 8)
+        x, y = down % nside, nside - (up % nside) - 1
+    else:
+        face = min(int(quarter), 3)
+        t = quarter - face
+        half = 0.5 * theta if z > 0 else 0.5 * (math.pi - theta)
+        s = nside * math.sqrt(6.0) * math.sin(half)
+        up, down = min(int(t * s), nside - 1), min(int((1.0 - t) * s), nside - 1)
+        if z >= 0:
+            x, y = nside - down - 1, nside - up - 1
+        else:
+            face, x, y = face + 8, up, down
+    return face * nside * nside + _spread_bits(np.int64(x)) + 2 * _spread_bits(np.int64(y))
+
+
+@_compiled
+def rows_of(theta, phi, start, row, width, top, coarse, shift, found):
+    """The map's row for each place, -1 where it has none: `start` is the first finest pixel of each (sorted) map pixel.
+
+    width counts its finest pixels; coarse[c] .. coarse[c + 1] are the map pixels that begin in coarse pixel c.
+    """
+    for i in range(len(theta)):
+        found[i] = -1
+        if theta[i] != theta[i]:
+            continue
+        pixel = nested_pixel(theta[i], phi[i], top)
+        low, high = coarse[pixel >> shift], coarse[(pixel >> shift) + 1]
+        while low < high:  # the last map pixel that starts at or before this one
+            middle = (low + high) // 2
+            if start[middle] <= pixel:
+                low = middle + 1
+            else:
+                high = middle
+        low -= 1
+        if low >= 0 and pixel < start[low] + width[low]:
+            found[i] = row[low]
+
+
+@_compiled
+def along_sight(order, found, d, samples, first, modulus, median, E, spread, place):
+    """Reddening of the stars `order` from line-of-sight profiles samples (rows, samples, moduli), linear in modulus.
+
+    Statistics run over samples from `first` on: the mean, or the median. Proportional to d below the first modulus, the
+    last value beyond the last one.
+    """
+    count, bins = samples.shape[1] - first, samples.shape[2]
+    values = np.empty(count)
+    for n in range(len(order)):
+        i = order[n]
+        if found[i] < 0 or not d[i] > 0.0:
+            E[i], spread[i], place[i] = np.nan, np.nan, OUTSIDE
+            continue
+        m = 5.0 * (math.log10(d[i] / 1000.0) + 2.0)
+        right = np.searchsorted(modulus, m)
+        low, high, a, factor = right - 1, right, 0.0, 1.0
+        place[i] = INSIDE
+        if right == 0:
+            low, factor = 0, 10.0 ** (0.2 * (m - modulus[0]))
+            place[i] = BELOW
+        elif right == bins:
+            high = low
+            place[i] = BEYOND
+        if place[i] == INSIDE:
+            a = (modulus[high] - m) / (modulus[high] - modulus[low])
+        for s in range(count):
+            near, far = samples[found[i], first + s, low], samples[found[i], first + s, high]
+            values[s] = factor * (near if place[i] != INSIDE else (1.0 - a) * far + a * near)
+        E[i] = np.median(values) if median else values.sum() / count
+        spread[i] = values.std() if count > 1 else np.nan

@@ -1,0 +1,199 @@
+"""The colour-magnitude diagram: log density where stars crowd, single stars where they do not, isochrone loci.
+
+A `Cloud` counts a stream of any length in fixed memory: a grid of counts, and the stars themselves only of bins that
+hold fewer than SPARSE of them. What it keeps does not depend on the order of the rows or on how they were batched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xptools.figures import style
+
+SPARSE = 5
+STARS_HELD = 200_000
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Equal bins over x and y: lower corner, cell size and shape (columns, rows)."""
+
+    x0: float
+    y0: float
+    dx: float
+    dy: float
+    shape: tuple[int, int]
+
+    @classmethod
+    def over(cls, x: tuple[float, float], y: tuple[float, float], shape: tuple[int, int]) -> Grid:
+        """The grid of `shape` cells that covers both ranges."""
+        return cls(x[0], y[0], (x[1] - x[0]) / shape[0], (y[1] - y[0]) / shape[1], shape)
+
+    def cells(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(flat cell index of each row inside, mask of the rows inside); NaN is outside."""
+        with np.errstate(invalid="ignore"):
+            i, j = np.floor((x - self.x0) / self.dx), np.floor((y - self.y0) / self.dy)
+            inside = (i >= 0) & (i < self.shape[0]) & (j >= 0) & (j < self.shape[1])
+        return (i[inside] * self.shape[1] + j[inside]).astype(np.int64), inside
+
+
+@dataclass
+class Cloud:
+    """Counts per cell, and cell, x, y of every star in a cell with fewer than SPARSE stars."""
+
+    grid: Grid
+    counts: np.ndarray
+    stars: list[np.ndarray] = field(default_factory=list)
+    rows: int = 0
+    unknown: int = 0
+
+    @classmethod
+    def empty(cls, grid: Grid) -> Cloud:
+        """A cloud without stars."""
+        return cls(grid, np.zeros(grid.shape[0] * grid.shape[1], dtype=np.int64))
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> Cloud:
+        """Count rows x, y (N,)."""
+        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        cell, inside = self.grid.cells(x, y)
+        self.counts += np.bincount(cell, minlength=self.counts.size)
+        self.rows += x.size
+        self.unknown += int((np.isnan(x) | np.isnan(y)).sum())
+        lonely = self.counts[cell] < SPARSE
+        self.stars.append(np.stack([cell[lonely].astype(np.float64), x[inside][lonely], y[inside][lonely]]))
+        if sum(part.shape[1] for part in self.stars) > STARS_HELD:
+            self._forget()
+        return self
+
+    def merge(self, other: Cloud) -> Cloud:
+        """Both clouds' stars, on the one grid they share."""
+        self.counts = self.counts + other.counts
+        self.rows, self.unknown = self.rows + other.rows, self.unknown + other.unknown
+        self.stars = [*self.stars, *other.stars]
+        self._forget()
+        return self
+
+    def _forget(self) -> None:
+        """Drop the stars of cells that have filled up; sort the rest, so that their order means nothing."""
+        stars = np.concatenate([np.zeros((3, 0)), *self.stars], axis=1)
+        stars = stars[:, self.counts[stars[0].astype(np.int64)] < SPARSE]
+        self.stars = [stars[:, np.lexsort((stars[2], stars[1], stars[0]))]]
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        """The columns to draw: kind ("bin" or "star"), x, y, n; a bin's x and y are its centre."""
+        self._forget()
+        full = np.flatnonzero(self.counts >= SPARSE)
+        i, j = np.divmod(full, self.grid.shape[1])
+        _, sx, sy = self.stars[0]
+        return {
+            "kind": np.array(["bin"] * full.size + ["star"] * sx.size),
+            "x": np.concatenate([self.grid.x0 + (i + 0.5) * self.grid.dx, sx]),
+            "y": np.concatenate([self.grid.y0 + (j + 0.5) * self.grid.dy, sy]),
+            "n": np.concatenate([self.counts[full], np.ones(sx.size, dtype=np.int64)]),
+            "feh": np.full(full.size + sx.size, np.nan),
+        }
+
+
+def with_loci(numbers: dict[str, np.ndarray], loci: dict[float, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The numbers with rows of kind "locus" appended: [M/H] -> (colours, magnitudes)."""
+    out = dict(numbers)
+    for feh, (x, y) in loci.items():
+        more = {"kind": ["locus"] * len(x), "x": x, "y": y, "n": [0] * len(x), "feh": [feh] * len(x)}
+        out = {k: np.concatenate([v, np.asarray(more[k]).astype(v.dtype if k != "kind" else "U5")]) for k, v in out.items()}
+    return out
+
+
+def view(numbers: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[tuple, tuple]:
+    """x and y limits: those asked for, else what holds all stars, with a margin."""
+    shown = numbers["kind"] != "locus"
+    limits = []
+    for axis in ("x", "y"):
+        asked = about.get(f"{axis}_range")
+        values = numbers[axis][shown]
+        if asked or not values.size:
+            limits.append(tuple(asked or (0.0, 1.0)))
+            continue
+        low, high = float(values.min()), float(values.max())
+        margin = 0.04 * (high - low) or 0.5
+        limits.append((low - margin, high + margin))
+    return limits[0], limits[1]
+
+
+def draw(numbers: dict[str, np.ndarray], about: dict[str, Any], column: str = "single") -> Any:
+    """The figure of these numbers. about: x_label, y_label, dx, dy, invert_y, rows, x_range, y_range (or None)."""
+    figure = style.canvas(column, {"single": 96.0, "double": 120.0}[column])
+    axes = figure.subplots()
+    limits = view(numbers, about)
+    background = about.get("background")
+    if background is not None:
+        _cells(axes, background, about, "Greys", 0.45)
+    image = _cells(axes, numbers, about, "viridis", 1.0)
+    stars = numbers["kind"] == "star"
+    axes.plot(
+        numbers["x"][stars], numbers["y"][stars], ls="", marker="o", ms=0.9, mew=0, color="#440154", rasterized=True,
+        zorder=3,
+    )  # fmt: skip
+    _loci(axes, numbers, about)
+    axes.set(xlim=limits[0], ylim=limits[1][::-1] if about.get("invert_y", True) else limits[1])
+    axes.set(xlabel=about["x_label"], ylabel=about["y_label"])
+    if image is not None:
+        bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=32)
+        bar.set_label(f"Stars per {about['dx']:.3g} $\\times$ {about['dy']:.3g} {about.get('cell_unit', '')} cell".strip())
+    axes.set_title(f"{about['drawn']:,} stars".replace(",", "\u2009"), loc="right", fontsize=7.5, pad=3)
+    return figure
+
+
+def _cells(axes: Any, numbers: dict[str, np.ndarray], about: dict[str, Any], cmap: str, strength: float) -> Any:
+    from matplotlib.colors import LogNorm
+
+    bins = numbers["kind"] == "bin"
+    if not bins.any():
+        return None
+    x, y, n = (numbers[k][bins] for k in ("x", "y", "n"))
+    i = np.rint((x - x.min()) / about["dx"]).astype(int)
+    j = np.rint((y - y.min()) / about["dy"]).astype(int)
+    image = np.full((j.max() + 1, i.max() + 1), np.nan)
+    image[j, i] = n
+    half = (about["dx"] / 2, about["dy"] / 2)
+    return axes.imshow(
+        image, origin="lower", aspect="auto", interpolation="nearest", cmap=cmap, rasterized=True, zorder=2, alpha=strength,
+        norm=LogNorm(1, max(float(n.max()), 10.0)),
+        extent=(x.min() - half[0], x.max() + half[0], y.min() - half[1], y.max() + half[1]),
+    )  # fmt: skip
+
+
+def _loci(axes: Any, numbers: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+    rows = numbers["kind"] == "locus"
+    values = np.unique(numbers["feh"][rows])
+    for feh, colour in zip(values, locus_colours(values.size), strict=True):
+        one = rows & (numbers["feh"] == feh)
+        axes.plot(
+            numbers["x"][one], numbers["y"][one], ls=(0, (4, 1.6)), lw=1.1, color=colour, zorder=5,
+            label=f"{feh:.1f}".replace("-", "\u2212"), path_effects=style.outlined(),
+        )  # fmt: skip
+    if values.size:
+        legend = axes.legend(
+            title="[M/H]" + about.get("locus_note", ""), title_fontsize=7.5, loc=emptiest_corner(axes, numbers),
+            handlelength=2.4,
+        )  # fmt: skip
+        legend.set_zorder(6)
+
+
+def locus_colours(n: int) -> list[str]:
+    """n colours from blue (metal-poor) to red (metal-rich)."""
+    palette = (style.BLUE, style.SKY, style.BLACK, style.PURPLE, style.RED)
+    return [palette[round(k * 4 / max(n - 1, 1)) % 5] for k in range(n)] if n > 1 else [style.RED] * n
+
+
+def emptiest_corner(axes: Any, numbers: dict[str, np.ndarray]) -> str:
+    """The corner of the axes with the fewest drawn marks, as a legend's location."""
+    marks = axes.transLimits.transform(np.stack([numbers["x"], numbers["y"]], axis=1))
+    corners = {"lower left": (0, 0), "upper right": (1, 1), "lower right": (1, 0), "upper left": (0, 1)}
+
+    def crowd(corner: tuple[int, int]) -> int:
+        return int((np.abs(marks - corner) < (0.4, 0.3)).all(axis=1).sum())
+
+    return min(corners, key=lambda name: crowd(corners[name]))

@@ -1,0 +1,151 @@
+"""The look of every figure: widths, type, colours, labels with units, and files whose bytes do not change.
+
+Colours are Okabe & Ito's (2008), which stay apart for colour-blind readers; density maps are perceptually uniform.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xptools.errors import OutputError, UnavailableError, UsageError
+
+WIDTH_MM = {"single": 88.0, "double": 180.0}
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+SERIES = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK)
+GREY = "#8C8C8C"
+SUFFIXES = (".pdf", ".png", ".svg")
+RC: dict[str, Any] = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 8.5,
+    "axes.labelsize": 9.0,
+    "legend.fontsize": 7.5,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.minor.visible": True,
+    "ytick.minor.visible": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "xptools",
+    "path.simplify": False,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+    "axes.unicode_minus": True,
+}
+UNITS = {
+    "solMass": r"$M_\odot$",
+    "kpc**3": r"kpc$^3$",
+    "mas.yr**-1": r"mas yr$^{-1}$",
+    "km.s**-1": r"km s$^{-1}$",
+    "kpc**-3.solMass**-1": r"kpc$^{-3}$ $M_\odot^{-1}$",
+}
+NAMES = {
+    "bp_rp": r"$G_{\rm BP}-G_{\rm RP}$",
+    "bp_rp0": r"$(G_{\rm BP}-G_{\rm RP})_0$",
+    "mg0": r"$M_{G,0}$",
+    "mg": r"$M_G$",
+    "mass": "Mass",
+    "feh": "[Fe/H]",
+    "phot_g_mean_mag": r"$G$",
+    "veff": r"$V_{\rm eff}$",
+}
+
+
+def matplotlib() -> Any:
+    """The matplotlib module on the Agg backend, with this file's settings; UnavailableError if not installed."""
+    try:
+        import matplotlib as module
+    except ImportError:
+        raise UnavailableError("plot needs matplotlib, which is not installed. TRY: pip install 'xptools[plot]'") from None
+    module.use("Agg")
+    module.rcdefaults()
+    module.rcParams.update(RC)
+    return module
+
+
+def label(name: str, unit: str | None, text: str | None = None) -> str:
+    """Axis label of a column: its symbol or description, and its unit in brackets if it has one."""
+    words = NAMES.get(name) or text or name.replace("_", " ")
+    return f"{words} [{UNITS.get(unit, unit)}]" if unit else words
+
+
+def canvas(column: str, height_mm: float) -> Any:
+    """An empty figure, `single` or `double` column wide [mm], with a layout that keeps labels inside."""
+    matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH_MM[column] / 25.4, height_mm / 25.4), layout="constrained")
+
+
+def kind(path: str | Path) -> str:
+    """pdf, png or svg, from the file name; UsageError for another suffix."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"a figure's name ends in {', '.join(SUFFIXES)}, not '{suffix or path}'. TRY: -o figure.pdf")
+    return suffix[1:]
+
+
+def encoded(figure: Any, form: str) -> bytes:
+    """The figure as a file of `form`; the same figure gives the same bytes: no date, no version, no random names."""
+    from io import BytesIO
+
+    stamps = {
+        "pdf": {"CreationDate": None, "Creator": "xptools", "Producer": None},
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": "xptools"},
+    }
+    buffer = BytesIO()
+    figure.savefig(buffer, format=form, metadata=stamps[form])
+    return buffer.getvalue()
+
+
+def save(figure: Any, path: str | Path, clobber: bool = True) -> None:
+    """Write the figure in one step: a reader sees the old file or the new one, never a half."""
+    import os
+    import tempfile
+
+    path = Path(path)
+    data = encoded(figure, kind(path))
+    if path.exists() and not clobber:
+        raise OutputError(f"{path} exists and --no-clobber is given. TRY: another name")
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    try:
+        handle, part = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}. TRY: -o in a folder you may write to") from None
+
+
+def _umask() -> int:
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def outlined(width: float = 2.2) -> list:
+    """Path effects that put a white edge under a line drawn over a density map."""
+    from matplotlib import patheffects
+
+    return [patheffects.Stroke(linewidth=width, foreground="white"), patheffects.Normal()]

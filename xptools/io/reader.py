@@ -1,0 +1,256 @@
+"""`open_reader`: any table by path or on stdin, as a schema and record batches."""
+
+import contextlib
+import gzip
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from xptools import metadata
+from xptools.errors import DataError, InputError, PermissionFault
+from xptools.io import arrowstream, sniff
+
+BATCH_ROWS = 16384
+
+
+@dataclass
+class Reader:
+    """An open table: `schema`, `rows` (None if unknown), `format`, `name` for messages, and the batches once."""
+
+    name: str
+    format: str
+    schema: pa.Schema
+    rows: int | None
+    batches: Iterator[pa.RecordBatch]
+    fingerprint: str | None = None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self.batches
+
+
+def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: int = BATCH_ROWS) -> Reader:
+    """Open a table by path, or stdin for `-`; only `columns` (those that exist) if given.
+
+    Raises InputError (66) if it cannot be opened, DataError (65) if it is no table or is cut off.
+    """
+    name = "standard input" if path == "-" else path
+    raw = _open(path)
+    head = _head(raw)
+    found = sniff.kind(head)
+    if found in ("gzip", "zstd"):
+        raw, found = _unpacked(raw, head, found, name)
+        head = _head(raw)
+    if found == "arrows":
+        reader = _stream(raw, head, name)
+    else:
+        opener = _OPENERS.get(found)
+        if opener is None:
+            raise sniff.refuse(found, name)
+        whole = raw if raw.seekable() else _spooled(raw, head)
+        whole.seek(0)
+        reader = opener(whole, name, columns, batch_rows)
+    return _cleaned(reader, columns)
+
+
+def _open(path: str) -> BinaryIO:
+    if path == "-":
+        return open(os.dup(0), "rb", buffering=0)
+    try:
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder. TRY: name one file in it")
+        return open(path, "rb", buffering=0)
+    except PermissionError as fault:
+        raise PermissionFault(f"no permission to read {path}. TRY: ls -l {path}") from fault
+    except OSError as fault:
+        near = _nearest(path)
+        raise InputError(f"cannot open {path}: {fault.strerror.lower()}.{near}") from fault
+
+
+def _nearest(path: str) -> str:
+    import difflib
+
+    folder = Path(path).parent
+    with contextlib.suppress(OSError):
+        close = difflib.get_close_matches(Path(path).name, [p.name for p in folder.iterdir()], 1)
+        if close:
+            return f" TRY: {folder / close[0]}"
+    return f" TRY: ls {folder}"
+
+
+def _head(raw: BinaryIO) -> bytes:
+    """The first bytes; a pipe's are kept in `raw.held` for whoever reads on."""
+    parts, size = [], 0
+    while size < sniff.HEAD and (block := raw.read(sniff.HEAD - size)):
+        parts.append(block)
+        size += len(block)
+    if raw.seekable():
+        raw.seek(0)
+    return b"".join(parts)
+
+
+def _spooled(raw: BinaryIO, head: bytes) -> BinaryIO:
+    # Parquet and FITS need seeking: a pipe is copied to a file that has no name and vanishes with us.
+    whole = tempfile.TemporaryFile(dir=os.environ.get("XP_TMPDIR"))
+    whole.write(head)
+    shutil.copyfileobj(raw, whole, 1 << 20)
+    return whole
+
+
+def _unpacked(raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
+    packed = raw if raw.seekable() else _spooled(raw, head)
+    packed.seek(0)
+    plain = tempfile.TemporaryFile(dir=os.environ.get("XP_TMPDIR"))
+    try:
+        if packing == "gzip":
+            with gzip.open(packed) as unzipped:
+                shutil.copyfileobj(unzipped, plain, 1 << 20)
+        else:
+            with pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd") as unzipped:
+                shutil.copyfileobj(unzipped, plain, 1 << 20)
+    except (EOFError, OSError, gzip.BadGzipFile) as fault:
+        raise DataError(f"{name} is a damaged {packing} file ({fault}). TRY: download it again") from fault
+    plain.seek(0)
+    found = sniff.kind(_head(plain))
+    return plain, found
+
+
+def _stream(raw: BinaryIO, head: bytes, name: str) -> Reader:
+    source = arrowstream.FdSource(raw.fileno(), b"" if raw.seekable() else head)
+    schema, batches = arrowstream.batches(source, name)
+    hint = (schema.metadata or {}).get(metadata.ROWS_HINT)
+    reader = Reader(name, "arrows", schema, int(hint) if hint else None, batches)
+    reader.batches = _holding(batches, raw)
+    return reader
+
+
+def _holding(batches: Iterator[pa.RecordBatch], raw: BinaryIO) -> Iterator[pa.RecordBatch]:
+    with raw:
+        yield from batches
+
+
+def _arrow_file(whole: BinaryIO, name: str, columns, batch_rows: int) -> Reader:
+    whole.seek(-6, os.SEEK_END)
+    if whole.read() != b"ARROW1":
+        raise DataError(f"{name} is a cut-off Arrow file: its footer is missing. TRY: make it again")
+    whole.seek(0)
+    with _damage(name, "Arrow file"):
+        file = pa.ipc.open_file(pa.PythonFile(whole, mode="r"))
+    return Reader(name, "arrow", file.schema, None, _arrow_batches(file, name))
+
+
+def _arrow_batches(file, name: str) -> Iterator[pa.RecordBatch]:
+    for i in range(file.num_record_batches):
+        with _damage(name, "Arrow file"):
+            batch = file.get_batch(i)
+        yield batch
+
+
+def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: int) -> Reader:
+    import pyarrow.parquet as pq
+
+    with _damage(name, "Parquet file"):
+        file = pq.ParquetFile(whole, buffer_size=1 << 20, pre_buffer=False)
+    schema = file.schema_arrow
+    if columns is not None:
+        schema = _chosen(schema, columns)
+    return Reader(name, "parquet", schema, file.metadata.num_rows, _parquet_batches(file, name, schema, batch_rows))
+
+
+def _parquet_batches(file, name: str, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    it = file.iter_batches(batch_rows, columns=schema.names)
+    while True:
+        with _damage(name, "Parquet file"):
+            batch = next(it, None)
+        if batch is None:
+            return
+        yield batch.cast(schema) if batch.schema != schema else batch
+
+
+def _chosen(schema: pa.Schema, columns: list[str]) -> pa.Schema:
+    wanted = {c.lower() for c in columns}
+    return pa.schema([f for f in schema if f.name.lower() in wanted], schema.metadata)
+
+
+@contextlib.contextmanager
+def _damage(name: str, what: str):
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError) as fault:
+        reason = str(fault).splitlines()[0].rstrip(". ")
+        raise DataError(f"{name} is a damaged or cut-off {what} ({reason}). TRY: make or download it again") from fault
+
+
+def _fits(whole, name, columns, batch_rows):
+    from xptools.io import fits
+
+    return fits.read(whole, name, batch_rows)
+
+
+def _votable(whole, name, columns, batch_rows):
+    from xptools.io import votable
+
+    return votable.read(whole, name, batch_rows)
+
+
+def _ecsv(whole, name, columns, batch_rows):
+    from xptools.io import text
+
+    return text.read_ecsv(whole, name)
+
+
+def _csv(whole, name, columns, batch_rows):
+    from xptools.io import text
+
+    return text.read_csv(whole, name)
+
+
+_OPENERS = {
+    "arrow": _arrow_file,
+    "parquet": _parquet,
+    "fits": _fits,
+    "votable": _votable,
+    "ecsv": _ecsv,
+    "csv": _csv,
+}
+
+
+def _cleaned(reader: Reader, columns: list[str] | None) -> Reader:
+    """Units from foreign headers onto the fields, file-only keys dropped, columns chosen, batches as the schema says."""
+    from xptools.io import foreign
+
+    schema = metadata.without(foreign.described(reader.schema), metadata.FILE_KEYS)
+    doubles = {n for n in schema.names if schema.names.count(n) > 1}
+    if doubles:
+        raise DataError(f"{reader.name} has two columns named {sorted(doubles)[0]}. TRY: rename one where it was made")
+    if columns is not None:
+        schema = _chosen(schema, columns)
+    schema = foreign.plain_types(schema)
+    reader.schema, reader.batches = schema, _as(reader.batches, schema, reader.name)
+    return reader
+
+
+def _as(batches: Iterator[pa.RecordBatch], schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        try:
+            arrays = [_cast(batch.column(batch.schema.get_field_index(f.name)), f.type) for f in schema]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        except pa.ArrowInvalid as fault:
+            raise DataError(
+                f"{name}: {str(fault).splitlines()[0]}. TRY: make the column's type the same in every row"
+            ) from fault
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    return array if array.type == kind else array.cast(kind)
+
+
+def stdin_is_terminal() -> bool:
+    """Whether nothing is piped in."""
+    return sys.stdin is None or os.isatty(0)

@@ -1,0 +1,367 @@
+"""Every option that more than one command has, declared once, and what makes a function a command.
+
+A command is a function that takes its own options and returns a step; `row_command`, `cut_command`, `fold_command` and
+`source_command` add the common options, read and write the table, and run it. `plain_command` is for the rest.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from xptools.errors import ConfigError, UsageError
+
+SECTIONS = ("get", "catalogue", "spectra", "population", "models", "tables", "help")
+FORMATS = ("arrows", "arrow", "parquet", "fits", "votable", "ecsv", "csv", "json")
+
+
+def _option(*names: str, **kwargs) -> Callable:
+    return click.option(*names, **kwargs)
+
+
+# Where bytes come from and go to, and how the run looks. No result depends on these (seed apart).
+IO_OPTIONS = (
+    _option(
+        "-o", "--output", default="-", metavar="FILE", help="Output file; - is stdout. The suffix decides the format."
+    ),
+    _option("-O", "--output-format", type=click.Choice(FORMATS), help="Output format, if the suffix does not say it."),
+    _option("--batch-rows", type=click.IntRange(1), default=16384, show_default=True, help="Rows per batch."),
+    _option("--replace", is_flag=True, help="Compute columns again that are already there."),
+    _option("--no-clobber", is_flag=True, help="Never replace an existing output file."),
+    _option("--no-provenance", is_flag=True, help="Leave the history out of the output."),
+    _option("-P", "--print-params", is_flag=True, help="Print the resolved parameters as TOML and stop."),
+)
+GLOBAL_OPTIONS = (
+    _option("-q", "--quiet", is_flag=True, help="Errors only on stderr."),
+    _option("-v", "--verbose", is_flag=True, help="Say more on stderr."),
+    _option("--debug", is_flag=True, help="Show a traceback when something fails."),
+    _option(
+        "--progress",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        show_default=True,
+        help="Progress bar on stderr.",
+    ),
+    _option(
+        "--color",
+        type=click.Choice(["auto", "on", "off"]),
+        default="auto",
+        show_default=True,
+        help="Colours in messages.",
+    ),
+    _option("-@", "--threads", type=click.IntRange(0), default=0, show_default=True, help="Cores to use; 0 is all."),
+    _option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute.",
+    ),
+    _option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of everything random."),
+    _option("--data", metavar="DIR", help="Folders searched for maps and models, separated as PATH is (XP_DATA)."),
+    _option(
+        "--cache", metavar="DIR", help="Folder for converted maps and compiled kernels; 'off' for none (XP_CACHE)."
+    ),
+    _option("--offline", is_flag=True, help="Never use the network (XP_OFFLINE)."),
+    _option("--config", metavar="FILE", help="Configuration read instead of xp.toml and the user's own."),
+    _option("--require-version", metavar="X", help="Stop unless this is version X of xp."),
+)
+GLOBAL_NAMES = (
+    "quiet", "verbose", "debug", "progress", "color", "threads", "device", "seed", "data", "cache", "offline", "config", "require_version",
+)  # fmt: skip
+IO_NAMES = ("output", "output_format", "batch_rows", "replace", "no_clobber", "no_provenance", "print_params")
+
+SHARED: dict[str, Callable] = {
+    "map": _option("--map", "map_", metavar="NAME", default="edenhofer2023", show_default=True, help="3D dust map: edenhofer2023, bayestar2019, another map class of dustmaps, or none."),
+    "map-file": _option("--map-file", metavar="FILE", default="", help="The map's file, if it is not where dustmaps keeps it."),
+    "curve-unit": _option("--curve-unit", type=click.Choice(["mag", "tau"]), default="mag", show_default=True, help="Unit of the extinction curve per unit of E."),
+    "isochrones": _option("--isochrones", metavar="PATH", default="", help="PARSEC, BaSTI or MIST tables: a file, a folder, or several separated by commas. Without it: the built-in main sequence fitted to PARSEC."),
+    "age": _option("--age", type=float, default=10.0, show_default=True, help="Age of the isochrone [Gyr]."),
+    "alpha-fe": _option("--alpha-fe", type=float, default=0.0, show_default=True, help="[alpha/Fe] that turns [Fe/H] into [M/H] (Salaris+ 1993) [dex]."),
+    "model": _option("--model", metavar="FILE", default="", help="Model file; without it the one that comes with xp."),
+    "mass-edges": _option("--mass-edges", metavar="LIST", default="0.15:0.90:14", show_default=True, help="Mass bins [Msun]: LO:HI:N, or edges with commas."),
+    "feh-edges": _option("--feh-edges", metavar="LIST", default="-2.2,-1.8,-1.6,-1.4,-1.1", show_default=True, help="[Fe/H] bins [dex]: LO:HI:N, or edges with commas."),
+    "r-sun": _option("--r-sun", type=float, default=8.122, show_default=True, help="Distance of the Sun from the Galactic centre [kpc]."),
+    "z-sun": _option("--z-sun", type=float, default=0.0, show_default=True, help="Height of the Sun above the plane [kpc]."),
+    "h-r": _option("--h-r", type=float, default=1.5, show_default=True, help="Radial scale length of the density law [kpc]."),
+    "h-z": _option("--h-z", type=float, default=1.43, show_default=True, help="Vertical scale height of the density law [kpc]."),
+    "max-distance": _option("--max-distance", type=float, default=1.0, show_default=True, help="Radius of the volume [kpc]."),
+    "g-limit": _option("--g-limit", type=float, default=17.0, show_default=True, help="Faintest apparent G [mag]."),
+}  # fmt: skip
+
+
+def shared(*names: str, **changes: Any) -> Callable:
+    """Options from the registry, in this order."""
+
+    def decorate(function: Callable) -> Callable:
+        for name in reversed(names):
+            function = SHARED[name](function)
+        return function
+
+    return decorate
+
+
+def edges(text: str) -> tuple[float, ...]:
+    """Bin edges from "LO:HI:N" or "a,b,c"; raises UsageError unless they ascend."""
+    try:
+        if ":" in text:
+            lo, hi, n = text.split(":")
+            step = (float(hi) - float(lo)) / int(n)
+            values = tuple(float(lo) + i * step for i in range(int(n))) + (float(hi),)
+        else:
+            values = tuple(float(x) for x in text.split(","))
+    except (ValueError, ZeroDivisionError) as fault:
+        raise UsageError(f"{text!r} is no list of edges. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1") from fault
+    if len(values) < 2 or any(b <= a for a, b in zip(values, values[1:], strict=False)):
+        raise UsageError(f"the edges {text!r} do not ascend. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1")
+    return values
+
+
+@dataclass(frozen=True)
+class About:
+    """What the man page and the command list need beside the help: where the command stands, examples, neighbours."""
+
+    section: str
+    order: int
+    kind: str
+    examples: tuple[str, ...] = ()
+    see: tuple[str, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
+    report: Any = None
+
+
+class XpCommand(click.Command):
+    """A click command that takes global options before or after its name and reads the configuration file."""
+
+    about: About
+    build: Callable | None = None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.default_map = _defaults(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def get_short_help_str(self, limit: int = 90) -> str:
+        return super().get_short_help_str(limit)
+
+
+def _defaults(ctx: click.Context, args: list[str]) -> dict[str, Any]:
+    """The configuration for this command: its own table over the top level."""
+    named = next((a.split("=", 1)[1] for a in args if a.startswith("--config=")), None)
+    if named is None and "--config" in args[:-1]:
+        named = args[args.index("--config") + 1]
+    named = named or (ctx.find_root().params.get("config")) or os.environ.get("XP_CONFIG")
+    from xptools.config import load
+
+    config = load(named)
+    path = [c.info_name for c in _lineage(ctx)][1:]
+    own: dict[str, Any] = {k: v for k, v in config.items() if not isinstance(v, dict)}
+    table: Any = config
+    for name in path:
+        table = table.get(name, {}) if isinstance(table, dict) else {}
+    own |= {k: v for k, v in table.items() if not isinstance(v, dict)}
+    names = {spelling.lstrip("-").replace("-", "_"): p.name for p in ctx.command.params for spelling in p.opts}
+    unknown = [k for k in table if k.replace("-", "_") not in names and not isinstance(table[k], dict)]
+    if unknown:
+        raise ConfigError(
+            f"the configuration of {' '.join(path)} has {unknown[0]!r}, which is no option of it. TRY: xp {' '.join(path)} -P"
+        )
+    return {names[k.replace("-", "_")]: v for k, v in own.items() if k.replace("-", "_") in names}
+
+
+def _lineage(ctx: click.Context) -> list[click.Context]:
+    return [*_lineage(ctx.parent), ctx] if ctx.parent else [ctx]
+
+
+def row_command(section: str, order: int, **about: Any) -> Callable:
+    """Make a function that returns a RowOp a command."""
+    return _step_command(section, order, "row", **about)
+
+
+def cut_command(section: str, order: int, **about: Any) -> Callable:
+    """Make a function that returns a Cut a command."""
+    return _step_command(section, order, "cut", **about)
+
+
+def fold_command(section: str, order: int, report: Callable | None = None, **about: Any) -> Callable:
+    """Make a function that returns a Fold a command; `report(table)` is what a terminal shows."""
+    return _step_command(section, order, "fold", report=report, **about)
+
+
+def source_command(section: str, order: int, **about: Any) -> Callable:
+    """Make a function that returns a Source a command: it has no INPUT."""
+    return _step_command(section, order, "source", **about)
+
+
+def _step_command(section: str, order: int, kind: str, cls: type = XpCommand, **about: Any) -> Callable:
+    def decorate(function: Callable) -> XpCommand:
+        build, params = _unwrapped(function)
+        decorated: Callable = _runner(build, kind, about.get("report"))
+        if kind != "source":
+            decorated = click.argument("input", default="-", metavar="[INPUT]")(decorated)
+        decorated.__click_params__ = [*getattr(decorated, "__click_params__", []), *params]
+        command = _command(decorated, build, IO_OPTIONS + GLOBAL_OPTIONS, cls)
+        command.about = About(section, order, kind, **about)
+        command.build = build
+        return command
+
+    return decorate
+
+
+def plain_command(section: str, order: int, output: bool = False, **about: Any) -> Callable:
+    """A command that runs by itself (info, doctor ...): gets its own parameters only."""
+
+    def decorate(function: Callable) -> XpCommand:
+        build, params = _unwrapped(function)
+        accepts = _accepted(build)
+
+        def call(**values: Any) -> Any:
+            settle(values)
+            return build(**{k: v for k, v in values.items() if k in accepts})
+
+        call.__click_params__ = params
+        command = _command(call, build, (IO_OPTIONS if output else ()) + GLOBAL_OPTIONS, XpCommand)
+        command.about = About(section, order, "plain", **about)
+        return command
+
+    return decorate
+
+
+def _command(function: Callable, build: Callable, options: tuple, cls: type) -> XpCommand:
+    for option in reversed(options):
+        function = option(function)
+    # click reads __click_params__ last first: the command's own options come before the common ones.
+    params = list(reversed(function.__click_params__))
+    own = [p for p in params if p.name not in IO_NAMES + GLOBAL_NAMES]
+    common = [p for p in params if p.name in IO_NAMES + GLOBAL_NAMES]
+    for p in common:
+        p.envvar = f"XP_{p.name.upper()}" if p.name in GLOBAL_NAMES else None
+    name = build.__module__.rpartition(".")[2].strip("_")
+    return cls(
+        name,
+        params=own + common,
+        callback=function,
+        help=build.__doc__,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _unwrapped(function: Callable) -> tuple[Callable, list]:
+    return function, list(getattr(function, "__click_params__", []))
+
+
+def _accepted(function: Callable) -> set[str]:
+    return set(function.__code__.co_varnames[: function.__code__.co_argcount + function.__code__.co_kwonlyargcount])
+
+
+def _runner(build: Callable, kind: str, report: Callable | None) -> Callable:
+    accepts = _accepted(build)
+
+    def call(**values: Any) -> Any:
+        ctx = click.get_current_context()
+        settle(values)
+        step = build(**{k: v for k, v in values.items() if k in accepts})
+        if ctx.find_root().meta.get("xp.parse"):
+            from xptools.stream import Plan
+
+            return Plan(step, values["replace"])
+        if values["print_params"]:
+            from xptools.config import show
+
+            return show(ctx)
+        _input_or_usage(ctx, kind, values)
+        from xptools import stream
+
+        return stream.run([stream.Plan(step, values["replace"])], run_options(values, report))
+
+    return call
+
+
+def run_options(values: dict[str, Any], report: Callable | None = None):
+    """stream.Options from the common options."""
+    from xptools import stream
+
+    return stream.Options(
+        input=values.get("input", "-"),
+        output=values["output"],
+        format=values["output_format"],
+        batch_rows=values["batch_rows"],
+        clobber=not values["no_clobber"],
+        provenance=not values["no_provenance"],
+        progress=values["progress"],
+        quiet=values["quiet"],
+        report=report,
+    )
+
+
+def _input_or_usage(ctx: click.Context, kind: str, values: dict[str, Any]) -> None:
+    if kind == "source" or values.get("input", "-") != "-" or not os.isatty(0):
+        return
+    click.echo(
+        ctx.get_usage() + f"\nNo INPUT, and standard input is a terminal. TRY: {ctx.command_path} --help", err=True
+    )
+    ctx.exit(64)
+
+
+def settle(values: dict[str, Any]) -> None:
+    """Merge global options given before the command into `values`, and put run-time settings into the environment."""
+    ctx = click.get_current_context()
+    root = ctx.find_root()
+    from click.core import ParameterSource
+
+    for name in GLOBAL_NAMES:
+        given = ctx.get_parameter_source(name)
+        if (
+            root is not ctx
+            and given is not ParameterSource.COMMANDLINE
+            and root.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        ):
+            values[name] = root.params[name]
+            ctx.params[name] = root.params[name]
+    _require(values.get("require_version"))
+    for name, key in (("data", "XP_DATA"), ("cache", "XP_CACHE"), ("device", "XP_DEVICE"), ("color", "XP_COLOR")):
+        if values.get(name) and not (name == "device" and values[name] == "auto"):
+            os.environ[key] = values[name]
+    if values.get("offline"):
+        os.environ["XP_OFFLINE"] = "1"
+    if values.get("quiet"):
+        os.environ["XP_QUIET"] = "1"
+    limit_threads(values.get("threads") or 0)
+
+
+def _require(wanted: str | None) -> None:
+    if wanted:
+        import xptools
+
+        if xptools.__version__ != wanted:
+            raise ConfigError(
+                f"this is xp {xptools.__version__}, but {wanted} is required. TRY: pip install xptools=={wanted}"
+            )
+
+
+def limit_threads(n: int) -> None:
+    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: the only limit all of them obey."""
+    if hasattr(os, "sched_setaffinity") and n:
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, allowed[:n])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(key, str(cores))
+    # Spinning OpenMP threads starve the other commands of a pipe.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+__all__ = [
+    "SHARED",
+    "About",
+    "UsageError",
+    "XpCommand",
+    "cut_command",
+    "edges",
+    "fold_command",
+    "plain_command",
+    "row_command",
+    "shared",
+    "source_command",
+]

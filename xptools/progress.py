@@ -1,0 +1,77 @@
+"""What a person sees while a command runs: a bar on stderr if that is a terminal, counted warnings, one closing line."""
+
+import os
+import sys
+import time
+from collections import Counter
+
+_said: Counter[str] = Counter()
+
+
+def say(message: str) -> None:
+    """One line on stderr, for people."""
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one place that writes to stderr
+
+
+def warn(message: str) -> None:
+    """A warning, shown the first time and counted after that."""
+    _said[message] += 1
+    if _said[message] == 1 and not os.environ.get("XP_QUIET"):
+        say(f"xp: warning: {message}")
+
+
+def repeated() -> list[str]:
+    """Warnings that came more than once, with their counts; clears the count."""
+    lines = [f"xp: warning came {n:,} times: {text}" for text, n in _said.items() if n > 1]
+    _said.clear()
+    return lines
+
+
+def on_terminal() -> bool:
+    """Whether stderr is a terminal that can be drawn on."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def console():
+    """A rich console on stderr that obeys NO_COLOR and --color."""
+    from rich.console import Console
+
+    color = os.environ.get("XP_COLOR", "auto")
+    return Console(stderr=True, no_color=color == "off" or None, force_terminal=True if color == "on" else None)
+
+
+class Bar:
+    """Rows done, rate and time left; draws only when asked to and only on a terminal."""
+
+    def __init__(self, name: str, total: int | None, draw: bool):
+        self.rows, self.started, self.bar = 0, time.monotonic(), None
+        if draw:
+            from rich import progress as rich
+
+            columns = (
+                rich.TextColumn("{task.description}"),
+                rich.BarColumn(),
+                rich.MofNCompleteColumn(),
+                rich.TextColumn("{task.fields[rate]}"),
+                rich.TimeRemainingColumn(),
+            )
+            self.bar = rich.Progress(*columns, console=console(), transient=True)
+            self.task = self.bar.add_task(f"xp {name}", total=total, rate="")
+            self.bar.start()
+
+    def add(self, rows: int) -> None:
+        """Count rows done."""
+        self.rows += rows
+        if self.bar is not None:
+            self.bar.update(self.task, advance=rows, rate=f"{self.rows / max(self.seconds, 1e-3):,.0f} rows/s")
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self.started
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

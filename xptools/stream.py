@@ -1,0 +1,256 @@
+"""Runs steps over a table: reader -> even batches -> steps -> writer. The one place where rows flow.
+
+`run` serves the commands; `through` serves Python, polars and notebooks: anything with an Arrow C stream goes in.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from xptools import io, metadata, progress, terminal
+from xptools.errors import ComputeError, UsageError
+from xptools.io.batches import even
+from xptools.io.reader import BATCH_ROWS
+from xptools.protocol import Cut, Fold, RowOp, Source, Step
+
+PREVIEW_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A step as the command line asked for it."""
+
+    step: Step
+    replace: bool = False
+
+
+@dataclass
+class Options:
+    """How to run, as far as no result depends on it."""
+
+    input: str = "-"
+    output: str = "-"
+    format: str | None = None
+    batch_rows: int = BATCH_ROWS
+    clobber: bool = True
+    provenance: bool = True
+    progress: str = "auto"
+    quiet: bool = False
+    report: Any = None
+
+
+@dataclass
+class Outcome:
+    """What a run did: rows in and out, rows with flags by command, rows left by cut."""
+
+    read: int = 0
+    written: int = 0
+    flagged: dict[str, int] = field(default_factory=dict)
+    cuts: dict[str, dict[str, int]] = field(default_factory=dict)
+    table: pa.Table | None = None
+
+
+def schemas(plans: list[Plan], schema: pa.Schema) -> pa.Schema:
+    """The output schema of a chain of row steps; every error of every step shows here, before any row is read."""
+    for plan in plans:
+        schema = plan.step.schema(schema, plan.replace)
+    return schema
+
+
+def apply(plans: list[Plan], batch: pa.RecordBatch, outcome: Outcome) -> pa.RecordBatch:
+    """One batch through a chain of RowOps and Cuts."""
+    for plan in plans:
+        step = plan.step
+        if isinstance(step, Cut):
+            batch = step(batch, plan.replace, outcome.cuts.setdefault(step.name, {}))
+        else:
+            batch = step(batch, plan.replace)
+        _count_flags(step, batch, outcome)
+    return batch
+
+
+def through(steps: Step | Iterable[Step], table: Any, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
+    """Row steps over anything with `__arrow_c_stream__` (polars, DuckDB, pyarrow): a RecordBatchReader."""
+    plans = [Plan(s) for s in ([steps] if isinstance(steps, Step) else steps)]
+    reader = pa.RecordBatchReader.from_stream(table)
+    out = schemas(plans, reader.schema)
+    outcome = Outcome()
+    return pa.RecordBatchReader.from_batches(out, (apply(plans, b, outcome) for b in even(reader, rows)))
+
+
+def fold(step: Fold, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """A Fold over batches."""
+    step.reads(schema)
+    state = step.zero()
+    for batch in batches:
+        state = step.feed(state, batch)
+    return step.table(state, schema)
+
+
+def run(plans: list[Plan], options: Options) -> Outcome:
+    """Run a chain from the input to the output; the last step may be a Fold, the first a Source."""
+    chain, last = (plans[:-1], plans[-1].step) if isinstance(plans[-1].step, Fold) else (plans, None)
+    misplaced = next((p.step.name for p in chain if isinstance(p.step, Fold)), None)
+    if misplaced or any(isinstance(p.step, Source) for p in plans[1:]):
+        raise UsageError(f"{misplaced or 'a source of rows'} cannot stand in the middle of a pipe")
+    if last is None and _previews(options):
+        options.batch_rows = PREVIEW_ROWS
+    schema, batches, total, chain = _input(chain, options, last)
+    out = schemas(chain, schema)
+    if not options.provenance:
+        out = metadata.without(out, (metadata.HISTORY,))
+    outcome = Outcome()
+    bar = progress.Bar(" | ".join(p.step.name for p in plans), total, _draws(options))
+    try:
+        flow = _flow(chain, batches, outcome, bar)
+        if last is not None:
+            _folded(last, flow, out, options, outcome)
+        elif _previews(options):
+            _preview(out, flow, outcome)
+        else:
+            _written(flow, out, total if _keeps_rows(chain) else None, options, outcome)
+    finally:
+        bar.close()
+    _close(plans, options, outcome, bar)
+    return outcome
+
+
+def _input(chain: list[Plan], options: Options, last: Step | None):
+    if chain and isinstance(chain[0].step, Source):
+        source = chain[0].step
+        return source.schema(), source.record_batches(options.batch_rows), source.rows(), chain[1:]
+    # A Fold alone reads only its columns: most of a file's bytes are never touched.
+    columns = list(dict.fromkeys((*last.needs, *last.wants))) if last is not None and not chain else None
+    reader = io.open_reader(options.input, columns, options.batch_rows)
+    return reader.schema, even(reader, options.batch_rows), reader.rows, chain
+
+
+def _flow(chain: list[Plan], batches: Iterable[pa.RecordBatch], outcome: Outcome, bar) -> Iterator[pa.RecordBatch]:
+    fail_at = int(os.environ.get("XP_TEST_FAIL_AT", 0))
+    for i, batch in enumerate(batches, 1):
+        if i == fail_at:
+            raise ComputeError(f"stopped at batch {i} because XP_TEST_FAIL_AT is set. TRY: unset XP_TEST_FAIL_AT")
+        outcome.read += batch.num_rows
+        yield apply(chain, batch, outcome)
+        bar.add(batch.num_rows)
+
+
+def _written(
+    flow: Iterator[pa.RecordBatch], out: pa.Schema, total: int | None, options: Options, outcome: Outcome
+) -> None:
+    hinted = (
+        metadata.with_values(out, {metadata.ROWS_HINT.decode(): str(total)})
+        if total is not None
+        else metadata.without(out, (metadata.ROWS_HINT,))
+    )
+    writer = io.open_writer(options.output, hinted, options.format, options.clobber, _stdout(options))
+    try:
+        for batch in flow:
+            writer.write(batch.replace_schema_metadata(hinted.metadata))
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+    outcome.written = writer.rows
+
+
+def _folded(step: Fold, flow: Iterator[pa.RecordBatch], out: pa.Schema, options: Options, outcome: Outcome) -> None:
+    table = fold(step, flow, out)
+    outcome.table, outcome.written = table, table.num_rows
+    write_report(table, options)
+
+
+def write_report(table: pa.Table, options: Options) -> None:
+    """A small table: readable text on a terminal (`options.report`), else in the format asked for."""
+    if not options.provenance:
+        table = table.replace_schema_metadata(metadata.without(table.schema, (metadata.HISTORY,)).metadata)
+    if _previews(options):
+        terminal.show(options.report(table) if options.report else _as_table(table))
+        return
+    writer = io.open_writer(options.output, table.schema, options.format, options.clobber, _stdout(options))
+    try:
+        for batch in table.to_batches():
+            writer.write(batch)
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def _stdout(options: Options):
+    return terminal.claim() if options.output == "-" else None
+
+
+def _previews(options: Options) -> bool:
+    return options.output == "-" and options.format is None and terminal.is_terminal()
+
+
+def _preview(out: pa.Schema, flow: Iterator[pa.RecordBatch], outcome: Outcome) -> None:
+    held: list[pa.RecordBatch] = []
+    for batch in flow:
+        held.append(batch)
+        if sum(b.num_rows for b in held) >= PREVIEW_ROWS:
+            break
+    table = pa.Table.from_batches(held, out).slice(0, PREVIEW_ROWS)
+    terminal.show(_as_table(table))
+    progress.say(f"xp: the first {table.num_rows} rows, {len(out)} columns; to keep the table: -o FILE, or pipe it on")
+
+
+def _as_table(table: pa.Table):
+    from rich.table import Table
+
+    drawn = Table(show_header=True, header_style="bold", box=None)
+    for f in table.schema:
+        drawn.add_column(f.name, justify="left" if pa.types.is_string(f.type) else "right", no_wrap=True)
+    drawn.add_row(*(metadata.unit_of(f) for f in table.schema), style="dim")
+    for row in table.to_pylist():
+        drawn.add_row(*(_cell(v) for v in row.values()))
+    return drawn
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_cell(v) for v in value[:3]) + (", ...]" if len(value) > 3 else "]")
+    return "" if value is None else str(value)
+
+
+def _keeps_rows(chain: list[Plan]) -> bool:
+    return not any(isinstance(p.step, Cut) and not p.step.flag for p in chain)
+
+
+def _draws(options: Options) -> bool:
+    if options.progress == "off" or options.quiet or not progress.on_terminal():
+        return False
+    # In a pipe only the last command draws: its stdout is not a pipe.
+    return options.progress == "on" or options.output != "-" or terminal.is_terminal()
+
+
+def _count_flags(step: Step, batch: pa.RecordBatch, outcome: Outcome) -> None:
+    flag = f"{step.name}_flag"
+    if isinstance(step, RowOp) and step.flags and batch.num_rows:
+        import numpy as np
+
+        bits = batch.column(batch.schema.get_field_index(flag)).to_numpy(zero_copy_only=False)
+        outcome.flagged[step.name] = outcome.flagged.get(step.name, 0) + int(np.count_nonzero(bits))
+
+
+def _close(plans: list[Plan], options: Options, outcome: Outcome, bar) -> None:
+    if options.quiet:
+        return
+    for line in progress.repeated():
+        progress.say(line)
+    for step in (p.step for p in plans if isinstance(p.step, Cut)):
+        counts = outcome.cuts.get(step.name, {})
+        flow = ", ".join(f"{cut} {n:,}" for cut, n in counts.items())
+        progress.say(f"xp {step.name}: {outcome.read:,} rows in; left after {flow}")
+    if progress.on_terminal():
+        flagged = "".join(f", {n:,} flagged by {name}" for name, n in outcome.flagged.items() if n)
+        progress.say(f"xp {plans[-1].step.name}: {outcome.written:,} rows{flagged}, {bar.seconds:.1f} s")
+
+
+__all__ = ["Options", "Outcome", "Plan", "apply", "fold", "run", "schemas", "through", "write_report"]

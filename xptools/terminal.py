@@ -1,0 +1,49 @@
+"""The real standard output: claimed once for data, so that no library's print can corrupt a stream."""
+
+import os
+import sys
+
+_claimed: dict[str, object] = {}
+
+
+def claim():
+    """The binary stdout; from now on anything printed goes to stderr."""
+    if "raw" not in _claimed:
+        sys.stdout.flush()
+        _claimed["terminal"] = os.isatty(1)
+        fd = os.dup(1)
+        os.dup2(2, 1)
+        _claimed["raw"] = open(fd, "wb", buffering=1 << 20)
+    return _claimed["raw"]
+
+
+def is_terminal() -> bool:
+    """Whether the real stdout is a terminal."""
+    return bool(_claimed["terminal"]) if "raw" in _claimed else os.isatty(1)
+
+
+def show(*renderables) -> None:
+    """Text or rich renderables on the real stdout, plain when it is no terminal."""
+    import io
+
+    from rich.console import Console
+
+    terminal = is_terminal()
+    text = io.StringIO()
+    color = os.environ.get("XP_COLOR", "auto")
+    styled = color == "on" or (color == "auto" and terminal and not os.environ.get("NO_COLOR"))
+    console = Console(
+        file=text, force_terminal=styled, no_color=not styled, width=_width(terminal), legacy_windows=False
+    )
+    for renderable in renderables:
+        console.print(renderable)
+    raw = claim()
+    raw.write(text.getvalue().encode())
+    raw.flush()
+
+
+def _width(terminal: bool) -> int:
+    try:
+        return os.get_terminal_size(2 if not terminal else _claimed["raw"].fileno() if "raw" in _claimed else 1).columns
+    except OSError:
+        return 160
