@@ -46,7 +46,7 @@ class BinTable:
         """The table of `to_dict`; anything else is a DataError."""
         try:
             if table["format"] != FORMAT:
-                raise DataError(f"xp.veff has format {table['format']}, this version reads {FORMAT}. TRY: xp veff again")
+                raise DataError(f"xp.veff has format {table['format']}, not {FORMAT}. TRY: xp veff again")
             names = ("mass_edges", "feh_edges", "veff", "veff_err", "fine")
             arrays = [np.asarray(table[name], dtype=np.float64) for name in names]
         except (KeyError, TypeError, ValueError) as error:
