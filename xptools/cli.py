@@ -65,7 +65,7 @@ def _usage(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
         import json
 
-        click.echo(json.dumps(command.to_info_dict(ctx), default=str))
+        click.echo(json.dumps(xp.to_info_dict(ctx), default=str))
         ctx.exit()
 
 

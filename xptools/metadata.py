@@ -1,6 +1,6 @@
 """Units, UCDs and descriptions on columns; the history of a table; the keys other tools look for.
 
-In a stream a column's unit, UCD and description are metadata of its field, and the history is the schema's `xp.provenance`.
+In a stream a column's unit, UCD and description are metadata of its field; the history is the schema's `xp.provenance`.
 Files get, besides, VOParquet 1.0's VOTable header and astropy's `table_meta_yaml`, both derived from the fields.
 """
 

@@ -7,6 +7,7 @@ A command is a function that takes its own options and returns a step; `row_comm
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -69,35 +70,104 @@ GLOBAL_OPTIONS = (
     _option("--require-version", metavar="X", help="Stop unless this is version X of xp."),
 )
 GLOBAL_NAMES = (
-    "quiet", "verbose", "debug", "progress", "color", "threads", "device", "seed", "data", "cache", "offline", "config", "require_version",
-)  # fmt: skip
+    "quiet",
+    "verbose",
+    "debug",
+    "progress",
+    "color",
+    "threads",
+    "device",
+    "seed",
+    "data",
+    "cache",
+    "offline",
+    "config",
+    "require_version",
+)
 IO_NAMES = ("output", "output_format", "batch_rows", "replace", "no_clobber", "no_provenance", "print_params")
 
 SHARED: dict[str, Callable] = {
-    "map": _option("--map", "map_", metavar="NAME", default="edenhofer2023", show_default=True, help="3D dust map: edenhofer2023, bayestar2019, another map class of dustmaps, or none."),
-    "map-file": _option("--map-file", metavar="FILE", default="", help="The map's file, if it is not where dustmaps keeps it."),
-    "curve-unit": _option("--curve-unit", type=click.Choice(["mag", "tau"]), default="mag", show_default=True, help="Unit of the extinction curve per unit of E."),
-    "isochrones": _option("--isochrones", metavar="PATH", default="", help="PARSEC, BaSTI or MIST tables: a file, a folder, or several separated by commas. Without it: the built-in main sequence fitted to PARSEC."),
+    "map": _option(
+        "--map",
+        "map_",
+        metavar="NAME",
+        default="edenhofer2023",
+        show_default=True,
+        help="3D dust map: edenhofer2023, bayestar2019, another map class of dustmaps, or none.",
+    ),
+    "map-file": _option(
+        "--map-file", metavar="FILE", default="", help="The map's file, if it is not where dustmaps keeps it."
+    ),
+    "curve-unit": _option(
+        "--curve-unit",
+        type=click.Choice(["mag", "tau"]),
+        default="mag",
+        show_default=True,
+        help="Unit of the extinction curve per unit of E.",
+    ),
+    "isochrones": _option(
+        "--isochrones",
+        metavar="PATH",
+        default="",
+        help=(
+            "PARSEC, BaSTI or MIST tables: a file, a folder, or several separated by commas. "
+            "Without it: the built-in main sequence fitted to PARSEC."
+        ),
+    ),
     "age": _option("--age", type=float, default=10.0, show_default=True, help="Age of the isochrone [Gyr]."),
-    "alpha-fe": _option("--alpha-fe", type=float, default=0.0, show_default=True, help="[alpha/Fe] that turns [Fe/H] into [M/H] (Salaris+ 1993) [dex]."),
+    "alpha-fe": _option(
+        "--alpha-fe",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="[alpha/Fe] that turns [Fe/H] into [M/H] (Salaris+ 1993) [dex].",
+    ),
     "model": _option("--model", metavar="FILE", default="", help="Model file; without it the one that comes with xp."),
-    "mass-edges": _option("--mass-edges", metavar="LIST", default="0.15:0.90:14", show_default=True, help="Mass bins [Msun]: LO:HI:N, or edges with commas."),
-    "feh-edges": _option("--feh-edges", metavar="LIST", default="-2.2,-1.8,-1.6,-1.4,-1.1", show_default=True, help="[Fe/H] bins [dex]: LO:HI:N, or edges with commas."),
-    "r-sun": _option("--r-sun", type=float, default=8.122, show_default=True, help="Distance of the Sun from the Galactic centre [kpc]."),
-    "z-sun": _option("--z-sun", type=float, default=0.0, show_default=True, help="Height of the Sun above the plane [kpc]."),
-    "h-r": _option("--h-r", type=float, default=1.5, show_default=True, help="Radial scale length of the density law [kpc]."),
-    "h-z": _option("--h-z", type=float, default=1.43, show_default=True, help="Vertical scale height of the density law [kpc]."),
-    "max-distance": _option("--max-distance", type=float, default=1.0, show_default=True, help="Radius of the volume [kpc]."),
+    "mass-edges": _option(
+        "--mass-edges",
+        metavar="LIST",
+        default="0.15:0.90:14",
+        show_default=True,
+        help="Mass bins [Msun]: LO:HI:N, or edges with commas.",
+    ),
+    "feh-edges": _option(
+        "--feh-edges",
+        metavar="LIST",
+        default="-2.2,-1.8,-1.6,-1.4,-1.1",
+        show_default=True,
+        help="[Fe/H] bins [dex]: LO:HI:N, or edges with commas.",
+    ),
+    "r-sun": _option(
+        "--r-sun",
+        type=float,
+        default=8.122,
+        show_default=True,
+        help="Distance of the Sun from the Galactic centre [kpc].",
+    ),
+    "z-sun": _option(
+        "--z-sun", type=float, default=0.0, show_default=True, help="Height of the Sun above the plane [kpc]."
+    ),
+    "h-r": _option(
+        "--h-r", type=float, default=1.5, show_default=True, help="Radial scale length of the density law [kpc]."
+    ),
+    "h-z": _option(
+        "--h-z", type=float, default=1.43, show_default=True, help="Vertical scale height of the density law [kpc]."
+    ),
+    "max-distance": _option(
+        "--max-distance", type=float, default=1.0, show_default=True, help="Radius of the volume [kpc]."
+    ),
     "g-limit": _option("--g-limit", type=float, default=17.0, show_default=True, help="Faintest apparent G [mag]."),
-}  # fmt: skip
+}
 
 
 def shared(*names: str, **changes: Any) -> Callable:
-    """Options from the registry, in this order."""
+    """Options from the registry, in this order; `changes` (default=17.5) replace attributes of all of them."""
 
     def decorate(function: Callable) -> Callable:
         for name in reversed(names):
             function = SHARED[name](function)
+            for key, value in changes.items():
+                setattr(function.__click_params__[-1], key, value)
         return function
 
     return decorate
@@ -109,12 +179,12 @@ def edges(text: str) -> tuple[float, ...]:
         if ":" in text:
             lo, hi, n = text.split(":")
             step = (float(hi) - float(lo)) / int(n)
-            values = tuple(float(lo) + i * step for i in range(int(n))) + (float(hi),)
+            values = (*(float(lo) + i * step for i in range(int(n))), float(hi))
         else:
             values = tuple(float(x) for x in text.split(","))
     except (ValueError, ZeroDivisionError) as fault:
         raise UsageError(f"{text!r} is no list of edges. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1") from fault
-    if len(values) < 2 or any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if len(values) < 2 or any(b <= a for a, b in pairwise(values)):
         raise UsageError(f"the edges {text!r} do not ascend. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1")
     return values
 
@@ -165,7 +235,7 @@ def _defaults(ctx: click.Context, args: list[str]) -> dict[str, Any]:
     unknown = [k for k in table if k.replace("-", "_") not in names and not isinstance(table[k], dict)]
     if unknown:
         raise ConfigError(
-            f"the configuration of {' '.join(path)} has {unknown[0]!r}, which is no option of it. TRY: xp {' '.join(path)} -P"
+            f"the configuration of {' '.join(path)} has {unknown[0]!r}, which is no option. TRY: xp {' '.join(path)} -P"
         )
     return {names[k.replace("-", "_")]: v for k, v in own.items() if k.replace("-", "_") in names}
 
@@ -341,7 +411,7 @@ def _require(wanted: str | None) -> None:
 
 
 def limit_threads(n: int) -> None:
-    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: the only limit all of them obey."""
+    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that."""
     if hasattr(os, "sched_setaffinity") and n:
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, allowed[:n])

@@ -1,4 +1,4 @@
-"""What a person sees while a command runs: a bar on stderr if that is a terminal, counted warnings, one closing line."""
+"""What a person sees while a command runs: a bar on stderr if that is a terminal, counted warnings, a closing line."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
-"""What a command is: RowOp (a row in, a row out), Cut (rows dropped or marked), Fold (many rows to one table), Source (rows from nothing).
+"""What a command is: RowOp (a row in, a row out), Cut (rows dropped or marked), Fold (rows to one table), Source.
 
-A step is a frozen dataclass of plain values, so it pickles, compares, hashes and prints as its own history line. It sees
-arrays, never tables; this module carries arrays to Arrow and back. It knows no file and no option.
+A step is a frozen dataclass of plain values, so it pickles, compares, hashes and prints as its own history line. It
+sees arrays, never tables; this module carries arrays to Arrow and back. It knows no file and no option.
 """
 
 import dataclasses
@@ -166,7 +166,7 @@ class Fold(Step):
         raise NotImplementedError
 
     def finish(self, state: Any, schema: "pa.Schema") -> dict[str, "np.ndarray"]:
-        """The columns of the result; `schema` is the input's, for its metadata. May return key `meta` -> dict of schema metadata."""
+        """The columns of the result; `schema` is the input's. A key `meta` holds schema metadata, not a column."""
         raise NotImplementedError
 
     def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":

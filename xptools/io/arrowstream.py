@@ -29,7 +29,7 @@ class FdSource:
     def read_buffer(self, n: int) -> pa.Buffer:
         """Up to n bytes, fewer only at the end."""
         buffer = pa.allocate_buffer(n, resizable=True)
-        view = memoryview(buffer)
+        view = memoryview(buffer).cast("B")
         got = min(len(self.head), n)
         view[:got] = self.head[:got]
         self.head = self.head[got:]

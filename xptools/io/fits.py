@@ -74,7 +74,7 @@ def _history(hdus) -> dict[bytes, bytes] | None:
 
 
 def _rows(whole: BinaryIO, table, schema: pa.Schema, start: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    dtype = table.columns.dtype
+    dtype = table.columns.dtype.newbyteorder(">")
     total = table.header["NAXIS2"]
     for first in range(0, total, batch_rows):
         n = min(batch_rows, total - first)

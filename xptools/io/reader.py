@@ -222,7 +222,7 @@ _OPENERS = {
 
 
 def _cleaned(reader: Reader, columns: list[str] | None) -> Reader:
-    """Units from foreign headers onto the fields, file-only keys dropped, columns chosen, batches as the schema says."""
+    """Units from foreign headers onto the fields, file-only keys dropped, columns chosen, batches to match."""
     from xptools.io import foreign
 
     schema = metadata.without(foreign.described(reader.schema), metadata.FILE_KEYS)

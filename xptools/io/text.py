@@ -1,4 +1,4 @@
-"""CSV and ECSV, in and out, streamed; array columns are JSON texts in ECSV and "(a, b)" or "[a, b]" in the archive's CSV."""
+"""CSV and ECSV, in and out, streamed; array columns are texts, "[a, b]" in ECSV, "(a, b)" too in the archive's CSV."""
 
 import json
 import re
@@ -39,19 +39,18 @@ def read_csv(whole: BinaryIO, name: str) -> Reader:
 
 def read_ecsv(whole: BinaryIO, name: str) -> Reader:
     """An ECSV file: types, units and shapes from its YAML header."""
-    header, skip, start = [], 0, 0
+    header: list[str] = []
     for line in iter(whole.readline, b""):
         if not line.startswith(b"#"):
             break
         header.append(line.decode().removeprefix("#").removeprefix(" "))
-        skip, start = skip + 1, whole.tell()
     whole.seek(0)
     declared, delimiter = _ecsv_header("".join(header), name)
     types = {d["name"]: _ecsv_type(d) for d in declared}
     words = {d["name"]: {k: str(d[k]) for k in ("unit", "description") if d.get(k)} for d in declared}
     shaped = {d["name"] for d in declared if "subtype" in d}
     types = {n: pa.string() if n in shaped else t for n, t in types.items()}
-    return _read(whole, name, types, delimiter, skip, words)
+    return _read(whole, name, types, delimiter, len(header), words)
 
 
 def _ecsv_header(text: str, name: str) -> tuple[list[dict], str]:
@@ -162,9 +161,7 @@ def _arrays(column: pa.Array, field: pa.Field, name: str) -> pa.Array:
         if value:
             numbers = value.strip("()[] ").replace("null", "nan").split(",")
             if len(numbers) != width:
-                raise DataError(
-                    f"{name}: column {field.name} has {len(numbers)} values in row {i + 1} of a block, {width} elsewhere"
-                )
+                raise DataError(f"{name}: column {field.name} has {len(numbers)} values in one row, {width} in others")
             block[i] = [float(x) for x in numbers]
     return pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), type=field.type)
 

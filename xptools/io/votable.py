@@ -39,7 +39,7 @@ def _status(document, name: str) -> None:
         if info.name == "QUERY_STATUS" and info.value in ("ERROR", "OVERFLOW"):
             words = (info.content or "").strip() or info.value
             raise DataError(
-                f"{name} is the archive's {info.value.lower()} reply ({words[:120]}). TRY: ask for fewer rows, or xp fetch"
+                f"{name} is the archive's {info.value.lower()} reply ({words[:120]}). TRY: ask for fewer rows"
             )
 
 

@@ -42,7 +42,8 @@ def format_of(target: str, named: str | None) -> str:
         return SUFFIXES.get(suffix, "arrows")
     if suffix not in SUFFIXES:
         raise UsageError(
-            f"no format goes with {Path(target).name!r}. TRY: -O FORMAT, or a name ending in {', '.join(list(SUFFIXES)[:1] + ['.fits', '.vot', '.ecsv', '.csv', '.arrow'])}"
+            f"no format goes with {Path(target).name!r}. "
+            "TRY: -O FORMAT, or a name ending in .parquet, .arrow, .fits, .vot, .ecsv or .csv"
         )
     return SUFFIXES[suffix]
 
