@@ -33,7 +33,7 @@ def _compiled(function):
 
 @_compiled
 def angles(lon, lat, rotation, rotate, theta, phi):
-    """Colatitude and longitude [rad] of lon, lat [deg], turned by `rotation` (3, 3) first if `rotate`; NaN if no place."""
+    """Colatitude and longitude [rad] of lon, lat [deg], turned by `rotation` (3, 3) first if `rotate`; NaN if none."""
     for i in range(len(lon)):
         a, b = math.radians(lon[i]), math.radians(lat[i])
         if not (abs(lat[i]) <= 90.0 and math.isfinite(a)):
@@ -118,7 +118,7 @@ def node_right(d, radii, guide, steps):
 
 @_compiled
 def interpolate(order, theta, phi, d, lnE, radii, guide, steps, tables, E, spread, place):
-    """E of the stars `order`, and its standard deviation over samples where there are some (E integrated, mean of samples).
+    """E of the stars `order` (mean over samples) and its standard deviation over samples where there are several.
 
     lnE (pixels in ring order, samples, nodes); bilinear in ln E over the sky, linear in distance between nodes.
     """
@@ -219,33 +219,34 @@ def rows_of(theta, phi, start, row, width, top, coarse, shift, found):
 
 
 @_compiled
-def along_sight(order, found, d, samples, first, modulus, median, E, spread, place):
-    """Reddening of the stars `order` from line-of-sight profiles samples (rows, samples, moduli), linear in modulus.
+def along_sight(order, found, d, profiles, modulus, statistic, E, spread, place):
+    """Reddening of the stars `order` from profiles (rows, 1 + samples, moduli), linear in distance modulus.
 
-    Statistics run over samples from `first` on: the mean, or the median. Proportional to d below the first modulus, the
-    last value beyond the last one.
+    Profile 0 is the best fit, the others are samples; statistic 0: mean of the samples, 1: median, 2: best fit; spread
+    is over the samples. Proportional to d below the first modulus, the last value beyond the last one.
     """
-    count, bins = samples.shape[1] - first, samples.shape[2]
-    values = np.empty(count)
+    count, bins = profiles.shape[1] - 1, profiles.shape[2]
+    values = np.empty(count + 1)
     for n in range(len(order)):
         i = order[n]
         if found[i] < 0 or not d[i] > 0.0:
             E[i], spread[i], place[i] = np.nan, np.nan, OUTSIDE
             continue
         m = 5.0 * (math.log10(d[i] / 1000.0) + 2.0)
-        right = np.searchsorted(modulus, m)
-        low, high, a, factor = right - 1, right, 0.0, 1.0
+        high = np.searchsorted(modulus, m)
+        low, a, factor = high - 1, 0.0, 1.0
         place[i] = INSIDE
-        if right == 0:
+        if high == 0:
             low, factor = 0, 10.0 ** (0.2 * (m - modulus[0]))
             place[i] = BELOW
-        elif right == bins:
+        elif high == bins:
             high = low
             place[i] = BEYOND
-        if place[i] == INSIDE:
+        else:
             a = (modulus[high] - m) / (modulus[high] - modulus[low])
-        for s in range(count):
-            near, far = samples[found[i], first + s, low], samples[found[i], first + s, high]
-            values[s] = factor * (near if place[i] != INSIDE else (1.0 - a) * far + a * near)
-        E[i] = np.median(values) if median else values.sum() / count
-        spread[i] = values.std() if count > 1 else np.nan
+        for s in range(count + 1):
+            near, far = profiles[found[i], s, low], profiles[found[i], s, high]
+            values[s] = factor * ((1.0 - a) * far + a * near)
+        samples = values[1:]
+        E[i] = values[0] if statistic == 2 else (np.median(samples) if statistic == 1 else samples.sum() / count)
+        spread[i] = samples.std() if count > 1 else np.nan

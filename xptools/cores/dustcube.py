@@ -1,0 +1,195 @@
+"""Extinction on a HEALPix x distance grid: E(l, b, d) as the dust map of Edenhofer et al. 2024 gives it.
+
+`Cube` answers on the CPU with compiled kernels; `integrated` is the same in array form for numpy and JAX, the reference
+and the GPU path. Between shells ln E is bilinear over the four nearest pixels and linear in distance; before the first
+node E is proportional to d; beyond the last one it stays at the last value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from xptools.cores.astrometry import ICRS_TO_GALACTIC
+
+INSIDE, BELOW, BEYOND, OUTSIDE = 0, 1, 2, 3  # where a star lies: in the grid, before it, behind it, nowhere
+LARGE = 1 << 29  # bytes of a map beyond which pages are given back while it is being read
+STRIDE = 1 << 27  # bytes of a large map that are read before its pages are given back
+FEW = 16384  # stars that one thread handles quicker than several
+
+
+class Rings(NamedTuple):
+    """HEALPix rings 1 ... 4 nside - 1, with the poles as rings 0 and 4 nside (no pixels of their own)."""
+
+    theta: np.ndarray  # colatitude [rad]
+    first: np.ndarray  # first pixel, ring order
+    count: np.ndarray  # pixels
+    shift: np.ndarray  # longitude of the first pixel's centre, in pixels
+
+
+def rings(nside: int) -> Rings:
+    """The rings of a resolution (Gorski et al. 2005, Sec. 5.1)."""
+    i = np.arange(4 * nside + 1)
+    polar = np.minimum(i, 4 * nside - i)
+    cap = polar < nside
+    count = 4 * np.minimum(polar, nside)
+    z = (2 * nside - i) * 2.0 / (3.0 * nside)
+    near_pole = 2.0 * np.arcsin(np.minimum(polar, nside) / (nside * np.sqrt(6.0)))
+    theta = np.where(cap, np.where(i < nside, near_pole, np.pi - near_pole), np.arccos(np.clip(z, -1, 1)))
+    shift = np.where(cap | ((i - nside) % 2 == 0), 0.5, 0.0)
+    first = np.concatenate([[0], np.cumsum(count)[:-1]])
+    count[[0, -1]] = 4  # never read; keeps the arithmetic of the neighbours finite
+    return Rings(theta, first, count, shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Cube:
+    """An integrated map. lnE (12 nside^2 in ring order, samples, nodes) float32, radii (nodes,) [pc] rising.
+
+    `release` gives the pages of a memory-mapped lnE back to the system; the map stays usable.
+    """
+
+    nside: int
+    lnE: np.ndarray
+    radii: np.ndarray
+    release: Callable[[], None] | None = None
+
+    @cached_property
+    def tables(self) -> Rings:
+        return rings(self.nside)
+
+    @cached_property
+    def guide(self) -> tuple[np.ndarray, float]:
+        """First node at or beyond each of equal steps in distance, and steps per pc."""
+        r = self.radii
+        steps = 2.0 / np.diff(r).min() if len(r) > 1 else 1.0
+        steps = min(steps, 65536.0 / max(r[-1] - r[0], 1e-9))
+        at = r[0] + (np.arange(int((r[-1] - r[0]) * steps) + 2) - 1e-6) / steps
+        return np.minimum(np.searchsorted(r, at), len(r) - 1), steps
+
+    def query(self, lon, lat, d, equatorial: bool = False, threads: int = 1):
+        """E, its standard deviation over samples (NaN without) and the place code of stars at lon, lat [deg], d [pc].
+
+        lon, lat are galactic, or ICRS with `equatorial`.
+        """
+        from xptools.cores import _dustkernels as kernels
+
+        theta, phi = directions(lon, lat, equatorial, threads)
+        d = np.ascontiguousarray(d, np.float64)
+        E, spread, place = np.empty(len(d)), np.empty(len(d)), np.empty(len(d), np.int8)
+        guide, steps = self.guide
+
+        def stars(order):
+            kernels.interpolate(
+                order, theta, phi, d, self.lnE, self.radii, guide, steps, tuple(self.tables), E, spread, place
+            )
+
+        for block in self._blocks(theta):
+            spread_out(stars, block, threads)
+            if len(block) < len(theta):
+                self.release()
+        return E, spread, place
+
+    def _blocks(self, theta):
+        """The stars in one go, or for a large memory-mapped cube by zones of the sky, so that few pages are held."""
+        from xptools.cores import _dustkernels as kernels
+
+        if self.release is None or self.lnE.nbytes < LARGE:
+            return [np.arange(len(theta))]
+        a_ring = self.lnE.nbytes // (3 * self.nside)
+        bucket = np.empty(len(theta), np.int16)
+        kernels.ring_buckets(theta, self.nside, max(1, STRIDE // a_ring), bucket)
+        return zones(bucket)
+
+
+def directions(lon, lat, equatorial: bool, threads: int):
+    """Galactic colatitude and longitude [rad] of lon, lat [deg], ICRS if `equatorial`; NaN where there is no place."""
+    from xptools.cores import _dustkernels as kernels
+
+    lon, lat = np.ascontiguousarray(lon, np.float64), np.ascontiguousarray(lat, np.float64)
+    theta, phi = np.empty(len(lon)), np.empty(len(lon))
+
+    def stars(order):
+        some = slice(order[0], order[-1] + 1)
+        kernels.angles(lon[some], lat[some], ICRS_TO_GALACTIC, equatorial, theta[some], phi[some])
+
+    if len(lon):
+        spread_out(stars, np.arange(len(lon)), threads)
+    return theta, phi
+
+
+def zones(bucket: np.ndarray) -> list[np.ndarray]:
+    """Indices of the stars of each bucket, in the order of the buckets."""
+    order = np.argsort(bucket, kind="stable")
+    edges = np.flatnonzero(np.diff(bucket[order])) + 1
+    return np.split(order, edges)
+
+
+def spread_out(kernel: Callable, order: np.ndarray, threads: int) -> None:
+    """Run `kernel(part of order)` on several threads; the kernel must hold no lock and write each star once."""
+    if threads < 2 or len(order) < FEW:
+        kernel(order)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(kernel, np.array_split(order, threads * max(1, min(8, len(order) // (FEW * threads))))))
+
+
+def integrated(theta, phi, d, lnE, radii, tables: Rings, xp=np):
+    """The same as `Cube.query` in array form: E, standard deviation, place of stars at theta, phi [rad], d [pc].
+
+    Works for numpy and jax.numpy; arrays (stars,). Written for clarity: it gathers eight values per star and sample.
+    """
+    pixel, weight = neighbours(theta, phi, tables, xp)
+    nodes = len(radii)
+    right = xp.clip(xp.searchsorted(radii, d), 1, nodes - 1) if nodes > 1 else xp.zeros(d.shape, int)
+    left = xp.maximum(right - 1, 0)
+    below, beyond = d <= radii[0], d > radii[-1]
+    inner = xp.where(below, radii[0], xp.where(beyond, radii[-1], d))
+    width = radii[right] - radii[left] if nodes > 1 else xp.ones(d.shape)
+    far = (inner - radii[left]) / width
+    ends = [sum(w[:, None] * lnE[p, :, k] for p, w in zip(pixel, weight, strict=True)) for k in (left, right)]
+    # A weight of zero must not meet a node that is not used: 0 x ln 0 is NaN.
+    x = xp.where((far == 0)[:, None], ends[0], xp.where((far == 1)[:, None], ends[1], 0.0))
+    x = xp.where(((far == 0) | (far == 1))[:, None], x, (1 - far)[:, None] * ends[0] + far[:, None] * ends[1])
+    values = xp.where(below, d / radii[0], 1.0)[:, None] * xp.exp(x)
+    nowhere = xp.isnan(theta) | ~(d > 0)
+    E = xp.where(nowhere, xp.nan, values.mean(axis=1))
+    spread = xp.where(nowhere, xp.nan, values.std(axis=1)) if lnE.shape[1] > 1 else xp.full(d.shape, xp.nan)
+    place = xp.where(nowhere, OUTSIDE, xp.where(below, BELOW, xp.where(beyond, BEYOND, INSIDE)))
+    return E, spread, place
+
+
+def neighbours(theta, phi, tables: Rings, xp=np):
+    """Four pixels (ring order) about theta, phi [rad] and their weights: linear along two rings and between them."""
+    ring_theta, first, count, shift = (xp.asarray(t) for t in tables)
+    last = len(tables.theta) - 1
+    # A place on a ring may be given to either side of it: the interpolation is the same.
+    safe = xp.where(xp.isnan(theta), 1.0, theta)
+    north = xp.clip(xp.searchsorted(ring_theta, safe, side="right") - 1, 0, last - 1)
+    t = (safe - ring_theta[north]) / (ring_theta[north + 1] - ring_theta[north])
+
+    def along(ring):
+        u = xp.where(xp.isnan(phi), 0.0, phi) * count[ring] / (2 * np.pi) - shift[ring]
+        low = xp.floor(u)
+        west = low.astype("int64") % count[ring]
+        return first[ring] + west, first[ring] + (west + 1) % count[ring], u - low
+
+    a, b, u = along(xp.maximum(north, 1))
+    c, e, v = along(xp.minimum(north + 1, last - 1))
+    top, bottom = north == 0, north == last - 1
+    south_cap = first[last - 1]
+    pixels = (
+        xp.where(top, (c + 2) % 4, a),
+        xp.where(top, (e + 2) % 4, b),
+        xp.where(bottom, south_cap + (a - south_cap + 2) % 4, c),
+        xp.where(bottom, south_cap + (b - south_cap + 2) % 4, e),
+    )
+    q = xp.where(top, 0.25 * (1 - t), xp.where(bottom, 0.25 * t, 0.0))
+    upper = xp.where(top, 0.0, 1 - t)
+    lower = xp.where(bottom, 0.0, t)
+    return pixels, (upper * (1 - u) + q, upper * u + q, lower * (1 - v) + q, lower * v + q)
