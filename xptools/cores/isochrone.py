@@ -1,11 +1,10 @@
 """M_G and BP-RP of main-sequence stars at any (mass, [M/H], age): from isochrone files, or from the built-in sequence.
 
-`load(None)` is the parametric Sequence, `load(paths)` a Grid of real tables; both answer `absolute`, `locus`, `turn_off`.
-A Grid interpolates linearly in initial mass at fixed ([M/H], age), then in [M/H] at fixed mass, then in log age; never between
-points of equal row number. Outside its tables, and beyond the turn-off, it answers NaN.
+`load(None)` is the parametric Sequence, `load(paths)` a Grid of real tables: both have `absolute`, `locus`, `turn_off`.
+A Grid interpolates linearly in initial mass at fixed ([M/H], age), in log age at fixed mass and [M/H], then in [M/H];
+never between points of equal row number. Outside its tables, and beyond the turn-off, it answers NaN.
 """
 
-import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from xptools.errors import DataError, InputError
 __all__ = ["Grid", "Sequence", "load", "read", "salaris"]
 
 _SPAN = 1e3  # separates the segments in a concatenated search key: larger than any mass, [M/H] or log age
+_NEAR = 2e-5  # the files round log age to 5 decimals
 
 
 class Sequence:
@@ -41,21 +41,21 @@ class Grid:
     """Main-sequence isochrones of one family, at any set of ([M/H], age) nodes."""
 
     def __init__(self, isochrones: Iterable[Isochrone], skipped: tuple[str, ...] = ()):
-        nodes = {(round(i.mh, 4), round(np.log10(i.age), 4)): i for i in isochrones}
+        nodes = {(round(i.mh, 4), round(np.log10(i.age), 5)): i for i in isochrones}
         self.isochrones = [nodes[k] for k in sorted(nodes, key=lambda k: (k[1], k[0]))]
         self.skipped = skipped
         families = sorted({i.family for i in self.isochrones})
         if len(families) != 1:
             raise DataError(
-                f"the isochrone files are of different families: {', '.join(families)}; their colours differ by up to 0.2 mag. "
-                "TRY: give files of one family"
+                f"the isochrone files are of different families: {', '.join(families)}; their colours differ by up to "
+                "0.2 mag. TRY: give files of one family"
             )
         self.family = families[0]
         self.log_age = np.array([np.log10(i.age) for i in self.isochrones])
         self.mh = np.array([i.mh for i in self.isochrones])
         self._first = np.cumsum([0, *(len(i.mass) for i in self.isochrones)])
         self._mass = np.concatenate([i.mass for i in self.isochrones])
-        self._value = np.column_stack([np.concatenate([getattr(i, q) for i in self.isochrones]) for q in ("M_G", "bp_rp")])
+        self._value = np.concatenate([np.column_stack([i.M_G, i.bp_rp]) for i in self.isochrones])
         self._key = self._mass + _SPAN * np.repeat(np.arange(len(self.isochrones)), np.diff(self._first))
         self._cells()
 
@@ -82,25 +82,26 @@ class Grid:
 
         Per (cell, [M/H]): the isochrones below and above, as one sorted list searched by cell * _SPAN + [M/H].
         """
-        self._ages = np.unique(self.log_age.round(4))
+        self._ages = np.unique(self.log_age.round(5))
         key, below, above = [], [], []
         for cell in range(2 * len(self._ages) - 1):
             low, high = self._ages[cell // 2], self._ages[(cell + 1) // 2]
             for mh in np.unique(self.mh):
                 mine = np.flatnonzero(self.mh == mh)
-                under = mine[self.log_age[mine] <= low + 1e-3]
-                over = mine[self.log_age[mine] >= high - 1e-3]
+                under = mine[self.log_age[mine] <= low + _NEAR]
+                over = mine[self.log_age[mine] >= high - _NEAR]
                 if len(under) and len(over):
                     key.append(cell * _SPAN + mh)
                     below.append(under[-1])
                     above.append(over[0])
         self._node_key, self._below, self._above = np.array(key), np.array(below), np.array(above)
+        self._node_cell = np.floor_divide(self._node_key + _SPAN / 2, _SPAN).astype(int)
 
     def _cell(self, log_age):
         """Cell of each age, -1 outside."""
-        a = np.searchsorted(self._ages, log_age - 1e-3)
+        a = np.searchsorted(self._ages, log_age - _NEAR)
         near = self._ages[np.clip(a, 0, len(self._ages) - 1)]
-        cell = np.where(np.abs(near - log_age) <= 1e-3, 2 * a, 2 * a - 1)
+        cell = np.where(np.abs(near - log_age) <= _NEAR, 2 * a, 2 * a - 1)
         return np.where((cell >= 0) & (cell < 2 * len(self._ages) - 1) & np.isfinite(log_age), cell, -1)
 
     def _brackets(self, mh, age):
@@ -112,7 +113,7 @@ class Grid:
         exact = np.abs(self._node_key[right] - wanted) <= 1e-4
         left = np.where(exact, right, np.maximum(right - 1, 0))
         inside = (self._node_key[left] - 1e-4 <= wanted) & (wanted <= self._node_key[right] + 1e-4)
-        same = np.floor_divide(self._node_key[left] + _SPAN / 2, _SPAN) == cell
+        same = (self._node_cell[left] == cell) & (self._node_cell[right] == cell)
         gap = self._node_key[right] - self._node_key[left]
         weight = np.where(gap > 0, (wanted - self._node_key[left]) / np.where(gap > 0, gap, 1), 0)
         return np.where(inside & same & (cell >= 0), left, -1), right, weight, log_age
@@ -159,7 +160,7 @@ class Grid:
         """(BP-RP strictly rising, M_G) [mag] of the main sequence up to its bluest point, at every row's mass."""
         left, right, _, _ = self._brackets(np.array([float(mh)]), np.array([float(age)]))
         if left[0] < 0:
-            raise DataError(f"no isochrone covers [M/H] = {mh:g} at {age:g} Gyr; there are {self.origin}. TRY: another --age")
+            raise DataError(f"no isochrone covers [M/H] = {mh:g} at {age:g} Gyr. {self.origin}. TRY: another --age")
         corners = np.r_[self._below[[left[0], right[0]]], self._above[[left[0], right[0]]]]
         mass = np.unique(np.concatenate([self.isochrones[k].mass for k in corners]))
         M_G, bp_rp = self.absolute(mass, mh, age)
@@ -188,12 +189,12 @@ def read(paths: str | Path | Iterable[str | Path]) -> Grid:
 
 
 def _listed(paths) -> list[Path]:
-    """One path, several joined by the system's path separator, or several paths."""
+    """One path, several joined by commas, or several paths."""
     if isinstance(paths, str):
-        paths = paths.split(os.pathsep)
+        paths = [paths] if Path(paths).exists() else paths.split(",")
     elif isinstance(paths, Path):
         paths = [paths]
-    return [Path(p).expanduser() for p in paths]
+    return [Path(str(p).strip()).expanduser() for p in paths]
 
 
 def load(isochrones: str | Path | Iterable[str | Path] | None = None) -> Grid | Sequence:
