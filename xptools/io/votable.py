@@ -125,10 +125,15 @@ def _binary2(batch: pa.RecordBatch, flags: int) -> bytes:
         for i, a in enumerate(fixed):
             rows[f"c{i}"] = a
         return rows.tobytes()
-    return b"".join(
-        b"\0" * flags + b"".join(v if isinstance(v, bytes) else v.tobytes() for v in row)
-        for row in zip(*fixed, strict=True)
-    )
+    # A numpy scalar's bytes are in native order whatever its array's, so every cell is taken as raw bytes first.
+    cells = [a if a.dtype == object else _cells(a) for a in fixed]
+    return b"".join(b"\0" * flags + b"".join(row) for row in zip(*cells, strict=True))
+
+
+def _cells(a: np.ndarray) -> list[bytes]:
+    width = a.itemsize * int(np.prod(a.shape[1:]))
+    data = a.tobytes()
+    return [data[i : i + width] for i in range(0, len(data), width)]
 
 
 def _fixed(column: pa.Array, field: pa.Field) -> np.ndarray:

@@ -1,0 +1,53 @@
+"""What every test has at hand: the real data where it is, a small universe, the program as a subprocess."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Tests keep their compiled kernels and converted maps to themselves, and read no one's configuration."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XP_CACHE"] = str(folder)
+    os.environ["XDG_CONFIG_HOME"] = str(folder / "config")
+    for name in ("XP_CONFIG", "XP_DATA", "XP_SEED", "XP_THREADS"):
+        os.environ.pop(name, None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data; the test is skipped, by name, where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data (../shared/data) is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def xp():
+    """Run the installed program: `xp("mass", path, stdin=bytes)` gives the CompletedProcess."""
+    program = shutil.which("xp", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert program, "xp is not installed: pip install -e ."
+
+    def run(*args, stdin: bytes | None = None, env: dict[str, str] | None = None, timeout: float = 120, cwd=None):
+        return subprocess.run(
+            [program, *map(str, args)],
+            input=stdin if stdin is not None else None,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            timeout=timeout,
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            check=False,
+        )
+
+    run.program = program
+    return run
