@@ -34,9 +34,11 @@ def test_main_sequence_drops_the_branch_above_the_turn_off():
     assert y.tolist() == [3.9, 4.6, 6.0, 8.5]
 
 
-def slow_below(x, y, locus, offset, colours, brightest):
+def slow_below(x, y, locus, offset, colours, brightest, blue):
     if np.isnan(x) or np.isnan(y):
         return None
+    if x < locus[0][0]:
+        return bool(blue and y > brightest and x > colours[0])
     for x0, x1, y0, y1 in zip(locus[0], locus[0][1:], locus[1], locus[1][1:], strict=False):
         if x0 <= x <= x1:
             limit = y0 + (y1 - y0) * (x - x0) / (x1 - x0)
@@ -48,11 +50,32 @@ def test_below_locus_equals_the_slow_version():
     locus = (np.array([0.6, 0.75, 1.2, 2.0, 3.5]), np.array([3.9, 4.6, 6.0, 8.5, 12.0]))
     x, y = R.uniform(-0.5, 4.5, 3000), R.uniform(2, 14, 3000)
     x[::50], y[::70] = np.nan, np.nan
-    for offset in (0.0, 0.3, -0.5):
-        passes, unknown = selection.below_locus(x, y, locus, offset)
-        slow = [slow_below(a, b, locus, offset, (0, 4), 4) for a, b in zip(x, y, strict=True)]
+    for offset, blue in [(0.0, True), (0.3, False), (-0.5, True)]:
+        passes, unknown = selection.below_locus(x, y, locus, offset, keep_blue=blue)
+        slow = [slow_below(a, b, locus, offset, (0, 4), 4, blue) for a, b in zip(x, y, strict=True)]
         assert [s is None for s in slow] == unknown.tolist()
         assert [s is True for s in slow] == passes.tolist()
+
+
+@pytest.mark.parametrize("mh", [-2.0, -1.5, -1.2])
+def test_metal_poor_dwarfs_bluer_than_the_solar_turn_off_stay(mh):
+    from xptools.cores import isochrone, sequence
+
+    locus = selection.main_sequence(*isochrone.load(None).locus(0.0, 5.0))
+    M_G, colour = sequence.absolute(np.linspace(0.15, 0.78, 60), mh)
+    M_G, colour = np.asarray(M_G), np.asarray(colour)
+    assert (colour < locus[0][0]).any()
+    faint = M_G > 4.05
+    assert selection.below_locus(colour, M_G, locus)[0][faint].all()
+    assert not selection.below_locus(colour, M_G, locus, keep_blue=False)[0][faint].all()
+
+
+def test_a_solar_binary_of_equal_masses_is_rejected():
+    from xptools.cores import isochrone, sequence
+
+    locus = selection.main_sequence(*isochrone.load(None).locus(0.0, 5.0))
+    M_G, colour = sequence.absolute(np.linspace(0.2, 0.8, 20), 0.0, 5.0)
+    assert not selection.below_locus(np.asarray(colour), np.asarray(M_G) - 0.7526, locus)[0].any()
 
 
 def test_below_locus_on_the_line_is_rejected():

@@ -50,15 +50,18 @@ def below_locus(
     offset: float = 0.0,
     colours: tuple[float, float] = (0.0, 4.0),
     brightest: float = 4.0,
+    keep_blue: bool = True,
 ) -> Verdict:
     """Rows fainter than the locus + offset [mag] at their colour, with M_G0 > brightest and BP_RP0 within colours.
 
     Li+ 2026 Sec. 2: below the [M/H] = 0 isochrone, which rejects unresolved binaries and young stars. `locus` is
-    (BP-RP, M_G) as `main_sequence` gives it; a colour it does not reach is rejected, there is nothing to compare with.
+    (BP-RP, M_G) as `main_sequence` gives it. Redder than it reaches there is nothing to compare with: rejected.
+    Bluer than its turn-off a star is on the faint, blue side of the curve and stays unless keep_blue is False: at
+    5 Gyr the solar turn-off is at 0.70 mag, and stars of [M/H] = -2 above 0.71 Msun are bluer than that.
     """
     x = np.asarray(BP_RP0, dtype=np.float64)
     y = np.asarray(M_G0, dtype=np.float64)
-    limit = np.interp(x, *locus, left=np.inf, right=np.inf) + offset
+    limit = np.interp(x, *locus, left=-np.inf if keep_blue else np.inf, right=np.inf) + offset
     passes = (y > limit) & (y > brightest) & (x > colours[0]) & (x < colours[1])
     return _verdict(passes, x, y)
 
@@ -111,3 +114,9 @@ def from_the_top(counts: np.ndarray, wanted: int) -> tuple[int, int]:
     place = int(np.searchsorted(down, wanted))
     above = int(down[place - 1]) if place else 0
     return len(counts) - 1 - place, above
+
+
+def just_below(x: float) -> float:
+    """The limit that the float32 value x passes by `>` and the next lower float32 does not."""
+    value = np.float32(x)
+    return 0.5 * (float(value) + float(np.nextafter(value, np.float32(-np.inf))))

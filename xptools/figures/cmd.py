@@ -14,6 +14,7 @@ import numpy as np
 from xptools.figures import style
 
 SPARSE = 5
+Numbers = dict[str, np.ndarray]
 STARS_HELD = 200_000
 
 
@@ -82,7 +83,7 @@ class Cloud:
         stars = stars[:, self.counts[stars[0].astype(np.int64)] < SPARSE]
         self.stars = [stars[:, np.lexsort((stars[2], stars[1], stars[0]))]]
 
-    def numbers(self) -> dict[str, np.ndarray]:
+    def numbers(self) -> Numbers:
         """The columns to draw: kind ("bin" or "star"), x, y, n; a bin's x and y are its centre."""
         self._forget()
         full = np.flatnonzero(self.counts >= SPARSE)
@@ -97,16 +98,17 @@ class Cloud:
         }
 
 
-def with_loci(numbers: dict[str, np.ndarray], loci: dict[float, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+def with_loci(numbers: Numbers, loci: dict[float, tuple[np.ndarray, np.ndarray]]) -> Numbers:
     """The numbers with rows of kind "locus" appended: [M/H] -> (colours, magnitudes)."""
     out = dict(numbers)
     for feh, (x, y) in loci.items():
         more = {"kind": ["locus"] * len(x), "x": x, "y": y, "n": [0] * len(x), "feh": [feh] * len(x)}
-        out = {k: np.concatenate([v, np.asarray(more[k]).astype(v.dtype if k != "kind" else "U5")]) for k, v in out.items()}
+        types = {k: "U5" if k == "kind" else v.dtype for k, v in out.items()}
+        out = {k: np.concatenate([v, np.asarray(more[k], dtype=types[k])]) for k, v in out.items()}
     return out
 
 
-def view(numbers: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[tuple, tuple]:
+def view(numbers: Numbers, about: dict[str, Any]) -> tuple[tuple, tuple]:
     """x and y limits: those asked for, else what holds all stars, with a margin."""
     shown = numbers["kind"] != "locus"
     limits = []
@@ -122,7 +124,7 @@ def view(numbers: dict[str, np.ndarray], about: dict[str, Any]) -> tuple[tuple, 
     return limits[0], limits[1]
 
 
-def draw(numbers: dict[str, np.ndarray], about: dict[str, Any], column: str = "single") -> Any:
+def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any:
     """The figure of these numbers. about: x_label, y_label, dx, dy, invert_y, rows, x_range, y_range (or None)."""
     figure = style.canvas(column, {"single": 96.0, "double": 120.0}[column])
     axes = figure.subplots()
@@ -141,12 +143,13 @@ def draw(numbers: dict[str, np.ndarray], about: dict[str, Any], column: str = "s
     axes.set(xlabel=about["x_label"], ylabel=about["y_label"])
     if image is not None:
         bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=32)
-        bar.set_label(f"Stars per {about['dx']:.3g} $\\times$ {about['dy']:.3g} {about.get('cell_unit', '')} cell".strip())
+        size = f"{about['dx']:.3g} $\\times$ {about['dy']:.3g} {about.get('cell_unit', '')}".strip()
+        bar.set_label(f"Stars per {size} cell")
     axes.set_title(f"{about['drawn']:,} stars".replace(",", "\u2009"), loc="right", fontsize=7.5, pad=3)
     return figure
 
 
-def _cells(axes: Any, numbers: dict[str, np.ndarray], about: dict[str, Any], cmap: str, strength: float) -> Any:
+def _cells(axes: Any, numbers: Numbers, about: dict[str, Any], cmap: str, strength: float) -> Any:
     from matplotlib.colors import LogNorm
 
     bins = numbers["kind"] == "bin"
@@ -159,13 +162,13 @@ def _cells(axes: Any, numbers: dict[str, np.ndarray], about: dict[str, Any], cma
     image[j, i] = n
     half = (about["dx"] / 2, about["dy"] / 2)
     return axes.imshow(
-        image, origin="lower", aspect="auto", interpolation="nearest", cmap=cmap, rasterized=True, zorder=2, alpha=strength,
-        norm=LogNorm(1, max(float(n.max()), 10.0)),
+        image, origin="lower", aspect="auto", interpolation="nearest", cmap=cmap, rasterized=True, zorder=2,
+        alpha=strength, norm=LogNorm(1, max(float(n.max()), 10.0)),
         extent=(x.min() - half[0], x.max() + half[0], y.min() - half[1], y.max() + half[1]),
     )  # fmt: skip
 
 
-def _loci(axes: Any, numbers: dict[str, np.ndarray], about: dict[str, Any]) -> None:
+def _loci(axes: Any, numbers: Numbers, about: dict[str, Any]) -> None:
     rows = numbers["kind"] == "locus"
     values = np.unique(numbers["feh"][rows])
     for feh, colour in zip(values, locus_colours(values.size), strict=True):
@@ -188,7 +191,7 @@ def locus_colours(n: int) -> list[str]:
     return [palette[round(k * 4 / max(n - 1, 1)) % 5] for k in range(n)] if n > 1 else [style.RED] * n
 
 
-def emptiest_corner(axes: Any, numbers: dict[str, np.ndarray]) -> str:
+def emptiest_corner(axes: Any, numbers: Numbers) -> str:
     """The corner of the axes with the fewest drawn marks, as a legend's location."""
     marks = axes.transLimits.transform(np.stack([numbers["x"], numbers["y"]], axis=1))
     corners = {"lower left": (0, 0), "upper right": (1, 1), "lower right": (1, 0), "upper left": (0, 1)}

@@ -71,7 +71,7 @@ def matplotlib() -> Any:
     try:
         import matplotlib as module
     except ImportError:
-        raise UnavailableError("plot needs matplotlib, which is not installed. TRY: pip install 'xptools[plot]'") from None
+        raise UnavailableError("plot needs matplotlib, which is absent. TRY: pip install 'xptools[plot]'") from None
     module.use("Agg")
     module.rcdefaults()
     module.rcParams.update(RC)

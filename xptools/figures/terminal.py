@@ -28,7 +28,7 @@ def shade(counts: np.ndarray) -> np.ndarray:
 def frame(
     counts: np.ndarray, x: tuple[float, float], y: tuple[float, float], labels: tuple[str, str], colour: bool = False
 ) -> str:
-    """The histogram with its axes. counts (4 rows, 2 columns), top row first; x, y: limits at left/right, top/bottom."""
+    """The histogram with its axes. counts (4 rows, 2 columns), top first; x: left, right limit; y: top, bottom."""
     glyphs, tones = braille(counts), shade(counts)
     rows, columns = glyphs.shape
     marks = {0: y[0], rows // 2: (y[0] + y[1]) / 2, rows - 1: y[1]}
