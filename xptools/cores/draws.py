@@ -1,8 +1,9 @@
 """Counter-based random numbers: star i's numbers depend on (seed, stream, i) and on nothing else.
 
-A stream is a named sequence of 64-bit words, one word per star: Philox-4x64 with the key (seed, crc32 of the name) and the
-counter i // 4, so any stretch of any stream can be made at once and a new stream never moves an old one. Each transform
-below uses exactly one word per star; where a shape cannot be inverted, the caller draws from an envelope and drops stars.
+A stream is a named sequence of 64-bit words, one word per star: Philox-4x64 with the key (seed, crc32 of the name) and
+the counter i // 4, so any stretch of any stream can be made at once and a new stream never moves an old one. Each
+transform below uses one word per star; where a shape cannot be inverted, the caller draws from an envelope and drops
+stars.
 """
 
 from __future__ import annotations
@@ -34,6 +35,26 @@ class Draws:
 
     def normal(self, stream: str) -> np.ndarray:
         """Standard normal deviates (n,) by inversion."""
+        return ndtri(self.uniform(stream))
+
+    def at(self, index: np.ndarray) -> Picked:
+        """The same streams for the stars at `index` (m,) among these n."""
+        return Picked(self, index)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Streams of some of the stars of a stretch; a star's numbers are what they were."""
+
+    draws: Draws
+    index: np.ndarray
+
+    def uniform(self, stream: str) -> np.ndarray:
+        """Uniform deviates (m,)."""
+        return self.draws.uniform(stream)[self.index]
+
+    def normal(self, stream: str) -> np.ndarray:
+        """Standard normal deviates (m,)."""
         return ndtri(self.uniform(stream))
 
 

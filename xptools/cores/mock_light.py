@@ -42,7 +42,7 @@ def single(M_G: np.ndarray, BP_RP: np.ndarray) -> Light:
 
 
 def together(one: Light, other: Light, pair: np.ndarray) -> Light:
-    """`one`, plus `other` in the rows listed in `pair` (m,); `other` has m rows. A dark companion (NaN) adds nothing."""
+    """`one`, plus `other` (m rows) in the rows listed in `pair` (m,). A dark companion (NaN) adds nothing."""
     added = []
     for a, b in zip(one, other, strict=True):
         total = a.copy()

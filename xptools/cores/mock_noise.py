@@ -3,11 +3,11 @@
 parallax_error   sqrt(138 + 822 z + 23.7 z^2) uas, z = 10^(0.4 max(G - 15, -2)): the medians of 5-parameter solutions to
                  3 % for 14 < G < 20 and 10 % at 13 < G < 14; about it a log-normal scatter of 12 %
 other errors     ra 0.846, dec 0.803, pmra 1.109, pmdec 1.001 times the parallax error, scatter 13 % (ra, dec 7 %)
-ruwe             log-normal about 1.03 with 6 %; one star in ten has a Pareto tail above 1.4 (index 1.35). The stated errors
-                 of the tail grow with its ruwe, as they do in the real rows, so that pulls stay standard normal
+ruwe             log-normal about 1.03 with 6 %; one star in ten has a Pareto tail above 1.4 (index 1.35). The stated
+                 errors of the tail grow with its ruwe, as in the real rows, so that pulls stay standard normal
 flux errors      relative errors below at the nodes of G, BP, RP; log-normal scatter 0.09, 0.14, 0.15 dex
-C*               intrinsic scatter 0.37 sigma_C*(G): the robust width of the real rows at 12 < G < 17 (Riello+ 2021's sigma_C*
-                 bounds it); one star in twenty is blended and has an exponential tail of mean 0.12, as there
+C*               scatter 0.37 sigma_C*(G) of Riello+ 2021: the robust width of the real rows at 12 < G < 17; one star in
+                 twenty is blended and has an exponential tail of mean 0.12, as there
 RV error         medians of 0.2 to 7.5 km/s for 9 < G < 15, scatter 0.25 dex, present for RP < 14
 nu_eff           1.76 - 1.61/pi atan(0.531 (BP-RP)) (Lindegren+ 2021 A&A 649, A2, eq. 3): within 0.01 of the real rows
 """
@@ -99,7 +99,7 @@ def effective_wavenumber(BP_RP: np.ndarray) -> np.ndarray:
 
 
 def metallicity_error(feh: np.ndarray, G: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """sigma of the observed [Fe/H] [dex]: 0.10 above -0.5, rising to 0.25 at -1 (Li+ 2026 Sec. 2.2); a tenth per mag past G = 16."""
+    """sigma of the observed [Fe/H] [dex]: 0.10 above -0.5, 0.25 below -1 (Li+ 2026 Sec. 2.2), 10 % more per mag past 16."""
     base = 0.25 - 0.15 * np.clip((feh + 1.0) / 0.5, 0.0, 1.0)
     return base * (1.0 + 0.1 * np.clip(G - 16.0, 0.0, 3.0)) * np.exp(0.1 * normal)
 
@@ -110,5 +110,5 @@ def spurious_parallax(u: np.ndarray) -> np.ndarray:
 
 
 def fidelity(u: np.ndarray, spurious: np.ndarray) -> np.ndarray:
-    """fidelity_v2: near 1 for good solutions (median 0.99), near 0 for spurious ones (nine in ten below 0.5)."""
-    return np.where(spurious, u**7, 1.0 - u**7)
+    """fidelity_v2: 1 to 0.5 for good solutions (median 0.998), near 0 for spurious ones (nine in ten below 0.5)."""
+    return np.where(spurious, u**7, 1.0 - 0.5 * u**8)

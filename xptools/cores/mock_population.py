@@ -38,12 +38,12 @@ class Component:
     sigma: tuple[float, float, float]
 
 
-# The halo's density law is Xiang+ 2025's as used by Li+ 2026 Sec. 3.1, so that `xp veff` with its defaults is true for it,
-# and below [Fe/H] = -1.1 there is nothing but halo. Disc scales and velocity ellipsoids are rounded textbook values
-# (Bland-Hawthorn & Gerhard 2016); the slopes of rotation with [Fe/H] have the observed signs, thin falling, thick rising.
+# The halo's density law is Xiang+ 2025's as used by Li+ 2026 Sec. 3.1, so that `xp veff` with its defaults is true for
+# it, and below [Fe/H] = -1.1 there is nothing but halo. Disc scales and velocity ellipsoids are rounded textbook values
+# (Bland-Hawthorn & Gerhard 2016); rotation falls with [Fe/H] in the thin disc and rises in the thick one, as observed.
 COMPONENTS = (
     Component("thin disc", 2.6, 0.30, (-0.10, 0.20, -0.80, 0.50), (1.0, 9.0), (222.0, -20.0, 0.0), (36.0, 25.0, 18.0)),
-    Component("thick disc", 2.0, 0.90, (-0.55, 0.25, -1.10, 0.20), (8.0, 12.0), (180.0, 40.0, -0.6), (62.0, 48.0, 40.0)),
+    Component("thick disc", 2.0, 0.90, (-0.55, 0.25, -1.10, 0.2), (8.0, 12.0), (180.0, 40.0, -0.6), (62.0, 48.0, 40.0)),
     Component("halo", 1.5, 1.43, (-1.45, 0.40, -2.50, -0.70), (10.0, 13.0), (0.0, 0.0, 0.0), (145.0, 85.0, 85.0)),
 )
 FRACTIONS = (0.86, 0.13, 0.01)  # of the local density, by number
@@ -51,29 +51,28 @@ FRACTIONS = (0.86, 0.13, 0.01)  # of the local density, by number
 
 @dataclass(frozen=True)
 class Limits:
-    """What is selected: apparent G below g_limit, parallax above parallax_min [mas]; noise 0 or more, pairs or not."""
+    """What is selected: apparent G below g_limit, parallax above parallax_min [mas]; `noise` scales their errors."""
 
     g_limit: float = 17.5
     parallax_min: float = 1.0
     noise: float = 1.0
-    pairs: bool = True
 
     def farthest(self) -> float:
-        """Largest true distance [kpc] of a selected star: parallax_over_error > 10 and a 4-sigma error."""
-        return 1.0 / (self.parallax_min * (1.0 - 0.4 * min(self.noise, 2.0)))
+        """Largest true distance [kpc] of a selected star: parallax_over_error > 10 and an error of 3.5 sigma."""
+        return 1.0 / (self.parallax_min * (1.0 - 0.35 * self.noise))
 
-    def reach(self, brightest, faintest):
+    def reach(self, brightest, faintest, pair: bool = False):
         """Distance [kpc] beyond which no star with M_G between `brightest` and `faintest` is selected; they broadcast.
 
-        A pair is brighter than its primary by at most 0.753 mag. Parallax errors count with four times twice the median
-        error, at most a tenth of the limit: beyond are a few in 1e5 stars.
+        A pair is brighter than its primary by at most 0.753 mag. Parallax errors count with 4.7 times the median error,
+        at most 0.35 of the limit: beyond are 4 in 1e5 stars (of the one in ten with a bad fit).
         """
-        limit = self.g_limit + (0.7526 if self.pairs else 0.0) + (0.02 if self.noise else 0.0)
+        limit = self.g_limit + (0.7526 if pair else 0.0) + (0.02 if self.noise else 0.0)
         far = np.full(np.broadcast(brightest, faintest).shape, self.farthest())
         for _ in range(6):  # from above, so that every iterate is an envelope
             G = faintest + 5.0 * np.log10(far) + 10.0
-            error = self.noise * np.minimum(self.parallax_min / 10.0, 2.0 * parallax_error(G))
-            far = np.minimum(far, 1.0 / (self.parallax_min - 4.0 * error))
+            error = self.noise * np.minimum(self.parallax_min / 10.0, 1.35 * parallax_error(G))
+            far = np.minimum(far, 1.0 / (self.parallax_min - 3.5 * error))
         return np.minimum(far, 10.0 ** ((limit - brightest) / 5.0 - 2.0))
 
 
@@ -102,9 +101,10 @@ class Cells:
 
 
 class Proposal:
-    """The table: entries are cells (C,) times bins (B,) of mass (or, for giants, of M_G).
+    """The table: entries are cells (C,) times bins (B,) of mass (of M_G for giants); of pairs too, if there are any.
 
-    `number` (C, B) is the integral of the mass function over the bin at the cell, `reach` (C, B) [kpc].
+    `number` (C, B) is the integral of the mass function over the bin at the cell, `reach` (C, B) [kpc]. Pairs are seen
+    farther than single stars, so they are bins of their own: B ... 2 B - 1 of (C, 2 B).
     """
 
     def __init__(self, components, cells: Cells, number, reach, space):

@@ -1,0 +1,177 @@
+"""The source of `xp mock`: its settings, its columns, and what it states about its own mass function."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import ClassVar
+
+from xptools.columns import GAIA, OWN, Column
+from xptools.errors import DataError, InputError, UsageError
+from xptools.protocol import Source
+
+TRUTH = {
+    "true_mass": Column("float32", "solMass", "phys.mass", "True initial mass, of the primary if a pair"),
+    "true_q": Column("float32", None, "phys.mass;arith.ratio", "True mass ratio of an unresolved pair, NaN if single"),
+    "true_feh": Column("float32", None, "phys.abund.Fe", "True [Fe/H] [dex]"),
+    "true_age": Column("float32", "Gyr", "time.age", "True age"),
+    "true_distance": Column("float64", "pc", "pos.distance", "True distance"),
+    "true_parallax": Column("float64", "mas", "pos.parallax", "True parallax"),
+    "true_mg": Column("float32", "mag", "phys.magAbs;em.opt", "True absolute G magnitude without dust, of the pair"),
+    "true_bp_rp": Column("float32", "mag", "phot.color;em.opt.B;em.opt.R", "True BP - RP colour without dust"),
+    "true_ext_e": Column("float32", None, "phys.absorption", "True extinction parameter E, as in the map"),
+    "true_ag": Column("float32", "mag", "phys.absorption;em.opt", "True extinction in G"),
+    "true_component": Column("int16", None, "meta.code", "True population (0: thin disc; 1: thick disc; 2: halo)"),
+    "true_radial_velocity": Column("float32", "km.s**-1", "spect.dopplerVeloc.opt", "True radial velocity"),
+    "true_outlier": Column(
+        "int16", None, "meta.code.qual", "What is spoilt (1: spurious parallax; 2: BP and RP blended; 4: ruwe above 1.4)"
+    ),
+}
+LABELS = {
+    "teff": Column("float32", "K", "phys.temperature.effective", "Effective temperature"),
+    "teff_err": Column("float32", "K", "stat.error;phys.temperature.effective", "Standard error of teff"),
+    "logg": Column("float32", None, "phys.gravity", "Surface gravity log g [cgs, dex]"),
+    "logg_err": Column("float32", None, "stat.error;phys.gravity", "Standard error of logg [dex]"),
+}
+METALLICITY = {name: OWN[name] for name in ("feh", "feh_err")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mock(Source):
+    """A known Milky Way near the Sun (xptools/universe.py); distances in kpc, ages in Gyr, magnitudes in mag."""
+
+    stars: int = 100_000
+    seed: int = 0
+    first: int = 0
+    sample: str = "dwarfs"
+    fractions: tuple[float, ...] = (0.86, 0.13, 0.01)
+    imf: str = ""
+    binaries: float = 0.4
+    q_slope: float = 0.0
+    age: float = 0.0
+    isochrones: str = ""
+    alpha_fe: float = 0.0
+    map: str = "none"
+    map_file: str = ""
+    curve_unit: str = "mag"
+    noise: float = 1.0
+    outliers: float = 0.05
+    spurious: float = 0.005
+    feh_error: float | None = None
+    select: str = "observed"
+    g_limit: float = 17.5
+    max_distance: float = 1.0
+    mg_limit: float = 4.0
+    poisson: bool = False
+    r_sun: float = 8.122
+    z_sun: float = 0.0
+
+    name: ClassVar[str] = "mock"
+    packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
+
+    def __post_init__(self):
+        if len(self.fractions) != 3 or min(self.fractions) < 0 or sum(self.fractions) <= 0:
+            raise UsageError(f"--fractions takes three numbers, none negative, not {list(self.fractions)}")
+        if self.max_distance > (2.0 if self.sample == "dwarfs" else 4.0):
+            raise UsageError("--max-distance may be at most 2 kpc for dwarfs and 4 kpc for giants")
+        for name in ("binaries", "outliers", "spurious", "noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"--{name} is a number between 0 and 1, not {getattr(self, name):g}")
+
+    @property
+    def adds(self) -> dict[str, Column]:
+        if self.sample == "giants":
+            own = {**METALLICITY, **LABELS}
+            return {**GAIA, **own, **{k: v for k, v in TRUTH.items() if k not in ("true_mass", "true_q")}}
+        return {**GAIA, **METALLICITY, **TRUTH}
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        dust = () if self.map in ("none", "toy") else (self.map,)
+        return ("li2026", "riello2021", "lindegren2021", *dust)
+
+    def files(self) -> dict[str, str]:
+        given = {"imf": self.imf, "isochrones": self.isochrones, "map": self.map_file}
+        return {role: path for role, path in given.items() if path}
+
+    def mass_function(self):
+        """The stated Phi(M | [Fe/H]) of the TOML file, or that of Li+ 2026."""
+        from xptools.cores.imf import PiecewiseIMF
+
+        return PiecewiseIMF.from_dict(_toml(self.imf)) if self.imf else PiecewiseIMF()
+
+    def universe(self):
+        """The tables behind this step, made once per process."""
+        return _universe(self)
+
+    def batches(self, rows: int) -> Iterator[dict]:
+        for block in self.universe().blocks():
+            n = len(block["source_id"])
+            for i in range(0, n, rows):
+                yield block if n <= rows else {name: values[i : i + rows] for name, values in block.items()}
+
+    def meta_out(self, schema) -> dict:
+        """`xp.mock`: the truth, so that `xp mf --truth` can compare."""
+        return {"xp.mock": statement(self)}
+
+
+def statement(mock: Mock) -> dict:
+    """What is true of this universe: density laws, absolute mass function, isochrones; JSON-able.
+
+    `phi` is a PiecewiseIMF with the density [kpc-3] of every [Fe/H] cell, all populations together, at (R_sun, Z = 0).
+    """
+    from xptools.cores.mock_population import COMPONENTS
+
+    universe = mock.universe()
+    components = [
+        dataclasses.asdict(c) | {"fraction": w / sum(mock.fractions)}
+        for c, w in zip(COMPONENTS, mock.fractions, strict=True)
+    ]
+    out = {
+        "stars": mock.stars,
+        "drawn": universe.drawn,
+        "density": universe.density,
+        "volume": universe.proposal.total,
+        "components": components,
+        "isochrones": universe.isochrones.origin,
+        "r_sun": mock.r_sun,
+        "z_sun": mock.z_sun,
+    }
+    return out if mock.sample == "giants" else out | {"phi": _phi(universe).to_dict()}
+
+
+def _phi(universe):
+    """The mass function on the finest [Fe/H] cells, with its density there."""
+    import numpy as np
+
+    from xptools.cores.imf import PiecewiseIMF
+
+    cells, imf = universe.cells, universe.imf
+    edges = np.unique(np.concatenate([cells.lo, cells.hi]))
+    density = np.zeros(len(edges) - 1)
+    np.add.at(density, np.searchsorted(edges, cells.lo), universe.density * cells.share)
+    slopes = imf.alpha(0.5 * (edges[1:] + edges[:-1]))
+    return PiecewiseIMF(
+        tuple(edges.tolist()), imf.breaks, tuple(map(tuple, slopes.tolist())), tuple(density.tolist())
+    )
+
+
+@lru_cache(maxsize=4)
+def _universe(mock: Mock):
+    from xptools.universe import Universe
+
+    return Universe(mock)
+
+
+def _toml(path: str) -> dict:
+    import tomllib
+
+    try:
+        with open(path, "rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as fault:
+        raise InputError(f"cannot read the mass function: {fault.strerror}. {path}") from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise DataError(f"the mass function is not TOML: {fault}. {path}. TRY: see `xp help mock`") from fault
+    if "density" in table:
+        raise DataError(f"the mass function states a density, which follows from STARS. {path}. TRY: remove it")
+    return table

@@ -1,0 +1,266 @@
+"""The mock universe: star i from (seed, i), drawn in blocks, selected, observed.
+
+A block is a fixed stretch of stars, whatever batches are asked for, and every number of star i comes from streams that
+know only the seed and i; so batches, threads and the star one begins at cannot change a star.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from xptools import settings
+from xptools.cores import mock_giants, mock_light, mock_motion, mock_noise, mock_survey
+from xptools.cores.draws import Draws, power_law
+from xptools.cores.extinction import coefficients
+from xptools.cores.isochrone import load, salaris
+from xptools.cores.mock_population import COMPONENTS, Cells, Limits, Masses, Proposal
+from xptools.cores.mock_space import Space
+
+BLOCK = 16_384
+TOY_E0, TOY_H = 0.10, 0.10  # built-in dust: E per kpc in the plane, scale height [kpc]
+
+
+class Stars(dict):
+    """Columns of the stars of one block that are still in play; `index` is their place in the block."""
+
+    def keep(self, mask: np.ndarray) -> "Stars":
+        """The stars where mask is true."""
+        if mask.all():
+            return self
+        where = np.flatnonzero(mask)
+        return Stars({name: values[where] for name, values in self.items()})
+
+    def light(self) -> mock_light.Light:
+        """Fluxes at the observer."""
+        return mock_light.Light(self["G"], self["BP"], self["RP"])
+
+
+class Universe:
+    """Everything that is computed once for a `Mock` step: tables of populations, volumes and masses."""
+
+    def __init__(self, mock):
+        self.mock = mock
+        self.giants = mock.sample == "giants"
+        self.isochrones = load(mock.isochrones or None)
+        self.mh_shift = float(salaris(mock.alpha_fe))
+        self.imf = mock.mass_function()
+        noise = 0.0 if mock.select == "true" else mock.noise
+        self.limits = Limits(mock.g_limit, 1.0 / mock.max_distance, noise)
+        self.cells = Cells.of(COMPONENTS, mock.fractions, () if self.giants else self.imf.feh_edges)
+        self.space = Space([(c.h_r, c.h_z) for c in COMPONENTS], self.limits.farthest(), mock.r_sun, mock.z_sun)
+        self.masses = None if self.giants else Masses(self.imf, self.cells)
+        self.proposal = self._proposal()
+        self.kinematics = np.array([(*c.rotation, *c.sigma) for c in COMPONENTS]).T
+        self.ages = np.array([(mock.age, mock.age) if mock.age else c.age for c in COMPONENTS])
+        self.drawn = self._total()
+
+    @property
+    def density(self) -> float:
+        """n0 [kpc-3]: expected stars at (R_sun, Z = 0), of all masses of the mass function (or all giants)."""
+        return self.mock.stars / self.proposal.total
+
+    def _total(self) -> int:
+        """How many stars are drawn: as asked for, or a Poisson deviate about it."""
+        if not self.mock.poisson:
+            return self.mock.stars
+        key = np.array([self.mock.seed % 2**64, 0], dtype=np.uint64)
+        return int(np.random.Generator(np.random.Philox(key=key)).poisson(self.mock.stars))
+
+    def _proposal(self) -> Proposal:
+        if self.giants:
+            edges = mock_giants.bins()
+            number = np.tile(mock_giants.luminosity_function(), (len(self.cells.lo), 1))
+            reach = np.tile(self.limits.reach(edges[:-1], edges[1:]), (len(number), 1))
+            return Proposal(COMPONENTS, self.cells, number, reach, self.space)
+        brightest, faintest = self._magnitude_range()
+        dark = ~np.isfinite(brightest)
+        magnitudes = (np.where(dark, 0.0, brightest), np.where(dark, 0.0, faintest))
+        number, reach = [], []
+        for pair, share in ((False, 1.0 - self.mock.binaries), (True, self.mock.binaries)):
+            number.append(share * self.masses.number)
+            reach.append(np.where(dark, 0.0, self.limits.reach(*magnitudes, pair)))
+        return Proposal(COMPONENTS, self.cells, np.hstack(number), np.hstack(reach), self.space)
+
+    def _magnitude_range(self):
+        """Brightest and faintest M_G (C, B) of every cell and mass bin, over its [Fe/H] and the population's ages.
+
+        The isochrones are smooth inside a cell: its corners and 0.03 mag hold it.
+        """
+        spans = np.array([COMPONENTS[k].age for k in self.cells.component]).T
+        ages = (np.full(spans.shape[1], self.mock.age),) if self.mock.age else (spans[0], spans.mean(0), spans[1])
+        corners = []
+        for age in ages:
+            for feh in (self.cells.lo, self.cells.hi):
+                mag, _ = self._isochrone(self.masses.edges[None, :], feh[:, None], age[:, None])
+                corners += [mag[:, :-1], mag[:, 1:]]
+        stack = np.stack(corners)
+        brightest = np.where(np.isnan(stack), np.inf, stack).min(axis=0)
+        return brightest - 0.03, np.where(np.isnan(stack), -np.inf, stack).max(axis=0) + 0.03
+
+    def _isochrone(self, mass, feh, age):
+        """M_G, BP-RP; NaN above the turn-off, where no dwarf is left."""
+        mh = feh + self.mh_shift
+        age = self.mock.age or age
+        M_G, BP_RP = self.isochrones.absolute(mass, mh, age)
+        return np.where(mass > self.isochrones.turn_off(mh, age), np.nan, M_G), BP_RP
+
+    def blocks(self) -> Iterator[dict[str, np.ndarray]]:
+        """Columns of the selected stars block by block, in order; blocks are made ahead on every core."""
+        first, last = self.mock.first, self.mock.first + self.drawn
+        cores = settings.threads()
+        pool = ThreadPoolExecutor(cores)
+        ahead = []
+        try:
+            for start in range(first // BLOCK * BLOCK, last, BLOCK):
+                ahead.append(pool.submit(self.block, start, first, last))
+                if len(ahead) > 2 * cores:
+                    yield ahead.pop(0).result()
+            while ahead:
+                yield ahead.pop(0).result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def block(self, start: int, first: int, last: int) -> dict[str, np.ndarray]:
+        """The selected ones among stars start ... start + BLOCK - 1 that lie in first ... last - 1."""
+        draws = Draws(self.mock.seed, start, BLOCK)
+        stars = self._born(draws)
+        stars = stars.keep((stars["index"] >= first - start) & (stars["index"] < last - start))
+        stars = self._shining(draws, stars)
+        stars = self._selected(draws, stars)
+        return self._observed(draws, stars, start)
+
+    def _born(self, draws: Draws) -> Stars:
+        """Population, [Fe/H], mass (of giants: M_G) and place."""
+        u = draws.uniform
+        cell, bin_, k, feh, reach = self.proposal.draw(u("entry"), u("feh"))
+        at = self.space.draw(k, reach, u("distance"), u("latitude"), u("longitude"), u("density"))
+        if self.giants:
+            edges = mock_giants.bins()
+            what = {"M_G": edges[bin_] + u("mass") * (edges[1] - edges[0])}
+        else:
+            pair, bin_ = np.divmod(bin_, len(self.masses.edges) - 1)
+            what = {"mass": self.masses.draw(cell, bin_, u("mass")), "pair": pair}
+        stars = Stars(index=np.arange(len(k)), k=k, feh=feh, x=at.x, y=at.y, z=at.z, d=at.distance, **what)
+        return stars.keep(at.keep)
+
+    def _shining(self, draws: Draws, stars: Stars) -> Stars:
+        """Ages, light of single stars and pairs, dust; stars that are no longer dwarfs leave."""
+        streams = draws.at(stars["index"])
+        young, old = self.ages[stars["k"]].T
+        stars["age"] = young + streams.uniform("age") * (old - young)
+        if self.giants:
+            stars["BP_RP"] = mock_giants.colour(stars["M_G"], stars["feh"])
+            light = mock_light.single(stars["M_G"], stars["BP_RP"])
+        else:
+            stars["M_G"], stars["BP_RP"] = self._isochrone(stars["mass"], stars["feh"], stars["age"])
+            stars = stars.keep(np.isfinite(stars["M_G"]))
+            light = self._paired(draws.at(stars["index"]), stars)
+        stars["G_abs"], stars["colour"] = mock_light.magnitude(light.G, "G"), mock_light.colour(light)
+        return self._dimmed(stars, light)
+
+    def _paired(self, streams, stars: Stars) -> mock_light.Light:
+        """The light of each star, with its companion's in pairs: q^slope up to 1, dark below the isochrones' masses."""
+        light = mock_light.single(stars["M_G"], stars["BP_RP"])
+        stars["q"] = np.full(len(stars["M_G"]), np.nan)
+        pair = np.flatnonzero(stars["pair"])
+        q = power_law(streams.uniform("q")[pair], 1e-3, 1.0, self.mock.q_slope)
+        stars["q"][pair] = q
+        shines = q * stars["mass"][pair] >= self.isochrones.mass_range[0]
+        pair, q = pair[shines], q[shines]
+        M_G, BP_RP = self._isochrone(q * stars["mass"][pair], stars["feh"][pair], stars["age"][pair])
+        return mock_light.together(light, mock_light.single(M_G, BP_RP), pair)
+
+    def _dimmed(self, stars: Stars, light: mock_light.Light) -> Stars:
+        """Fluxes at the observer: distance and dust."""
+        if self.mock.map != "none":
+            stars["E"] = self._reddening(stars)
+            light = mock_light.dimmed(light, *(a * stars["E"] for a in coefficients(stars["colour"], stars["E"])))
+            stars["A_G"] = mock_light.magnitude(light.G, "G") - stars["G_abs"]
+        stars["G"], stars["BP"], stars["RP"] = (f / (stars["d"] * 100.0) ** 2 for f in light)
+        return stars
+
+    def _reddening(self, stars: Stars) -> np.ndarray:
+        """E of the built-in exponential dust layer: E0 h / |sin b| (1 - exp(-d |sin b| / h))."""
+        tau = np.abs(stars["z"]) / TOY_H
+        return TOY_E0 * stars["d"] * np.where(tau > 1e-9, -np.expm1(-tau) / np.maximum(tau, 1e-9), 1.0)
+
+    def _selected(self, draws: Draws, stars: Stars) -> Stars:
+        """First look, and the archive's query on it (parallax, its S/N, G, M_G; Li+ 2026 Sec. 2), or on true values."""
+        mock = self.mock
+        look = mock_survey.first_look(draws.at(stars["index"]), stars.light(), stars["d"], mock.noise, mock.spurious)
+        stars.update(look)
+        if mock.select == "true":
+            G, parallax = stars["true_G"], 1.0 / stars["d"]
+            passed = np.ones(len(G), bool)
+        else:
+            G, parallax = stars["phot_g_mean_mag"], stars["parallax"]
+            passed = stars["parallax_over_error"] > 10.0
+        passed &= (parallax > 1.0 / mock.max_distance) & (G < mock.g_limit)
+        if not self.giants:
+            passed &= G + 5.0 * np.log10(np.maximum(parallax, 1e-9) / 100.0) > mock.mg_limit
+        return stars.keep(passed)
+
+    def _observed(self, draws: Draws, stars: Stars, start: int) -> dict[str, np.ndarray]:
+        """Every column of the catalogue."""
+        noise, streams = self.mock.noise, draws.at(stars["index"])
+        sky, l = self._moving(streams, stars)
+        columns, blended = mock_survey.photometry(streams, stars.light(), stars, noise, self.mock.outliers)
+        spurious = (stars["outlier"] & mock_survey.SPURIOUS) > 0
+        columns |= {
+            "source_id": mock_survey.identifiers(sky.ra, sky.dec, stars["index"] + start),
+            "ref_epoch": np.full(len(l), mock_survey.EPOCH),
+            "l": l,
+            "b": np.degrees(np.arctan2(stars["z"], np.hypot(stars["x"], stars["y"]))),
+            "has_xp_continuous": np.ones(len(l), bool),
+            "has_xp_sampled": stars["true_G"] < 15.0,
+            **{name: stars[name] for name in ("parallax", "parallax_error", "parallax_over_error", "ruwe")},
+            **mock_survey.astrometry(streams, sky, stars, noise),
+            **mock_survey.velocity(streams, sky.radial_velocity, stars["true_G"], columns["phot_rp_mean_mag"], noise),
+            **mock_survey.solution(streams, columns["bp_rp"], spurious),
+            **self._labels(streams, stars),
+        }
+        stars["outlier"] |= np.where(blended, mock_survey.BLENDED, 0).astype(np.int16)
+        return columns | self._truth(stars, sky)
+
+    def _moving(self, streams, stars: Stars):
+        """Place and motion on the sky, and galactic longitude [deg]."""
+        v0, slope, pivot, s_R, s_phi, s_Z = self.kinematics[:, stars["k"]]
+        v_R = s_R * streams.normal("v_R")
+        v_phi = v0 + slope * (stars["feh"] - pivot) + s_phi * streams.normal("v_phi")
+        x, y, z = stars["x"], stars["y"], stars["z"]
+        velocity = mock_motion.heliocentric(x, y, v_R, v_phi, s_Z * streams.normal("v_Z"), self.mock.r_sun)
+        l = np.degrees(np.arctan2(y, x))
+        return mock_motion.on_the_sky(x, y, z, stars["d"], velocity), np.where(l < 0, l + 360.0, l)
+
+    def _labels(self, streams, stars: Stars) -> dict[str, np.ndarray]:
+        """Observed [Fe/H], and of giants what else a spectroscopic catalogue gives."""
+        G, noise = stars["true_G"], self.mock.noise
+        out, fixed = {}, self.mock.feh_error
+        if self.giants:
+            normals = [streams.normal(f"{name} error") for name in ("feh", "teff", "logg")]
+            error, out["teff_err"], out["logg_err"] = mock_giants.label_errors(G, normals)
+            for name, law in (("teff", mock_giants.temperature), ("logg", mock_giants.gravity)):
+                out[name] = law(stars["M_G"], stars["feh"]) + noise * out[f"{name}_err"] * streams.normal(name)
+        else:
+            error = mock_noise.metallicity_error(stars["feh"], G, streams.normal("feh error"))
+        error = error if fixed is None else np.full(len(G), fixed)
+        scale = noise if fixed is None else 1.0
+        return out | {"feh": stars["feh"] + scale * error * streams.normal("feh observed"), "feh_err": error}
+
+    def _truth(self, stars: Stars, sky) -> dict[str, np.ndarray]:
+        nothing = np.zeros(len(stars["d"]), np.float32)
+        out = {
+            "true_feh": stars["feh"],
+            "true_age": stars["age"],
+            "true_distance": 1000.0 * stars["d"],
+            "true_parallax": 1.0 / stars["d"],
+            "true_mg": stars["G_abs"],
+            "true_bp_rp": stars["colour"],
+            "true_ext_e": stars.get("E", nothing),
+            "true_ag": stars.get("A_G", nothing),
+            "true_component": stars["k"].astype(np.int16),
+            "true_radial_velocity": sky.radial_velocity,
+            "true_outlier": stars["outlier"],
+        }
+        return out if self.giants else out | {"true_mass": stars["mass"], "true_q": stars["q"]}
