@@ -108,7 +108,7 @@ class LineVolume:
         self.survey, self.sky, self.exact = survey, sky, Volume(survey)
         few, many = grid(sky)
         l, b = cells(polar or few, around or many)
-        self.ln_d = np.linspace(np.log(NEAREST), np.log(survey.max_distance / 1000.0), steps + 1)
+        self.ln_d = np.linspace(np.log(NEAREST), np.log(survey.max_distance), steps + 1)
         middle = np.exp(0.5 * (self.ln_d[1:] + self.ln_d[:-1]))
         R, Z = cylindrical(l[:, None], b[:, None], middle, survey.r_sun, survey.z_sun)
         # the innermost ball goes to the first step

@@ -22,14 +22,14 @@ class Survey:
     """What can be seen, and of what: limits, density law and the Sun's place.
 
     g_limit        apparent G [mag]; a star counts if G <= g_limit
-    max_distance   [pc]
+    max_distance   [kpc]
     mg_limit       absolute magnitude: stars brighter than this do not count (Li+ 2026: M_G > 4), or None
     law            object with density(R, Z, r_sun)
     r_sun, z_sun   [kpc]
     """
 
     g_limit: float = 17.0
-    max_distance: float = 1000.0
+    max_distance: float = 1.0
     mg_limit: float | None = None
     law: object = field(default_factory=Disc)
     r_sun: float = R_SUN
@@ -38,7 +38,7 @@ class Survey:
     def reach(self, M_G):
         """d_max [kpc] (N,): where the star fades out or the sphere ends; 0 if M_G is NaN or too bright."""
         M_G = np.asarray(M_G, dtype=np.float64)
-        d = np.minimum(10.0 ** ((self.g_limit - M_G) / 5.0 + 1.0), self.max_distance) / 1000.0
+        d = np.minimum(10.0 ** ((self.g_limit - M_G) / 5.0 - 2.0), self.max_distance)
         seen = np.isfinite(M_G) if self.mg_limit is None else M_G > self.mg_limit
         return np.where(seen, d, 0.0)
 
@@ -77,7 +77,7 @@ class Volume:
         from scipy.interpolate import CubicSpline  # 0.1 s that only this class needs
 
         self.survey = survey
-        far = survey.max_distance / 1000.0
+        far = survey.max_distance
         self._near = far * 1e-3
         grid = np.geomspace(self._near, far, nodes)
         self._spline = CubicSpline(np.log(grid), mean_density(survey, grid))

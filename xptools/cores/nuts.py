@@ -1,0 +1,112 @@
+"""The posterior of `mf.py` sampled with NumPyro's NUTS, and the measures of its convergence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xptools.cores import mf
+from xptools.cores._jax import configure
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Draws of ln Phi (chains, draws, K), R-hat and effective sample size (K,), divergences, lowest E-BFMI."""
+
+    ln_phi: np.ndarray
+    rhat: np.ndarray
+    ess: np.ndarray
+    divergences: int
+    bfmi: float
+
+    def trouble(self) -> list[str]:
+        """What speaks against convergence; empty if nothing does."""
+        rhat, ess = float(np.max(self.rhat)), float(np.min(self.ess))
+        found = [
+            (not rhat <= 1.01, f"R-hat {rhat:.3f} > 1.01"),
+            (not ess >= 400, f"effective sample size {ess:.0f} < 400"),
+            (self.divergences > 0, f"{self.divergences} divergent transitions"),
+            (not self.bfmi >= 0.3, f"E-BFMI {self.bfmi:.2f} < 0.3"),
+        ]
+        return [words for bad, words in found if bad]
+
+
+def potential(n, noisy, prior):
+    """-ln p(u, eps | n) + const of n_k ~ Poisson(exp(y_k)), eps_k ~ Normal(0, 1), as a function of {"u", "eps"}.
+
+    y = ln(n + 1/2) + u / sqrt(n + 1/2) has about unit width in u, and ln Phi_k = y_k - ln(V_k dM_k) - s_k eps_k:
+    all coordinates are independent and alike, so the sampler needs little warm-up and takes long steps.
+    """
+    shape = mf.PRIORS[prior]
+
+    def energy(z):
+        import jax.numpy as jnp
+
+        y = log_rate(n, z["u"], jnp)
+        log_p = n * y - jnp.exp(y)
+        if shape is None:
+            log_p = log_p - 0.5 * ((y - jnp.log(n + 0.5)) / mf.DATA_WIDTH) ** 2
+        else:
+            log_p = log_p + shape * y
+        return -jnp.sum(log_p) + (0.5 * jnp.sum(z["eps"] ** 2) if noisy else 0.0)
+
+    return energy
+
+
+def log_rate(n, u, xp=np):
+    """y = ln lambda (..., K) at the standardised coordinate u (..., K)."""
+    return xp.log(n + 0.5) + u / xp.sqrt(n + 0.5)
+
+
+def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_accept=0.9, prior="jeffreys") -> Sampled:
+    """NUTS on counts n (K,), offset = ln(V dM) (K,) and s = sigma_V / V (K,); float64.
+
+    All chains are one compiled program, kept in the compile cache: NumPyro's MCMC class compiles over a hundred small
+    ones on every start, and its draws change with its progress bar.
+    """
+    jax = configure()
+    n, s = np.asarray(n, dtype=np.float64), np.asarray(s, dtype=np.float64)
+    noisy = bool(np.any(s > 0))
+    # starts spread over the posterior's width, so that R-hat means something
+    rng = np.random.default_rng((seed, 1))
+    start = {"u": rng.standard_normal((chains, len(n)))}
+    if noisy:
+        start["eps"] = rng.standard_normal((chains, len(n)))
+    keys = jax.random.split(jax.random.PRNGKey(seed), chains)
+    run = _program(noisy, prior, warmup, draws, target_accept)
+    z, diverging, energy = jax.tree.map(np.asarray, run(n, keys, start))
+    ln_phi = log_rate(n, z["u"]) - offset - (s * z["eps"] if noisy else 0.0)
+    return Sampled(ln_phi, *_convergence(ln_phi), int(diverging.sum()), _bfmi(energy))
+
+
+def _program(noisy, prior, warmup, draws, target_accept):
+    """The compiled function (n (K,), keys (C,), starts (C, K)) -> draws (C, draws, K), divergences and energies."""
+    jax = configure()
+    from numpyro.infer.hmc import hmc
+
+    def chain(n, key, start):
+        init, step = hmc(potential(n, noisy, prior), algo="NUTS")
+        state = init(start, warmup, target_accept_prob=target_accept, rng_key=key)
+
+        def collect(state, _):
+            state = step(state)
+            return state, (state.z, state.diverging, state.energy)
+
+        # warm-up and draws in one loop: the sampler's tree is compiled once
+        kept = jax.lax.scan(collect, state, None, length=warmup + draws)[1]
+        return jax.tree.map(lambda x: x[warmup:], kept)
+
+    return jax.jit(jax.vmap(chain, in_axes=(None, 0, 0)))
+
+
+def _convergence(x):
+    """Split R-hat and effective sample size (K,) of draws (chains, draws, K) (Gelman+ 2013, Vehtari+ 2021)."""
+    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+
+    return np.asarray(split_gelman_rubin(x)), np.asarray(effective_sample_size(x))
+
+
+def _bfmi(energy) -> float:
+    """Lowest energy fraction of missing information over chains (Betancourt 2016)."""
+    return float(np.min(np.mean(np.diff(energy, axis=1) ** 2, axis=1) / np.var(energy, axis=1)))
