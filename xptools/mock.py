@@ -23,7 +23,7 @@ TRUTH = {
     "true_component": Column("int16", None, "meta.code", "True population (0: thin disc; 1: thick disc; 2: halo)"),
     "true_radial_velocity": Column("float32", "km.s**-1", "spect.dopplerVeloc.opt", "True radial velocity"),
     "true_outlier": Column(
-        "int16", None, "meta.code.qual", "What is spoilt (1: spurious parallax; 2: BP and RP blended; 4: ruwe above 1.4)"
+        "int16", None, "meta.code.qual", "What is spoilt (1: spurious parallax; 2: blended BP, RP; 4: ruwe above 1.4)"
     ),
 }
 LABELS = {
@@ -90,7 +90,12 @@ class Mock(Source):
         return ("li2026", "riello2021", "lindegren2021", *dust)
 
     def files(self) -> dict[str, str]:
-        given = {"imf": self.imf, "isochrones": self.isochrones, "map": self.map_file}
+        dust = self.map_file
+        if self.map not in ("none", "toy"):
+            from xptools.dustfiles import locate
+
+            dust = str(locate(self.map, self.map_file) or "")
+        given = {"imf": self.imf, "isochrones": self.isochrones, "map": dust}
         return {role: path for role, path in given.items() if path}
 
     def mass_function(self):
@@ -150,9 +155,7 @@ def _phi(universe):
     density = np.zeros(len(edges) - 1)
     np.add.at(density, np.searchsorted(edges, cells.lo), universe.density * cells.share)
     slopes = imf.alpha(0.5 * (edges[1:] + edges[:-1]))
-    return PiecewiseIMF(
-        tuple(edges.tolist()), imf.breaks, tuple(map(tuple, slopes.tolist())), tuple(density.tolist())
-    )
+    return PiecewiseIMF(tuple(edges.tolist()), imf.breaks, tuple(map(tuple, slopes.tolist())), tuple(density.tolist()))
 
 
 @lru_cache(maxsize=4)

@@ -6,6 +6,7 @@ know only the seed and i; so batches, threads and the star one begins at cannot 
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Universe:
         self.kinematics = np.array([(*c.rotation, *c.sigma) for c in COMPONENTS]).T
         self.ages = np.array([(mock.age, mock.age) if mock.age else c.age for c in COMPONENTS])
         self.drawn = self._total()
+        self._one_map = Lock()
 
     @property
     def density(self) -> float:
@@ -174,13 +176,22 @@ class Universe:
     def _dimmed(self, stars: Stars, light: mock_light.Light) -> Stars:
         """Fluxes at the observer: distance and dust."""
         if self.mock.map != "none":
-            stars["E"] = self._reddening(stars)
-            light = mock_light.dimmed(light, *(a * stars["E"] for a in coefficients(stars["colour"], stars["E"])))
+            E = stars["E"] = self._toy(stars) if self.mock.map == "toy" else self._mapped(stars)
+            light = mock_light.dimmed(light, *(a * E for a in coefficients(stars["colour"], E, self.mock.curve_unit)))
             stars["A_G"] = mock_light.magnitude(light.G, "G") - stars["G_abs"]
         stars["G"], stars["BP"], stars["RP"] = (f / (stars["d"] * 100.0) ** 2 for f in light)
         return stars
 
-    def _reddening(self, stars: Stars) -> np.ndarray:
+    def _mapped(self, stars: Stars) -> np.ndarray:
+        """E of the map; where the map says nothing there is no dust."""
+        from xptools.dustfiles import open_map
+
+        mock, l, b = self.mock, *_galactic(stars)
+        with self._one_map:  # maps that dustmaps opens are not made for threads
+            E = open_map(mock.map, mock.map_file, unit=mock.curve_unit).query(l, b, 1000.0 * stars["d"], threads=1).E
+        return np.nan_to_num(E)
+
+    def _toy(self, stars: Stars) -> np.ndarray:
         """E of the built-in exponential dust layer: E0 h / |sin b| (1 - exp(-d |sin b| / h))."""
         tau = np.abs(stars["z"]) / TOY_H
         return TOY_E0 * stars["d"] * np.where(tau > 1e-9, -np.expm1(-tau) / np.maximum(tau, 1e-9), 1.0)
@@ -204,14 +215,14 @@ class Universe:
     def _observed(self, draws: Draws, stars: Stars, start: int) -> dict[str, np.ndarray]:
         """Every column of the catalogue."""
         noise, streams = self.mock.noise, draws.at(stars["index"])
-        sky, l = self._moving(streams, stars)
+        sky, (l, b) = self._moving(streams, stars), _galactic(stars)
         columns, blended = mock_survey.photometry(streams, stars.light(), stars, noise, self.mock.outliers)
         spurious = (stars["outlier"] & mock_survey.SPURIOUS) > 0
         columns |= {
             "source_id": mock_survey.identifiers(sky.ra, sky.dec, stars["index"] + start),
             "ref_epoch": np.full(len(l), mock_survey.EPOCH),
             "l": l,
-            "b": np.degrees(np.arctan2(stars["z"], np.hypot(stars["x"], stars["y"]))),
+            "b": b,
             "has_xp_continuous": np.ones(len(l), bool),
             "has_xp_sampled": stars["true_G"] < 15.0,
             **{name: stars[name] for name in ("parallax", "parallax_error", "parallax_over_error", "ruwe")},
@@ -224,14 +235,13 @@ class Universe:
         return columns | self._truth(stars, sky)
 
     def _moving(self, streams, stars: Stars):
-        """Place and motion on the sky, and galactic longitude [deg]."""
+        """Place and motion on the sky."""
         v0, slope, pivot, s_R, s_phi, s_Z = self.kinematics[:, stars["k"]]
         v_R = s_R * streams.normal("v_R")
         v_phi = v0 + slope * (stars["feh"] - pivot) + s_phi * streams.normal("v_phi")
         x, y, z = stars["x"], stars["y"], stars["z"]
         velocity = mock_motion.heliocentric(x, y, v_R, v_phi, s_Z * streams.normal("v_Z"), self.mock.r_sun)
-        l = np.degrees(np.arctan2(y, x))
-        return mock_motion.on_the_sky(x, y, z, stars["d"], velocity), np.where(l < 0, l + 360.0, l)
+        return mock_motion.on_the_sky(x, y, z, stars["d"], velocity)
 
     def _labels(self, streams, stars: Stars) -> dict[str, np.ndarray]:
         """Observed [Fe/H], and of giants what else a spectroscopic catalogue gives."""
@@ -264,3 +274,9 @@ class Universe:
             "true_outlier": stars["outlier"],
         }
         return out if self.giants else out | {"true_mass": stars["mass"], "true_q": stars["q"]}
+
+
+def _galactic(stars: Stars) -> tuple[np.ndarray, np.ndarray]:
+    """l in 0 ... 360 and b [deg]."""
+    l = np.degrees(np.arctan2(stars["y"], stars["x"]))
+    return np.where(l < 0, l + 360.0, l), np.degrees(np.arctan2(stars["z"], np.hypot(stars["x"], stars["y"])))

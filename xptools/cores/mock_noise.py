@@ -78,9 +78,7 @@ def excess_offset(G, BP_RP, share_BP, errors, normal, u_blend, blended: float):
     e_G, e_BP, e_RP = errors
     # BP noise raises C and reddens nothing but the colour f is taken at: d f/d(BP-RP) from a difference
     slope = (excess_expected(BP_RP + 0.01) - C) * 100.0 * POGSON
-    own = (
-        ((C * share_BP + slope) * e_BP) ** 2 + ((C * (1 - share_BP) - slope) * e_RP) ** 2 + (C * e_G) ** 2
-    )
+    own = ((C * share_BP + slope) * e_BP) ** 2 + ((C * (1 - share_BP) - slope) * e_RP) ** 2 + (C * e_G) ** 2
     rest = np.sqrt(np.maximum((EXCESS_SCATTER * excess_sigma(G)) ** 2 - own, 0.0))
     blend = u_blend < blended
     tail = np.where(blend, -BLEND_MEAN * np.log(np.maximum(u_blend, 1e-300) / max(blended, 1e-300)), 0.0)
@@ -99,7 +97,7 @@ def effective_wavenumber(BP_RP: np.ndarray) -> np.ndarray:
 
 
 def metallicity_error(feh: np.ndarray, G: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """sigma of the observed [Fe/H] [dex]: 0.10 above -0.5, 0.25 below -1 (Li+ 2026 Sec. 2.2), 10 % more per mag past 16."""
+    """sigma of the observed [Fe/H] [dex]: 0.10 above -0.5, 0.25 below -1 (Li+ 2026 Sec. 2.2); a tenth per mag > 16."""
     base = 0.25 - 0.15 * np.clip((feh + 1.0) / 0.5, 0.0, 1.0)
     return base * (1.0 + 0.1 * np.clip(G - 16.0, 0.0, 3.0)) * np.exp(0.1 * normal)
 

@@ -1,0 +1,85 @@
+"""`xp mock`: a known Milky Way near the Sun, as the Gaia archive would give it, with the truth beside it."""
+
+import click
+
+from xptools.options import shared, source_command
+
+NOTES = {
+    "SELECTION": """STARS is how many are drawn from the part of the Galaxy that could be selected; almost half are.
+Written are those that the archive's query keeps (Li+ 2026 Sec. 2): parallax > 1 mas, parallax_over_error > 10,
+phot_g_mean_mag < 17.5 and phot_g_mean_mag + 5 log10(parallax / 100) > 4, all as observed. With --select true the same
+limits act on true distance, G and absolute G, which is what xp veff integrates, and parallax_over_error on nothing.""",
+    "TRUTH": """Schema key xp.mock states the density laws and, under phi, the mass function in stars per kpc3 and Msun
+at the Sun's radius in the plane, per [Fe/H] cell. Columns true_* are exact. A pair counts once, as its primary.""",
+    "THE MASS FUNCTION": """--imf FILE is TOML: breaks (masses, rising), feh_edges, and slopes, one row per [Fe/H] bin
+with one exponent of dN/dM per mass segment, negative where low masses dominate. Example:
+breaks = [0.1, 0.5, 1.1]
+feh_edges = [-2.5, -1.5, 0.5]
+slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
+}
+
+
+@source_command(
+    "get",
+    20,
+    examples=(
+        "xp mock 10000 -o stars.parquet",
+        "xp mock 1000000 --fractions 0 0 1 --noise 0 --binaries 0 --select true --g-limit 17 | xp mass | xp info",
+        "xp mock 50000 --sample giants -o giants.parquet",
+    ),
+    see=("fetch", "deredden", "mf"),
+    notes=NOTES,
+)
+@click.argument("stars", type=click.IntRange(0, 2**35), default=100_000)
+@click.option("--sample", type=click.Choice(["dwarfs", "giants"]), default="dwarfs", show_default=True,
+              help="Main-sequence stars, or the red giants that xp train eta learns from.")  # fmt: skip
+@click.option("--first", type=click.IntRange(0, 2**35), default=0, show_default=True,
+              help="Number of the first star: 0 --first 0 and --first 1000 continue each other.")  # fmt: skip
+@click.option("--fractions", type=float, nargs=3, default=(0.86, 0.13, 0.01), show_default=True,
+              help="Shares of the thin disc, thick disc and halo of the local number density.")  # fmt: skip
+@click.option(
+    "--imf", metavar="FILE", default="", help="Mass function per [Fe/H] as TOML; without it that of Li+ 2026."
+)
+@click.option(
+    "--binaries", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Share of unresolved pairs."
+)
+@click.option(
+    "--q-slope", type=float, default=0.0, show_default=True, help="Exponent of the mass ratios' distribution."
+)
+@shared("age", default=0.0, help="One age for all stars [Gyr]; 0: each population its own range.")
+@shared("isochrones", "alpha-fe")
+@shared("map", default="none", help="Dust: none, toy (an exponential layer), or a 3D map as in xp deredden.")
+@shared("map-file", "curve-unit")
+@click.option("--noise", type=click.FloatRange(0, 1), default=1.0, show_default=True,
+              help="Scale of all noise; the stated errors stay. 0: exact values.")  # fmt: skip
+@click.option("--outliers", type=click.FloatRange(0, 1), default=0.05, show_default=True,
+              help="Share of stars blended in BP and RP.")  # fmt: skip
+@click.option("--spurious", type=click.FloatRange(0, 1), default=0.005, show_default=True,
+              help="Share of stars with a wild parallax and a low fidelity_v2.")  # fmt: skip
+@click.option("--feh-error", type=click.FloatRange(0), default=None,
+              help="One error of the observed [Fe/H] [dex], 0 for exact; without it 0.1 to 0.3.")  # fmt: skip
+@click.option("--select", "select_", type=click.Choice(["observed", "true"]), default="observed", show_default=True,
+              help="Whether the limits act on observed or on true values.")  # fmt: skip
+@shared("g-limit", default=17.5)
+@shared("max-distance", default=None, help="Radius of the volume [kpc]; without it 1, for giants 3.")
+@click.option("--mg-limit", type=float, default=4.0, show_default=True,
+              help="Brightest absolute G of dwarfs, dust not removed [mag].")  # fmt: skip
+@click.option("--poisson", is_flag=True, help="Draw a Poisson number of stars about STARS, for calibration.")
+@shared("r-sun", "z-sun")
+def command(
+    stars, sample, first, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file, curve_unit,
+    noise, outliers, spurious, feh_error, select_, g_limit, max_distance, mg_limit, poisson, r_sun, z_sun, seed,
+):  # fmt: skip
+    """Write a mock universe: stars of a known Milky Way with Gaia's columns, Gaia's errors and the truth.
+
+    Thin disc, thick disc and halo have their own [Fe/H], ages, density laws and motions; below [Fe/H] = -1.1 there is
+    only halo. Star i depends on the seed and on i alone. Without --isochrones the photometry is a smooth main sequence
+    fitted to PARSEC (within 0.05 mag).
+    """
+    from xptools.mock import Mock
+
+    return Mock(
+        stars, seed, first, sample, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file,
+        curve_unit, noise, outliers, spurious, feh_error, select_, g_limit,
+        max_distance or (3.0 if sample == "giants" else 1.0), mg_limit, poisson, r_sun, z_sun,
+    )  # fmt: skip
