@@ -16,9 +16,9 @@ def draw(numbers: dict[str, np.ndarray], about: dict[str, Any], column: str = "s
     figure = style.canvas(column, 16 + 6.5 * len(names))
     axes = figure.subplots()
     place = np.arange(len(names))
-    floor = 10 ** np.floor(np.log10(max(left[left > 0].min(initial=1.0), 1.0)) - 0.5)
+    floor = 10 ** np.floor(np.log10(left[left > 0].min()) - 0.3) if left.any() else 0.1
     axes.barh(place, np.maximum(left - floor, 0), left=floor, height=0.68, color=style.SKY, edgecolor="none", zorder=2)
-    axes.set(xscale="log", xlim=(floor, max(left.max(), 10) * 1.15), ylim=(len(names) - 0.45, -0.55))
+    axes.set(xscale="log", xlim=(floor, max(left.max(), 10 * floor) * 1.2), ylim=(len(names) - 0.45, -0.55))
     axes.set_yticks(place, [_short(name) for name in names])
     axes.tick_params(axis="y", which="both", length=0)
     axes.set_xlabel("Stars left")

@@ -16,6 +16,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
 )  # fmt: skip
 SERIES = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK)
 GREY = "#8C8C8C"
+TRUTH = {"marker": "D", "ms": 3.4, "mfc": "none", "mec": RED, "mew": 0.8}
 SUFFIXES = (".pdf", ".png", ".svg")
 RC: dict[str, Any] = {
     "font.family": "STIXGeneral",
@@ -82,6 +83,11 @@ def label(name: str, unit: str | None, text: str | None = None) -> str:
     """Axis label of a column: its symbol or description, and its unit in brackets if it has one."""
     words = NAMES.get(name) or text or name.replace("_", " ")
     return f"{words} [{UNITS.get(unit, unit)}]" if unit else words
+
+
+def interval(low: float, high: float) -> str:
+    """A bin of [Fe/H] in words."""
+    return rf"${low:.4g} < [\mathrm{{Fe/H}}] < {high:.4g}$"
 
 
 def canvas(column: str, height_mm: float) -> Any:

@@ -44,18 +44,3 @@ def frame(
     lines.append(f"{'':>8}{low}{' ' * (gap // 2)}{middle}{' ' * (gap - gap // 2)}{high}")
     lines.append(f"{'':>8}{labels[0]:^{columns}}".rstrip())
     return "\n".join(lines)
-
-
-def rebinned(counts: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Counts (rows, columns) summed into `shape` nearly equal blocks; every star stays counted once."""
-    for axis, size in enumerate(shape):
-        edges = np.arange(size) * counts.shape[axis] // size
-        if counts.shape[axis] < size:
-            take = np.arange(size) * counts.shape[axis] // size
-            first = np.concatenate([[True], take[1:] != take[:-1]])
-            counts = np.compress(np.ones(size, bool), np.take(counts, take, axis=axis), axis=axis)
-            mask = first if axis else first[:, None]
-            counts = np.where(mask, counts, 0)
-            continue
-        counts = np.add.reduceat(counts, edges, axis=axis)
-    return counts

@@ -1,0 +1,121 @@
+"""The mass function: log10 Phi(M) against log M, one panel per [Fe/H] bin, with what the counts allow.
+
+A row is one (mass, [Fe/H]) bin, as `xp mf` writes it. Phi is piecewise constant, so a bin is a step: its median, its
+16-84 % and its 95 % interval. A bin without stars has an upper limit (97.5 %), drawn as an arrow. Reference functions
+are averaged over the same bins and scaled to the panel's number of stars.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xptools.figures import style
+
+Numbers = dict[str, np.ndarray]
+REFERENCES = {  # column -> (label, colour, dashes)
+    "log_phi_kroupa": ("Kroupa (2001)", style.BLUE, (0, (4, 1.5))),
+    "log_phi_chabrier": ("Chabrier (2003)", style.GREEN, (0, (1, 1.2))),
+    "log_phi_salpeter": ("Salpeter (1955)", style.RED, (0, (5, 1.5, 1, 1.5))),
+}
+BAND, INNER = "#C9DDEE", "#7FAFD4"
+
+
+def with_references(numbers: Numbers) -> Numbers:
+    """The rows with a column per reference: log10 of its bin average, where sum n = sum Phi V dM."""
+    from xptools.cores.imf import REFERENCES as KNOWN
+
+    known = ("Kroupa 2001", "Chabrier 2003 single", "Salpeter 1955")
+    out = dict(numbers)
+    width = numbers["mass_hi"] - numbers["mass_lo"]
+    for column, name in zip(REFERENCES, known, strict=True):
+        shape = KNOWN[name].integrate(numbers["mass_lo"], numbers["mass_hi"], 0.0) / width
+        out[column] = np.full(shape.shape, np.nan)
+        for feh in np.unique(numbers["feh_lo"]):
+            rows = (numbers["feh_lo"] == feh) & (numbers["veff"] > 0)
+            expected = np.sum((shape * numbers["veff"] * width)[rows])
+            stars = np.sum(numbers["n"][rows])
+            if expected > 0 and stars > 0:
+                out[column][rows] = np.log10(shape[rows] * stars / expected)
+    return out
+
+
+def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any:
+    """The panels. Columns: feh_lo, feh_hi, mass_lo, mass_hi, n, log_phi_* and, if known, log_phi_true."""
+    bins = np.unique(numbers["feh_lo"])
+    across = 2 if column == "double" and bins.size > 1 else 1
+    down = -(-bins.size // across)
+    figure = style.canvas(column, 18 + 58 * down)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, feh in zip(grid.flat, bins, strict=False):
+        axes.set_xscale("log")
+        _panel(axes, {k: v[numbers["feh_lo"] == feh] for k, v in numbers.items()}, about)
+    for axes in list(grid.flat)[bins.size :]:
+        axes.set_visible(False)
+    _scales(grid, numbers)
+    figure.supxlabel(about.get("x_label", style.label("mass", "solMass")), fontsize=9)
+    figure.supylabel(about.get("y_label", r"$\log_{10}\,\Phi\ [{\rm kpc}^{-3}\,M_\odot^{-1}]$"), fontsize=9)
+    handles = {t: h for axes in grid.flat for h, t in zip(*axes.get_legend_handles_labels(), strict=True)}
+    wide = 8 if column == "double" else 3
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=wide, handlelength=2.2)
+    return figure
+
+
+def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
+    low, high = rows["mass_lo"], rows["mass_hi"]
+    seen = (rows["n"] > 0) & np.isfinite(rows["log_phi_lo"])
+    for end, colour, name in (("95", BAND, "95%"), ("", INNER, "68%")):
+        bottom, top = rows[f"log_phi_lo{end}"][seen], rows[f"log_phi_hi{end}"][seen]
+        axes.bar(low[seen], top - bottom, (high - low)[seen], bottom, align="edge", color=colour, lw=0, zorder=2, label=name)
+    middle = rows.get("log_phi_median", rows["log_phi"])
+    axes.hlines(middle[seen], low[seen], high[seen], color=style.BLACK, lw=1.1, zorder=4, label="median")
+    _limits(axes, rows, ~seen & np.isfinite(rows["log_phi_hi95"]))
+    for name, (text, colour, dashes) in REFERENCES.items():
+        if name in rows and np.isfinite(rows[name]).any():
+            axes.plot(rows["mass"], rows[name], color=colour, ls=dashes, lw=0.9, zorder=3, label=text)
+    if "log_phi_true" in rows and np.isfinite(rows["log_phi_true"]).any():
+        axes.plot(rows["mass"], rows["log_phi_true"], ls="", zorder=5, label="truth", **style.TRUTH)
+    _counts(axes, rows)
+    words = style.interval(rows["feh_lo"][0], rows["feh_hi"][0])
+    axes.text(0.97, 0.96, words, transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
+    note = about.get("notes", {}).get(f"{rows['feh_lo'][0]:.6g}")
+    if note:
+        axes.text(0.97, 0.88, note, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, linespacing=1.3)
+
+
+def _limits(axes: Any, rows: Numbers, empty: np.ndarray) -> None:
+    centre, top = rows["mass"][empty], rows["log_phi_hi95"][empty]
+    axes.errorbar(centre, top, yerr=0.35, uplims=True, ls="", color=style.GREY, elinewidth=0.9, capsize=2, zorder=4)
+    axes.hlines(top, rows["mass_lo"][empty], rows["mass_hi"][empty], color=style.GREY, lw=0.9, zorder=4)
+
+
+def _counts(axes: Any, rows: Numbers) -> None:
+    """The number of stars in each bin, on the top axis."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    top = axes.secondary_xaxis("top")
+    top.xaxis.set_major_locator(FixedLocator(rows["mass"]))
+    top.xaxis.set_major_formatter(FixedFormatter([f"{int(n)}" for n in rows["n"]]))
+    top.xaxis.set_minor_locator(NullLocator())
+    axes.annotate("N", (0, 1), (-3, 4), xycoords="axes fraction", textcoords="offset points", ha="right", fontsize=7)
+    top.tick_params(axis="x", which="major", length=2, pad=1.5, labelrotation=90, labelsize=6)
+
+
+def _scales(grid: Any, numbers: Numbers) -> None:
+    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+
+    low, high = numbers["mass_lo"].min(), numbers["mass_hi"].max()
+    top = numbers["log_phi_hi95"][np.isfinite(numbers["log_phi_hi95"])]
+    bottom = np.where(numbers["n"] > 0, numbers["log_phi_lo"], numbers["log_phi_hi95"] - 0.5)
+    bottom = bottom[np.isfinite(bottom)]
+    round_masses = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 2.0, 5.0)
+    ticks = [t for t in round_masses if low * 0.97 <= t <= high * 1.03]
+    for axes in grid.flat:
+        axes.set_xlim(low * 0.95, high * 1.05)
+        axes.tick_params(axis="x", which="both", top=False)
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        if bottom.size and top.size:
+            axes.set_ylim(bottom.min() - 0.2, top.max() + 0.9)
