@@ -250,3 +250,34 @@ def along_sight(order, found, d, profiles, modulus, statistic, E, spread, place)
         samples = values[1:]
         E[i] = values[0] if statistic == 2 else (np.median(samples) if statistic == 1 else samples.sum() / count)
         spread[i] = samples.std() if count > 1 else np.nan
+
+
+@_compiled
+def _three(x, first, last, nodes):
+    t = (min(max(x, first), last) - first) * ((nodes - 1) / (last - first))
+    centre = min(max(math.floor(t + 0.5), 1), nodes - 2)
+    u = t - centre
+    return int(centre) - 1, 0.5 * u * (u - 1.0), 1.0 - u * u, 0.5 * u * (u + 1.0)
+
+
+@_compiled
+def intrinsic(BP_RP, E, table, colour, reddening, stretch, rounds, out):
+    """out (4, stars): A_G / E, A_BP / E, A_RP / E, (BP-RP)_0, as `deredden.intrinsic` from a table (3, colours, E)."""
+    bands, colours, reddenings = table.shape
+    k = np.empty(bands)
+    for n in range(len(E)):
+        bp_rp0 = BP_RP[n]
+        if not (bp_rp0 == bp_rp0 and E[n] == E[n]):
+            out[:, n] = np.nan
+            continue
+        j, v0, v1, v2 = _three(stretch * E[n], reddening[0], reddening[1], reddenings)
+        for _ in range(rounds):
+            i, w0, w1, w2 = _three(bp_rp0, colour[0], colour[1], colours)
+            for m in range(bands):
+                a = v0 * table[m, i, j] + v1 * table[m, i, j + 1] + v2 * table[m, i, j + 2]
+                b = v0 * table[m, i + 1, j] + v1 * table[m, i + 1, j + 1] + v2 * table[m, i + 1, j + 2]
+                c = v0 * table[m, i + 2, j] + v1 * table[m, i + 2, j + 1] + v2 * table[m, i + 2, j + 2]
+                k[m] = stretch * (w0 * a + w1 * b + w2 * c)
+            bp_rp0 = BP_RP[n] - E[n] * (k[1] - k[2])
+        out[:bands, n] = k
+        out[bands, n] = bp_rp0

@@ -136,7 +136,7 @@ def visual(unit: str = "mag") -> float:
 def _quadratic(x, first, last, nodes, xp):
     """Index of the first of three nodes about x, and Lagrange's three weights; x is clamped, NaN gives NaN weights."""
     t = (xp.clip(x, first, last) - first) * ((nodes - 1) / (last - first))
-    centre = xp.clip(xp.round(xp.where(xp.isnan(t), 1.0, t)), 1, nodes - 2)
+    centre = xp.clip(xp.floor(xp.where(xp.isnan(t), 1.0, t) + 0.5), 1, nodes - 2)
     u = t - centre
     return centre.astype("int32") - 1, (0.5 * u * (u - 1.0), 1.0 - u * u, 0.5 * u * (u + 1.0))
 
