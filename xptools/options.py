@@ -287,8 +287,11 @@ def plain_command(section: str, order: int, output: bool = False, **about: Any) 
         accepts = _accepted(build)
 
         def call(**values: Any) -> Any:
+            if click.get_current_context().find_root().meta.get("xp.parse"):
+                return None
             settle(values)
-            return build(**{k: v for k, v in values.items() if k in accepts})
+            everything = bool(build.__code__.co_flags & 0x08)  # the function has **common
+            return build(**{k: v for k, v in values.items() if everything or k in accepts})
 
         call.__click_params__ = params
         command = _command(call, build, (IO_OPTIONS if output else ()) + GLOBAL_OPTIONS, XpCommand)

@@ -29,10 +29,22 @@ class Reader:
     schema: pa.Schema
     rows: int | None
     batches: Iterator[pa.RecordBatch]
-    fingerprint: str | None = None
+    raw: BinaryIO | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return self.batches
+        with self:
+            yield from self.batches
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; reading to the end does so too."""
+        if self.raw is not None:
+            self.raw.close()
 
 
 def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: int = BATCH_ROWS) -> Reader:
@@ -49,13 +61,16 @@ def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: i
         head = _head(raw)
     if found == "arrows":
         reader = _stream(raw, head, name)
+        reader.raw = raw
     else:
         opener = _OPENERS.get(found)
         if opener is None:
+            raw.close()
             raise sniff.refuse(found, name)
         whole = raw if raw.seekable() else _spooled(raw, head)
         whole.seek(0)
         reader = opener(whole, name, columns, batch_rows)
+        reader.raw = whole
     return _cleaned(reader, columns)
 
 
@@ -125,14 +140,7 @@ def _stream(raw: BinaryIO, head: bytes, name: str) -> Reader:
     source = arrowstream.FdSource(raw.fileno(), b"" if raw.seekable() else head)
     schema, batches = arrowstream.batches(source, name)
     hint = (schema.metadata or {}).get(metadata.ROWS_HINT)
-    reader = Reader(name, "arrows", schema, int(hint) if hint else None, batches)
-    reader.batches = _holding(batches, raw)
-    return reader
-
-
-def _holding(batches: Iterator[pa.RecordBatch], raw: BinaryIO) -> Iterator[pa.RecordBatch]:
-    with raw:
-        yield from batches
+    return Reader(name, "arrows", schema, int(hint) if hint else None, batches)
 
 
 def _arrow_file(whole: BinaryIO, name: str, columns, batch_rows: int) -> Reader:

@@ -1,0 +1,62 @@
+"""xp info: every format, statistics against numpy, models, and nothing added to the history."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from xptools import inspection
+
+
+@pytest.fixture
+def stars(tmp_path):
+    rng = np.random.default_rng(0)
+    values = rng.normal(3, 2, 40_000)
+    values[::10] = np.nan
+    ids = pa.array(5853498713190525696 + np.arange(40_000))
+    fields = [
+        pa.field("source_id", pa.int64()),
+        pa.field("parallax", pa.float64(), metadata={"unit": "mas", "ucd": "pos.parallax.trig"}),
+    ]
+    path = tmp_path / "stars.parquet"
+    pq.write_table(pa.table([ids, pa.array(values)], schema=pa.schema(fields)), path)
+    return path, values
+
+
+def test_statistics_are_numpys_and_identifiers_keep_their_digits(stars):
+    path, values = stars
+    answer = inspection.table(str(path), stats=True)
+    by_name = {c["name"]: c for c in answer["columns"]}
+    known = values[np.isfinite(values)]
+    got = by_name["parallax"]["stats"]
+    assert (got["count"], got["unknown"]) == (known.size, 4_000)
+    np.testing.assert_allclose(
+        [got["mean"], got["sd"], got["min"], got["max"]], [known.mean(), known.std(ddof=1), known.min(), known.max()]
+    )
+    assert by_name["source_id"]["stats"]["max"] == 5853498713190525696 + 39_999
+    assert by_name["parallax"]["unit"] == "mas"
+
+
+@pytest.mark.parametrize("suffix", ["arrows", "arrow", "parquet", "fits", "vot", "ecsv", "csv"])
+def test_every_format_tells_rows_and_units(xp, stars, tmp_path, suffix):
+    path = tmp_path / f"s.{suffix}"
+    assert xp("convert", stars[0], "-o", path).returncode == 0
+    answer = json.loads(xp("info", path).stdout)
+    assert answer["rows"] == 40_000
+    assert {c["name"]: c.get("unit") for c in answer["columns"]} == {"source_id": None, "parallax": "mas"}
+
+
+def test_on_standard_input_and_head(xp, stars):
+    stream = xp("convert", "-o", "-", stars[0]).stdout
+    answer = json.loads(xp("info", "--head", "2", stdin=stream).stdout)
+    assert [r["source_id"] for r in answer["head"]] == [5853498713190525696, 5853498713190525697]
+    assert answer["head"][0]["parallax"] is None
+    assert answer["history"] == []
+
+
+def test_text_names_columns_and_only_the_names(xp, stars):
+    text = xp("info", "--text", stars[0]).stdout.decode()
+    assert "40,000 rows, 2 columns" in text and "mas" in text
+    assert xp("info", "--text", "--columns", stars[0]).stdout.decode().split() == ["source_id", "parallax"]

@@ -1,0 +1,59 @@
+"""xp run: the same bytes as the shell's pipe, folds and sources at its ends, and its own complaints."""
+
+import subprocess
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from xptools.commands.run import plans
+from xptools.errors import UsageError
+
+STEPS = ("convert --rename a=b", "convert --keep source_id,b", "convert --unit b=mas")
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "in.parquet"
+    pq.write_table(
+        pa.table({"source_id": np.arange(40_000), "a": np.random.default_rng(0).random(40_000), "c": np.zeros(40_000)}),
+        path,
+    )
+    return path
+
+
+def test_run_gives_the_bytes_of_the_pipe(xp, table):
+    piped = subprocess.run(
+        " | ".join(f"{xp.program} {step}" for step in STEPS).replace(STEPS[0], f"{STEPS[0]} '{table}'"),
+        shell=True, capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    ran = xp("run", " | ".join(STEPS), table)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == piped
+    assert len(piped) > 40_000 * 16
+
+
+def test_xp_before_each_command_and_quotes_are_understood():
+    got = plans("xp convert --keep 'a,b' | xp convert --rename a=c")
+    assert [p.step.name for p in got] == ["convert", "convert"]
+    assert got[0].step.keep == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("pipe", "words"),
+    [
+        ("convert | | convert", "empty step"),
+        ("convert | nonsense", "no command 'nonsense'"),
+        ("convert --nope", "No such option"),
+        ("convert | info", "not a step"),
+    ],
+)
+def test_a_bad_pipe_says_what_is_wrong(pipe, words):
+    with pytest.raises(UsageError, match=words):
+        plans(pipe)
+
+
+def test_a_bad_pipe_exits_2(xp, table):
+    out = xp("run", "convert | nonsense", table)
+    assert (out.returncode, out.stdout) == (2, b"")

@@ -1,0 +1,185 @@
+"""Answers for `xp info`: a table's or a model's description as plain dictionaries, and how they read on a terminal."""
+
+import math
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from xptools import io, metadata
+
+
+class Moments:
+    """Count, unknowns, minimum, maximum, mean and standard deviation of a column, batch by batch (Welford, Chan)."""
+
+    def __init__(self):
+        self.n, self.unknown, self.low, self.high, self.mean, self.m2 = 0, 0, math.inf, -math.inf, 0.0, 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        """Take in numbers; NaN is unknown."""
+        values = np.asarray(values).ravel()
+        exact = values[np.isfinite(values)]
+        self.unknown += values.size - exact.size
+        if not exact.size:
+            return
+        # Extremes in the column's own type: an identifier as float would lose its last digits.
+        self.low, self.high = min(self.low, exact.min().item()), max(self.high, exact.max().item())
+        known = exact.astype(float)
+        mean, m2, n = known.mean(), known.var() * known.size, known.size
+        delta = mean - self.mean
+        total = self.n + n
+        self.m2 += m2 + delta**2 * self.n * n / total
+        self.mean += delta * n / total
+        self.n = total
+
+    def answer(self) -> dict[str, float | int | None]:
+        """The figures; None where there is no number."""
+        if not self.n:
+            return {"count": 0, "unknown": self.unknown}
+        sd = math.sqrt(self.m2 / (self.n - 1)) if self.n > 1 else None
+        return {
+            "count": self.n,
+            "unknown": self.unknown,
+            "min": self.low,
+            "max": self.high,
+            "mean": self.mean,
+            "sd": sd,
+        }
+
+
+def is_model(path: str) -> bool:
+    """Whether a path is an xp model file."""
+    from xptools.io import sniff
+
+    if path == "-":
+        return False
+    try:
+        with open(path, "rb") as f:
+            return sniff.kind(f.read(sniff.HEAD)) == "safetensors"
+    except OSError:
+        return False  # the reader says why it cannot be opened
+
+
+def model(path: str) -> dict[str, Any]:
+    """A model file's own description of itself."""
+    from xptools import artefact
+
+    return {"format": "model", "name": path, **artefact.about(path)}
+
+
+def table(path: str, rows: int = 0, stats: bool = False) -> dict[str, Any]:
+    """Format, rows, columns and history of a table; with `rows` its first rows, with `stats` figures per column."""
+    with io.open_reader(path) as reader:
+        schema, count, batches = reader.schema, reader.rows, iter(reader)
+        first: list[pa.RecordBatch] = []
+        while sum(b.num_rows for b in first) < rows and (batch := next(batches, None)) is not None:
+            first.append(batch)
+        moments = {f.name: Moments() for f in schema if _numeric(f.type)} if stats else {}
+        if stats or count is None:
+            count = 0
+            for batch in chain(first, batches):
+                count += batch.num_rows
+                for name, m in moments.items():
+                    m.add(_values(batch.column(name)))
+    answer = {
+        "format": reader.format,
+        "name": reader.name,
+        "rows": count,
+        "columns": [_column(f, moments.get(f.name)) for f in schema],
+        "history": metadata.history(schema),
+        "metadata": sorted(
+            k.decode() for k in schema.metadata or {} if k not in (metadata.HISTORY, metadata.ROWS_HINT)
+        ),
+    }
+    if rows:
+        answer["head"] = [_plain(r) for r in pa.Table.from_batches(first, schema).slice(0, rows).to_pylist()]
+    return answer
+
+
+def _numeric(kind: pa.DataType) -> bool:
+    kind = kind.value_type if hasattr(kind, "value_type") else kind
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _values(column: pa.Array) -> np.ndarray:
+    from xptools.protocol import to_numpy
+
+    if pa.types.is_integer(column.type) and column.null_count:
+        return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return to_numpy(column)
+
+
+def _column(field: pa.Field, moments: Moments | None) -> dict[str, Any]:
+    entry = {"name": field.name, "type": _type(field.type), **metadata.words_of(field)}
+    return entry | ({"stats": moments.answer()} if moments else {})
+
+
+def _type(kind: pa.DataType) -> str:
+    if pa.types.is_fixed_size_list(kind):
+        return f"{_type(kind.value_type)}[{kind.list_size}]"
+    return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+# --- on a terminal ---------------------------------------------------------------------------------------------------
+
+
+def rendered(answer: dict[str, Any]) -> list[Any]:
+    """The answer as lines and rich tables."""
+    parts: list[Any] = []
+    if "names" in answer:
+        return ["\n".join(answer["names"])]
+    if "format" in answer and answer["format"] != "model":
+        parts.append(f"{answer['name']}: {answer['format']}, {answer['rows']:,} rows, {len(answer['columns'])} columns")
+        parts.append(_columns_table(answer["columns"]))
+    elif "format" in answer:
+        parts += [f"{k}: {_short(v)}" for k, v in answer.items()]
+    if answer.get("history"):
+        parts.append("history:")
+        parts += [_record(r) for r in answer["history"]]
+    if "head" in answer:
+        parts.append(_head_table(answer["head"]))
+    return parts
+
+
+def _columns_table(columns: list[dict[str, Any]]):
+    from rich.table import Table
+
+    figures = ("count", "unknown", "min", "max", "mean", "sd")
+    stats = any("stats" in c for c in columns)
+    drawn = Table(box=None, header_style="bold")
+    for name in ("column", "type", "unit", *(figures if stats else ("description",))):
+        drawn.add_column(name, overflow="fold")
+    for c in columns:
+        last = [_short(c.get("stats", {}).get(k)) for k in figures] if stats else [c.get("description", "")]
+        drawn.add_row(c["name"], c["type"], c.get("unit", ""), *last)
+    return drawn
+
+
+def _head_table(rows: list[dict[str, Any]]):
+    from rich.table import Table
+
+    drawn = Table(box=None, header_style="bold")
+    for name in rows[0] if rows else ():
+        drawn.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(_short(v) for v in row.values()))
+    return drawn
+
+
+def _record(record: dict[str, Any]) -> str:
+    params = " ".join(f"{k}={_short(v)}" for k, v in record.get("params", {}).items() if v not in ("", None, [], False))
+    files = " ".join(f"{role}:{f['sha256'][:12]}" for role, f in record.get("files", {}).items())
+    return f"  {record['id']}  {params}  {files}".rstrip()
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list) and len(value) > 4:
+        return f"[{', '.join(_short(v) for v in value[:3])}, ... {len(value)} values]"
+    return "" if value is None else str(value)
