@@ -48,7 +48,7 @@ def _names() -> dict[str, str]:
     return other | {key: key for key in entries()}
 
 
-ACCENTS = {r"{\'a}": "á", r"{\'e}": "é", r"{\'o}": "ó", r"{\ss}": "ß", r'{\"u}': "ü"}
+ACCENTS = {r"{\'a}": "á", r"{\'e}": "é", r"{\'o}": "ó", r"{\ss}": "ß", r"{\"u}": "ü"}
 
 
 def _plain(text: str) -> str:
