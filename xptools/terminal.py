@@ -33,7 +33,13 @@ def show(*renderables) -> None:
     color = os.environ.get("XP_COLOR", "auto")
     styled = color == "on" or (color == "auto" and terminal and not os.environ.get("NO_COLOR"))
     console = Console(
-        file=text, force_terminal=styled, no_color=not styled, width=_width(terminal), legacy_windows=False
+        file=text,
+        force_terminal=styled,
+        no_color=not styled,
+        width=_width(terminal),
+        legacy_windows=False,
+        markup=False,
+        highlight=False,
     )
     for renderable in renderables:
         console.print(renderable)
