@@ -129,10 +129,8 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
     figure = style.canvas(column, {"single": 96.0, "double": 120.0}[column])
     axes = figure.subplots()
     limits = view(numbers, about)
-    background = about.get("background")
-    if background is not None:
-        _cells(axes, background, about, "Greys", 0.45)
-    image = _cells(axes, numbers, about, "viridis", 1.0)
+    _cells(axes, numbers, about, "background", "Greys", 0.5)
+    image = _cells(axes, numbers, about, "bin", "viridis", 1.0)
     stars = numbers["kind"] == "star"
     axes.plot(
         numbers["x"][stars], numbers["y"][stars], ls="", marker="o", ms=0.9, mew=0, color="#440154", rasterized=True,
@@ -149,10 +147,10 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
     return figure
 
 
-def _cells(axes: Any, numbers: Numbers, about: dict[str, Any], cmap: str, strength: float) -> Any:
+def _cells(axes: Any, numbers: Numbers, about: dict[str, Any], kind: str, cmap: str, strength: float) -> Any:
     from matplotlib.colors import LogNorm
 
-    bins = numbers["kind"] == "bin"
+    bins = numbers["kind"] == kind
     if not bins.any():
         return None
     x, y, n = (numbers[k][bins] for k in ("x", "y", "n"))
@@ -162,8 +160,8 @@ def _cells(axes: Any, numbers: Numbers, about: dict[str, Any], cmap: str, streng
     image[j, i] = n
     half = (about["dx"] / 2, about["dy"] / 2)
     return axes.imshow(
-        image, origin="lower", aspect="auto", interpolation="nearest", cmap=cmap, rasterized=True, zorder=2,
-        alpha=strength, norm=LogNorm(1, max(float(n.max()), 10.0)),
+        image, origin="lower", aspect="auto", interpolation="nearest", cmap=cmap, rasterized=True,
+        zorder=2 if kind == "bin" else 1, alpha=strength, norm=LogNorm(1, max(float(n.max()), 10.0)),
         extent=(x.min() - half[0], x.max() + half[0], y.min() - half[1], y.max() + half[1]),
     )  # fmt: skip
 

@@ -67,7 +67,8 @@ def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
     seen = (rows["n"] > 0) & np.isfinite(rows["log_phi_lo"])
     for end, colour, name in (("95", BAND, "95%"), ("", INNER, "68%")):
         bottom, top = rows[f"log_phi_lo{end}"][seen], rows[f"log_phi_hi{end}"][seen]
-        axes.bar(low[seen], top - bottom, (high - low)[seen], bottom, align="edge", color=colour, lw=0, zorder=2, label=name)
+        width = (high - low)[seen]
+        axes.bar(low[seen], top - bottom, width, bottom, align="edge", color=colour, lw=0, zorder=2, label=name)
     middle = rows.get("log_phi_median", rows["log_phi"])
     axes.hlines(middle[seen], low[seen], high[seen], color=style.BLACK, lw=1.1, zorder=4, label="median")
     _limits(axes, rows, ~seen & np.isfinite(rows["log_phi_hi95"]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xptools.errors import OutputError, UnavailableError, UsageError
+from xptools.errors import UnavailableError, UsageError
 
 WIDTH_MM = {"single": 88.0, "double": 180.0}
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
@@ -118,36 +118,6 @@ def encoded(figure: Any, form: str) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format=form, metadata=stamps[form])
     return buffer.getvalue()
-
-
-def save(figure: Any, path: str | Path, clobber: bool = True) -> None:
-    """Write the figure in one step: a reader sees the old file or the new one, never a half."""
-    import os
-    import tempfile
-
-    path = Path(path)
-    data = encoded(figure, kind(path))
-    if path.exists() and not clobber:
-        raise OutputError(f"{path} exists and --no-clobber is given. TRY: another name")
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
-        return
-    try:
-        handle, part = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(part, 0o666 & ~_umask())
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}. TRY: -o in a folder you may write to") from None
-
-
-def _umask() -> int:
-    import os
-
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def outlined(width: float = 2.2) -> list:

@@ -25,6 +25,16 @@ def shade(counts: np.ndarray) -> np.ndarray:
     return np.minimum((np.log1p(total) / top * len(SHADES)).astype(int), len(SHADES) - 1)
 
 
+def _coloured(glyphs: np.ndarray, tones: np.ndarray) -> str:
+    """One line, an escape code only where the colour changes."""
+    parts, last = [], -1
+    for glyph, tone in zip(glyphs, tones, strict=True):
+        blank = glyph == "\u2800"
+        parts.append(glyph if blank or tone == last else f"\x1b[38;5;{SHADES[tone]}m{glyph}")
+        last = last if blank else tone
+    return "".join(parts) + "\x1b[0m"
+
+
 def frame(
     counts: np.ndarray, x: tuple[float, float], y: tuple[float, float], labels: tuple[str, str], colour: bool = False
 ) -> str:
@@ -36,7 +46,7 @@ def frame(
     for r in range(rows):
         text = "".join(glyphs[r])
         if colour:
-            text = "".join(f"\x1b[38;5;{SHADES[t]}m{g}" for g, t in zip(glyphs[r], tones[r], strict=True)) + "\x1b[0m"
+            text = _coloured(glyphs[r], tones[r])
         lines.append(f"{marks[r]:7.2f} \u2502{text}" if r in marks else f"{'':>7} \u2502{text}")
     lines.append(f"{'':>7} \u2514" + "\u2500" * columns)
     low, middle, high = (f"{v:.2f}" for v in (x[0], (x[0] + x[1]) / 2, x[1]))

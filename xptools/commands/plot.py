@@ -1,0 +1,198 @@
+"""`xp plot`: publication figures, each with the numbers it shows in a table beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from xptools.columns import Column
+from xptools.commands import _plot_input as shared_input
+from xptools.commands._select_input import limits
+from xptools.errors import UsageError
+from xptools.options import About, plain_command, shared
+
+
+class Figures(click.Group):
+    """The figures there are, as a command of its own."""
+
+    about = About("tables", 5, "plain", ("xp plot cmd stars.parquet -o cmd.pdf",), ("mf", "veff", "select"))
+
+
+@click.group("plot", cls=Figures, context_settings={"help_option_names": ["-h", "--help"]})
+def command():
+    """Draw a publication figure, with its numbers beside it.
+
+    Every figure is written as PDF, PNG or SVG with fonts embedded, one or two journal columns wide (88 or 180 mm), the
+    same bytes each time. The numbers it shows, and no others, go to a .parquet file of the same name (--data-out).
+    Needs matplotlib: pip install 'xptools[plot]'.
+    """
+
+
+def figure(name: str, *examples: str, **about: Any) -> Callable:
+    """Make a function a figure: it gets the common options, and stands under `xp plot`."""
+
+    def decorate(function: Callable) -> click.Command:
+        for option in reversed(FIGURE_OPTIONS):
+            function = option(function)
+        made = plain_command("tables", 5, examples=examples, see=("plot",), **about)(function)
+        made.name = name
+        command.add_command(made)
+        return made
+
+    return decorate
+
+
+FIGURE_OPTIONS = (
+    click.argument("input", default="-", metavar="[INPUT]"),
+    click.option("-o", "--output", metavar="FILE", help="The figure, by name a .pdf, .png or .svg; - is stdout."),
+    click.option("--form", type=click.Choice(["pdf", "png", "svg"]), help="Form of the figure, if its name says none."),
+    click.option("--data-out", metavar="FILE", help="The numbers shown; 'none' for none.  [default: beside the figure]"),
+    click.option(
+        "--column", type=click.Choice(["single", "double"]), default="single", show_default=True, help="88 or 180 mm."
+    ),
+    click.option("--no-clobber", is_flag=True, help="Never replace an existing output file."),
+)
+
+
+@figure("cmd", "xp plot cmd --locus -2,-1,0 stars.parquet -o cmd.pdf", "xp mock 200000 | xp plot cmd --terminal")
+@click.option("--x", metavar="EXPR", help="Horizontal axis.  [default: bp_rp0, else bp_rp]")
+@click.option("--y", metavar="EXPR", help="Vertical axis.  [default: mg0, else G + 5 log10(parallax/100)]")
+@click.option("--x-range", metavar="LO:HI", help="Limits of the horizontal axis.  [default: all stars]")
+@click.option("--y-range", metavar="LO:HI", help="Limits of the vertical axis.  [default: all stars]")
+@click.option("--cell", metavar="DX,DY", default="0.02,0.05", show_default=True, help="Size of a cell.")
+@click.option("--locus", metavar="LIST", default="", help="Draw isochrones of these [M/H], with commas.")
+@shared("isochrones", "age")
+@click.option("--background", metavar="FILE", help="Another table, drawn in grey behind.")
+@click.option("--upright", is_flag=True, help="Let the vertical axis grow upwards; magnitudes grow downwards.")
+@click.option("--terminal", is_flag=True, help="Draw it as text on the terminal; needs no matplotlib.")
+def cmd(
+    input, output, form, data_out, column, no_clobber, x, y, x_range, y_range, cell, locus, isochrones, age, background,
+    upright, terminal,
+):  # fmt: skip
+    """Colour-magnitude diagram of a table of any length.
+
+    Log density where stars crowd; a cell with fewer than 5 stars shows each of them. Cells are counted as the table
+    streams by, in fixed memory, so 10 or 10 million stars take the same.
+    """
+    from xptools.commands._plot_cmd import counted, preview, with_background
+
+    where = None if terminal else shared_input.target(output, form, data_out, column, no_clobber)
+    shared_input.need_input(input)
+    ranges = (_both("x-range", x_range), _both("y-range", y_range))
+    cloud, about, schema = counted(input, x, y, ranges, _pair(cell), not upright)
+    if terminal:
+        return preview(cloud, about)
+    from xptools.figures import cmd as drawing
+
+    numbers = cloud.numbers()
+    if background:
+        numbers = with_background(numbers, background, x, y, cloud.grid)
+    if locus:
+        from xptools.cores import isochrone
+
+        table = isochrone.load(isochrones or None)
+        numbers = drawing.with_loci(numbers, {mh: table.locus(mh, age) for mh in _numbers("locus", locus)})
+        about["locus_note"] = f", {age:g} Gyr"
+    options = {"x": about["x"], "y": about["y"], "cell": cell, "locus": locus, "age": age}
+    columns = {
+        "kind": Column("string", None, "meta.code.class", "bin, star, locus or background"),
+        "x": Column("float64", about["x_unit"], about["x_ucd"], f"{about['x']}: a bin's centre, a star, a locus point"),
+        "y": Column("float64", about["y_unit"], about["y_ucd"], f"{about['y']}: a bin's centre, a star, a locus point"),
+        "n": Column("int64", None, "meta.number", "Stars in the bin"),
+        "feh": Column("float64", None, "phys.abund.Z", "[M/H] of the locus [dex]"),
+    }
+    step = shared_input.Figure("cmd", tuple(options.items()))
+    return shared_input.finish(step, drawing.draw, numbers, about, where, schema, columns)
+
+
+@figure("mf", "xp plot mf mf.parquet -o mf.pdf --column double")
+@click.option("--reference/--no-reference", default=True, show_default=True, help="Draw Kroupa, Chabrier and Salpeter.")
+def mf(input, output, form, data_out, column, no_clobber, reference):
+    """Mass function per [Fe/H] bin, from the table that xp mf writes.
+
+    The median of log Phi in each bin with its 68% and 95% intervals; arrows are upper limits (97.5%) of bins without
+    stars. The references are scaled to the same number of stars. The number of stars stands on top.
+    """
+    from xptools.commands._plot_population import mf_numbers
+    from xptools.figures import mf as drawing
+
+    where = shared_input.target(output, form, data_out, column, no_clobber)
+    table = shared_input.small_table(input, MF_NEEDS, "mf")
+    numbers, about = mf_numbers(table)
+    numbers = drawing.with_references(numbers) if reference else numbers
+    names = {"kroupa": "Kroupa (2001)", "chabrier": "Chabrier (2003), single stars", "salpeter": "Salpeter (1955)"}
+    columns = {
+        f"log_phi_{key}": Column("float64", None, "stat.fit.param", f"log10 of {name}, scaled to the counts")
+        for key, name in names.items()
+    }
+    columns["log_phi_true"] = Column("float64", None, "stat.fit.param", "log10 of the true Phi")
+    step = shared_input.Figure("mf", (("reference", reference),))
+    shared_input.finish(step, drawing.draw, numbers, about, where, table.schema, columns)
+
+
+MF_NEEDS = (
+    "feh_lo", "feh_hi", "mass_lo", "mass_hi", "n", "veff",
+    "log_phi", "log_phi_lo", "log_phi_hi", "log_phi_lo95", "log_phi_hi95",
+)  # fmt: skip
+
+
+@figure("veff", "xp plot veff mf.parquet -o veff.pdf")
+def veff(input, output, form, data_out, column, no_clobber):
+    """Effective volume against mass per [Fe/H] bin, from what xp veff or xp mf writes."""
+    from xptools.commands._plot_population import VEFF_COLUMNS, veff_numbers
+    from xptools.figures import veff as drawing
+
+    where = shared_input.target(output, form, data_out, column, no_clobber)
+    numbers, schema = veff_numbers(input)
+    shared_input.finish(shared_input.Figure("veff"), drawing.draw, numbers, {}, where, schema, VEFF_COLUMNS)
+
+
+@figure("xi", "xp plot xi mf.parquet --curve yan2021 -o xi.pdf")
+@click.option("--curve", multiple=True, type=click.Choice(["yan2021", "yan2024"]), help="Add a prediction; repeatable.")
+def xi(input, output, form, data_out, column, no_clobber, curve):
+    """Low-mass ratio xi_MR against [Fe/H], from the table that xp mf writes, beside Kroupa's 0.67 +- 0.05."""
+    from xptools.commands._plot_population import XI_COLUMNS, xi_numbers
+    from xptools.figures import xi as drawing
+
+    where = shared_input.target(output, form, data_out, column, no_clobber)
+    table = shared_input.small_table(input, ("feh_lo", "feh_hi", "log_phi"), "mf")
+    numbers, about, upper = xi_numbers(table)
+    numbers = drawing.with_curves(numbers, tuple(curve), upper)
+    step = shared_input.Figure("xi", (("curve", list(curve)),))
+    shared_input.finish(step, drawing.draw, numbers, about, where, table.schema, XI_COLUMNS)
+
+
+@figure("cutflow", "xp select --isochrone --cutflow stars.parquet | xp plot cutflow -o cutflow.pdf")
+def cutflow(input, output, form, data_out, column, no_clobber):
+    """Stars left after each cut, from the table of xp select --cutflow."""
+    from xptools.figures import cutflow as drawing
+
+    where = shared_input.target(output, form, data_out, column, no_clobber)
+    table = shared_input.small_table(input, ("cut", "rows_in", "rows_out"), "select --cutflow")
+    shared_input.finish(
+        shared_input.Figure("cutflow"), drawing.draw, shared_input.arrays(table), {}, where, table.schema, {}
+    )
+
+
+def _both(option: str, text: str | None) -> tuple[float, float] | None:
+    found = limits(option, text)
+    if found is not None and None in found:
+        raise UsageError(f"--{option} {text!r} needs both ends. TRY: --{option} 0:4")
+    return found
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--{option} {text!r} is no list of numbers. TRY: --{option} -2,-1,0") from None
+
+
+def _pair(text: str) -> tuple[float, float]:
+    pair = _numbers("cell", text)
+    if len(pair) != 2 or min(pair) <= 0:
+        raise UsageError(f"--cell {text!r} is not two positive numbers. TRY: --cell 0.02,0.05")
+    return pair[0], pair[1]
+
