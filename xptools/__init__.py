@@ -1,6 +1,6 @@
 """xptools: stellar spectra and catalogues in pipes. `xptools.op("mass --model m.safetensors")` is a step for Python."""
 
-__all__ = ["__version__", "op"]
+__all__ = ["__version__", "op", "through"]
 
 
 def op(command_line: str):
@@ -11,6 +11,21 @@ def op(command_line: str):
     from xptools.cli import parse_step
 
     return parse_step(command_line).step
+
+
+def through(steps, table, rows: int = 16384):
+    """Steps over any table with an Arrow C stream (polars, DuckDB, pyarrow).
+
+    `steps` is one step of `op`, several, or a pipe as text: "deredden --map none | mass". Returns a
+    pyarrow.RecordBatchReader that computes as it is read; `polars.from_arrow(...)` and `.read_all()` take it.
+    """
+    from xptools import stream
+
+    if isinstance(steps, str):
+        from xptools.commands.run import plans
+
+        steps = [plan.step for plan in plans(steps)]
+    return stream.through(steps, table, rows)
 
 
 def __getattr__(name: str):
