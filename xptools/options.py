@@ -343,7 +343,10 @@ def _runner(build: Callable, kind: str, report: Callable | None) -> Callable:
             from xptools.config import show
 
             return show(ctx)
-        _input_or_usage(ctx, kind, values)
+        from xptools.protocol import Source
+
+        # a command may make a Source of some of its options (xp veff --table)
+        _input_or_usage(ctx, "source" if isinstance(step, Source) else kind, values)
         from xptools import stream
 
         return stream.run([stream.Plan(step, values["replace"])], run_options(values, report))

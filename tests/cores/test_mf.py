@@ -63,13 +63,18 @@ def test_a_small_volume_error_changes_little():
     np.testing.assert_allclose(moved, still, atol=1e-5)
 
 
-def test_draws_follow_the_exact_posterior():
+@pytest.mark.parametrize("prior", ["jeffreys", "data"])
+def test_draws_follow_the_exact_posterior(prior):
     s = np.full(8, 0.1)
-    mean, sd, q = mf.exact(N, OFFSET, s)
-    drawn = mf.summary(mf.draw(N, OFFSET, s, np.random.default_rng(2), 100_000))
+    mean, sd, q = mf.exact(N, OFFSET, s, prior)
+    ln_phi = mf.draw(N, OFFSET, s, np.random.default_rng(2), 100_000, prior)
+    drawn = mf.summary(ln_phi)
     np.testing.assert_allclose(drawn[0], mean, atol=4 * sd.max() / 300)
     np.testing.assert_allclose(drawn[1], sd, rtol=0.02)
-    np.testing.assert_allclose(drawn[2], q, atol=0.05)
+    np.testing.assert_allclose(drawn[2], q, atol=0.1)
+    first, width = mf.moments(N, OFFSET, s, prior)
+    np.testing.assert_allclose(np.exp(ln_phi).mean(0)[1:], first[1:], rtol=0.02)
+    np.testing.assert_allclose(np.exp(ln_phi).std(0)[1:], width[1:], rtol=0.05)
 
 
 @pytest.mark.parametrize(("prior", "s"), [("jeffreys", 0.2), ("data", 0.0)])

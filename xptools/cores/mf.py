@@ -58,23 +58,33 @@ def _gamma(a):
     return (lambda p: np.log(gammaincinv(a, p))), (lambda y: gammainc(a, np.exp(np.minimum(y, 700.0))))
 
 
-def _gridded(n, size=4001):
-    """The same four for the "data" prior: ln p(y) = n y - e^y - (y - ln(n + 1/2))^2 / 18 on a grid, (K, size)."""
+def _grid(n, size=4001):
+    """ln lambda and its probabilities (K, size) for the "data" prior: ln p = n y - e^y - (y - ln(n + 1/2))^2 / 18."""
     centre = np.log(n + 0.5)[:, None]
     span = np.minimum(7.0 * DATA_WIDTH, 60.0 / np.sqrt(n + 0.5))[:, None]
     y = centre + span * np.linspace(-1.0, 1.0, size)
     log_p = n[:, None] * y - np.exp(y) - 0.5 * ((y - centre) / DATA_WIDTH) ** 2
     p = np.exp(log_p - log_p.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    below = np.cumsum(p, axis=1) - 0.5 * p
+    return y, p / p.sum(axis=1, keepdims=True)
+
+
+def _cumulative(n):
+    """Pairs (distribution function, ln lambda), each (size,), one per bin."""
+    y, p = _grid(n)
+    return zip(np.cumsum(p, axis=1) - 0.5 * p, y, strict=True)
+
+
+def _gridded(n):
+    """Mean, variance, quantile and distribution function of ln lambda under the "data" prior."""
+    y, p = _grid(n)
     mean = np.sum(p * y, axis=1)
     var = np.sum(p * (y - mean[:, None]) ** 2, axis=1)
-    rows = range(len(n))
+    pairs = list(_cumulative(n))
     return (
         mean,
         var,
-        lambda level: np.array([np.interp(level, below[i], y[i]) for i in rows]),
-        lambda x: np.stack([np.interp(x[..., i], y[i], below[i], 0.0, 1.0) for i in rows], axis=-1),
+        lambda level: np.array([np.interp(level, below, row) for below, row in pairs]),
+        lambda x: np.stack([np.interp(x[..., i], row, b, 0.0, 1.0) for i, (b, row) in enumerate(pairs)], axis=-1),
     )
 
 
@@ -90,12 +100,30 @@ def _smeared(start, sd, s, cdf):
     return 0.5 * (low + high)
 
 
+def moments(n, offset, s, prior="jeffreys"):
+    """Posterior mean and sd of Phi itself (K,), closed forms; skewed for few stars, where log10 Phi says more."""
+    n, offset, s = (np.asarray(v, dtype=np.float64) for v in (n, offset, s))
+    if PRIORS[prior] is None:
+        y, p = _grid(n)
+        first, second = np.sum(p * np.exp(y), axis=1), np.sum(p * np.exp(2 * y), axis=1)
+    else:
+        a = n + PRIORS[prior]
+        first, second = a, a * (a + 1)
+    mean = first * np.exp(0.5 * s**2 - offset)
+    return mean, np.sqrt(np.maximum(second * np.exp(2 * s**2 - 2 * offset) - mean**2, 0.0))
+
+
 def draw(n, offset, s, rng, draws, prior="jeffreys"):
-    """Draws of ln Phi (D, K) from the exact posterior; the prior must be one of the Gamma family."""
-    shape = np.asarray(n) + PRIORS[prior]
-    size = (draws, len(shape))
-    # ln Gamma(a) = ln Gamma(a + 1) + ln(u) / a keeps tiny shapes from underflowing
-    y = np.log(rng.gamma(shape + 1.0, size=size)) + np.log(rng.random(size)) / shape
+    """Draws of ln Phi (D, K) from the exact posterior."""
+    n = np.asarray(n, dtype=np.float64)
+    size = (draws, len(n))
+    u = rng.random(size)
+    if PRIORS[prior] is None:
+        y = np.stack([np.interp(u[:, i], below, row) for i, (below, row) in enumerate(_cumulative(n))], axis=1)
+    else:
+        shape = n + PRIORS[prior]
+        # ln Gamma(a) = ln Gamma(a + 1) + ln(u) / a keeps tiny shapes from underflowing
+        y = np.log(rng.gamma(shape + 1.0, size=size)) + np.log(u) / shape
     return y - offset - s * rng.standard_normal(size)
 
 

@@ -25,18 +25,23 @@ def members(centre, segment):
 
 
 def least_squares(centre, log_phi, sigma, segment):
-    """alpha and its error of a weighted line through the bins with centres inside `segment`; NaN from fewer than 3.
+    """alpha and its error of a line through the bins with centres inside `segment`; NaN from fewer than 3.
 
-    The error is the formal one times max(1, sqrt(reduced chi-square)); a bin without finite log_phi is left out.
+    Weighted with sigma (K,): the error is the formal one times max(1, sqrt(reduced chi-square)). sigma None: no weights,
+    and the error is that of the scatter about the line. A bin without finite log_phi is left out.
     """
-    use = members(centre, segment) & np.isfinite(log_phi) & np.isfinite(sigma) & (sigma > 0)
+    use = members(centre, segment) & np.isfinite(log_phi)
+    if sigma is not None:
+        use &= np.isfinite(sigma) & (np.nan_to_num(sigma) > 0)
     if use.sum() < 3:
         return np.nan, np.nan
-    x, y, w = np.log10(centre[use]), log_phi[use], sigma[use] ** -2
+    x, y = np.log10(centre[use]), log_phi[use]
+    w = np.ones(len(x)) if sigma is None else sigma[use] ** -2
     x = x - np.average(x, weights=w)
     alpha = np.sum(w * x * y) / np.sum(w * x * x)
     residual = y - np.average(y, weights=w) - alpha * x
-    inflate = max(1.0, np.sqrt(np.sum(w * residual**2) / (use.sum() - 2)))
+    scatter = np.sqrt(np.sum(w * residual**2) / (use.sum() - 2))
+    inflate = scatter if sigma is None else max(1.0, scatter)
     return float(alpha), float(inflate / np.sqrt(np.sum(w * x * x)))
 
 
@@ -125,9 +130,11 @@ class PoissonSlopes:
         live = np.flatnonzero((seen.sum(axis=0) > 1) & (n @ seen > 0))
         out = np.full((size, 2 * S), np.nan)
         if len(live):
+            # a bin that an empty segment shares says nothing about the other one
+            pure = ~np.delete(seen, live, axis=1).any(axis=1)
             part = copy(self)
-            part.weight, part.ln_m = self.weight[:, live], self.ln_m[:, live]
-            out[:, np.concatenate([live, S + live])] = part._resampled(np.where(seen[:, live].any(1), n, 0), rng, size)
+            part.weight, part.ln_m = self.weight[:, live] * pure[:, None, None], self.ln_m[:, live]
+            out[:, np.concatenate([live, S + live])] = part._resampled(n * pure, rng, size)
         return out
 
     def _resampled(self, n, rng, size, t=5.0):

@@ -1,0 +1,109 @@
+"""What `xp veff` and `xp mf` read besides their rows: density laws, completeness curves and maps, eta completeness."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xptools.errors import DataError, InputError, MissingColumns
+
+if TYPE_CHECKING:
+    from xptools.cores.sightlines import Completeness
+
+
+def columns_of(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Columns of a small table in any format xp reads, as arrays; DataError naming what is missing."""
+    from xptools import io
+    from xptools.protocol import spelled, to_numpy
+
+    with io.open_reader(path) as reader:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(list(reader), reader.schema)
+    found = {name: s for name in (*needs, *wants) if (s := spelled(table.schema, name))}
+    missing = tuple(name for name in needs if name not in found)
+    if missing:
+        raise MissingColumns(f"veff ({path})", missing, tuple(table.schema.names))
+    return {name: to_numpy(table.column(s), name) for name, s in found.items()}
+
+
+def law_of(path: str, feh: float):
+    """The density law of a TOML file: [[component]] tables with weight, h_r, h_z or slope, q, and perhaps feh."""
+    import tomllib
+
+    from xptools.cores.galaxy import Disc, Halo, Mixture
+
+    try:
+        with open(path, "rb") as stream:
+            parts = tomllib.load(stream).get("component", [])
+    except OSError as fault:
+        raise InputError(f"cannot read the density law: {fault.strerror}. {path}. TRY: ls {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise DataError(f"the density law is not TOML: {fault}. {path}. TRY: xp help veff") from None
+    laws = []
+    for part in parts:
+        lo, hi = part.get("feh", (-99.0, 99.0))
+        kind = Disc if "h_z" in part else Halo
+        own = {k: float(x) for k, x in part.items() if k not in ("weight", "feh", "name")}
+        try:
+            law = kind(**own)
+        except TypeError:
+            words = f"the density law has a component with {', '.join(sorted(own)) or 'nothing'}"
+            raise DataError(f"{words}. {path}. TRY: h_r and h_z, or slope and q") from None
+        if lo <= feh < hi:
+            laws.append((float(part.get("weight", 1.0)), law))
+    if not laws:
+        raise DataError(f"the density law has no component for [Fe/H] = {feh:.2f}. {path}. TRY: xp help veff")
+    return Mixture(tuple(laws))
+
+
+def completeness_of(path: str) -> Completeness:
+    """A curve (columns g, completeness) or map (healpix, g, completeness and perhaps bp_rp); every combination once."""
+    import numpy as np
+
+    from xptools.cores.sightlines import Completeness
+
+    c = columns_of(path, ("g", "completeness"), ("healpix", "bp_rp"))
+    value = c["completeness"].astype(float)
+    if not np.all((value >= 0) & (value <= 1)):
+        raise DataError(f"completeness must lie between 0 and 1. {path}. TRY: xp info {path}")
+    g, at_g = np.unique(c["g"].astype(float), return_inverse=True)
+    colour, at_colour = np.unique(c.get("bp_rp", np.zeros(len(value))).astype(float), return_inverse=True)
+    pixel, order = np.zeros(len(value), np.int64), -1
+    if "healpix" in c:
+        pixel = c["healpix"].astype(np.int64)
+        order = max(int(np.log2((pixel.max() + 1) / 12) / 2 + 0.5), 0)
+    pixels = 12 * 4**order if order >= 0 else 1
+    table = np.full((pixels, len(colour), len(g)), np.nan)
+    if pixel.min() < 0 or pixel.max() >= pixels or len(value) != table.size:
+        wanted = f"{pixels} pixels x {len(colour)} colours x {len(g)} magnitudes = {table.size} rows, not {len(value)}"
+        raise DataError(f"the completeness map is not a full grid: {wanted}. {path}. TRY: nested pixels from 0 up")
+    table[pixel, at_colour, at_g] = value
+    if np.isnan(table).any():
+        raise DataError(f"the completeness map names some cells twice and others never. {path}. TRY: xp info {path}")
+    return Completeness(g, table, colour, order)
+
+
+def eta_factors(path: str, feh_edges: tuple[float, ...], mass_edges: tuple[float, ...]):
+    """Share of stars that pass the eta cut, and its relative error (B, K): by [Fe/H], or by mass and [Fe/H]."""
+    import numpy as np
+
+    shape = (len(feh_edges) - 1, len(mass_edges) - 1)
+    if not path:
+        return np.ones(shape), np.zeros(shape)
+    own = ("mass_lo", "mass_hi", "completeness_err")
+    c = columns_of(path, ("feh_lo", "feh_hi", "completeness"), own)
+    n = len(c["completeness"])
+    mass_lo, mass_hi = c.get("mass_lo", np.zeros(n)), c.get("mass_hi", np.full(n, np.inf))
+    factor, error = np.full(shape, np.nan), np.zeros(shape)
+    feh, mass = (0.5 * (np.array(e[1:]) + np.array(e[:-1])) for e in (feh_edges, mass_edges))
+    for i in range(n):
+        rows = (feh >= c["feh_lo"][i]) & (feh < c["feh_hi"][i])
+        cell = np.ix_(rows, (mass >= mass_lo[i]) & (mass < mass_hi[i]))
+        factor[cell] = c["completeness"][i]
+        error[cell] = c["completeness_err"][i] / c["completeness"][i] if "completeness_err" in c else 0.0
+    if not np.all((factor > 0) & (factor <= 1)):
+        b, k = np.argwhere(~((factor > 0) & (factor <= 1)))[0]
+        where = f"[Fe/H] = {feh[b]:.2f}, mass {mass[k]:.3f}: {factor[b, k]:g}"
+        words = "the eta completeness must lie above 0 and at most 1 in every bin"
+        raise DataError(f"{words}. {path}, {where}. TRY: a row for every bin")
+    return factor, error
