@@ -48,7 +48,7 @@ FIGURE_OPTIONS = (
     click.argument("input", default="-", metavar="[INPUT]"),
     click.option("-o", "--output", metavar="FILE", help="The figure, by name a .pdf, .png or .svg; - is stdout."),
     click.option("--form", type=click.Choice(["pdf", "png", "svg"]), help="Form of the figure, if its name says none."),
-    click.option("--data-out", metavar="FILE", help="The numbers shown; 'none' for none.  [default: beside the figure]"),
+    click.option("--data-out", metavar="FILE", help="The numbers shown, or none.  [default: beside the figure]"),
     click.option(
         "--column", type=click.Choice(["single", "double"]), default="single", show_default=True, help="88 or 180 mm."
     ),

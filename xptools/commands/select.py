@@ -324,7 +324,7 @@ def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
 @_option("--bp-rp", "LO:HI", "Observed colour BP - RP, extinction not removed [mag].")
 @click.option("--isochrone", is_flag=True, help="Below the [M/H] = 0 isochrone, with mg0 > 4 and 0 < bp_rp0 < 4 [mag].")
 @shared("isochrones")
-@click.option("--age", type=float, default=5.0, show_default=True, help="Age of the isochrone [Gyr].")
+@shared("age", default=5.0)
 @click.option("--iso-offset", type=float, default=0.0, show_default=True, help="Isochrone moved fainter by this [mag].")
 @click.option("--iso-blue", type=click.Choice(["keep", "reject"]), default="keep", show_default=True,
               help="Stars bluer than the isochrone's turn-off: metal-poor dwarfs above 0.7 Msun are.")  # fmt: skip

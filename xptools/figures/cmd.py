@@ -136,15 +136,29 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
         numbers["x"][stars], numbers["y"][stars], ls="", marker="o", ms=0.9, mew=0, color="#440154", rasterized=True,
         zorder=3,
     )  # fmt: skip
-    _loci(axes, numbers, about)
     axes.set(xlim=limits[0], ylim=limits[1][::-1] if about.get("invert_y", True) else limits[1])
+    _loci(axes, numbers, about)
     axes.set(xlabel=about["x_label"], ylabel=about["y_label"])
     if image is not None:
         bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=32)
         size = f"{about['dx']:.3g} $\\times$ {about['dy']:.3g} {about.get('cell_unit', '')}".strip()
         bar.set_label(f"Stars per {size} cell")
+        _bar_ticks(bar)
     axes.set_title(f"{about['drawn']:,} stars".replace(",", "\u2009"), loc="right", fontsize=7.5, pad=3)
     return figure
+
+
+def _bar_ticks(bar: Any) -> None:
+    """Ticks at 1, 2, 5 times powers of ten, as plain numbers while they are short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    def words(value: float, _place: int) -> str:
+        power = np.floor(np.log10(value))
+        return f"{value:.0f}" if value < 1e4 else rf"${value / 10**power:.0f}\times10^{{{power:.0f}}}$"
+
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(words))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _cells(axes: Any, numbers: Numbers, about: dict[str, Any], kind: str, cmap: str, strength: float) -> Any:
@@ -159,9 +173,10 @@ def _cells(axes: Any, numbers: Numbers, about: dict[str, Any], kind: str, cmap: 
     image = np.full((j.max() + 1, i.max() + 1), np.nan)
     image[j, i] = n
     half = (about["dx"] / 2, about["dy"] / 2)
+    low, high = (SPARSE if kind == "bin" else 1), max(float(n.max()), 4.0 * SPARSE)
     return axes.imshow(
         image, origin="lower", aspect="auto", interpolation="nearest", cmap=cmap, rasterized=True,
-        zorder=2 if kind == "bin" else 1, alpha=strength, norm=LogNorm(1, max(float(n.max()), 10.0)),
+        zorder=2 if kind == "bin" else 1, alpha=strength, norm=LogNorm(low, high),
         extent=(x.min() - half[0], x.max() + half[0], y.min() - half[1], y.max() + half[1]),
     )  # fmt: skip
 
@@ -178,7 +193,7 @@ def _loci(axes: Any, numbers: Numbers, about: dict[str, Any]) -> None:
     if values.size:
         legend = axes.legend(
             title="[M/H]" + about.get("locus_note", ""), title_fontsize=7.5, loc=emptiest_corner(axes, numbers),
-            handlelength=2.4,
+            handlelength=2.4, frameon=True, framealpha=0.8, edgecolor="none",
         )  # fmt: skip
         legend.set_zorder(6)
 
