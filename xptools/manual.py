@@ -254,7 +254,11 @@ def _seen(step: Any, what: str) -> tuple[str, ...]:
 
 
 def _added(step: Any) -> dict[str, Column]:
-    return step.added() if not isinstance(step, type) else dict(step.adds)
+    columns = step.added() if not isinstance(step, type) else dict(step.adds)
+    flag = f"{step.name}_flag"
+    # The column's own description lists its bits; a page has a section for them.
+    short = {flag: columns[flag]._replace(text="Quality bits, listed in FLAG BITS")} if flag in columns else {}
+    return columns | short
 
 
 def _bits(step: Any) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from xptools.completing import offer
 from xptools.errors import ConfigError, UsageError
 
 SECTIONS = ("get", "catalogue", "spectra", "population", "models", "tables", "help")
@@ -310,6 +311,8 @@ def _command(function: Callable, build: Callable, options: tuple, cls: type) -> 
     common = [p for p in params if p.name in IO_NAMES + GLOBAL_NAMES]
     for p in common:
         p.envvar = f"XP_{p.name.upper()}" if p.name in GLOBAL_NAMES else None
+    for p in params:
+        p._custom_shell_complete = p._custom_shell_complete or offer(p)
     name = build.__module__.rpartition(".")[2].strip("_")
     return cls(
         name,
