@@ -47,6 +47,10 @@ MAPS = {
         "bayestar", "bayestar2015.h5", 2.742, "E(B-V) of SFD", "3D, dec > -30 deg", "4.5 GB",
         "https://doi.org/10.7910/DVN/40C44C",
     ),
+    "bayestar2017": About(
+        "bayestar", "bayestar2017.h5", None, "Bayestar 2017 units", "3D, dec > -30 deg", "",
+        "https://doi.org/10.7910/DVN/LCYHJG",
+    ),
     "sfd": About("sfd", "", 2.742, "E(B-V) of SFD", "2D, all sky, all dust"),
     "csfd": About("csfd", "", 2.742, "E(B-V) of SFD", "2D, all sky, all dust"),
     "planck": About("planck", "", 3.1, "E(B-V)", "2D, all sky, all dust"),
@@ -97,11 +101,33 @@ def locate(name: str, map_file: str = "", flavor: str = "main", samples: bool = 
     found = next((path for path in tried if path.is_file()), None)
     if found is None:
         size = "19.5 GB" if samples else about.size
-        looked = ", ".join(str(folder) for folder in dict.fromkeys(path.parent for path in tried)) or "no folder"
+        looked = ", ".join(str(root) for root in roots())
         raise UnavailableError(
-            f"the dust map {name} is not on this machine: {file} ({size}) was looked for in {looked}. {cure(name)}"
+            f"the dust map {name} is not on this machine: {about.folder}/{file} ({size}) was looked for in {looked}. "
+            f"{cure(name)}"
         )
     return found
+
+
+def check(name: str, map_file: str = "", flavor: str = "main", samples: bool = False, a_v: float | None = None):
+    """The map's file, once it is sure that there is such a map and that the file is one; cheap, converts nothing."""
+    about = MAPS.get(name)
+    if about is None and name.startswith("bayestar"):
+        raise UsageError(f"there is no dust map {name!r}. TRY: --map bayestar2019")
+    if about is None:
+        from xptools.dustforeign import check_name
+
+        check_name(name)
+    if name != "edenhofer2023" and (about is None or about.a_v is None) and a_v is None:
+        raise UsageError(f"the unit of the map {name} is not known to xp. TRY: --map-av with A_V [mag] per unit of it")
+    path = locate(name, map_file, flavor, samples)
+    if name == "edenhofer2023":
+        _check_samples(path, samples)
+    elif name.startswith("bayestar"):
+        from xptools.dusth5 import check_sights
+
+        check_sights(path)
+    return path
 
 
 def roots() -> list[Path]:
@@ -124,11 +150,8 @@ def open_map(
     """The map `name`, converted on first use; `a_v` [mag] replaces A_V per unit of the map's values."""
     from xptools.cores.extinction import visual
 
-    path = locate(name, map_file, flavor, samples)
-    about = MAPS.get(name)
-    per_unit = a_v if a_v is not None else (about.a_v if about else None)
-    if per_unit is None and name != "edenhofer2023":
-        raise UsageError(f"the unit of the map {name} is not known to xp. TRY: --map-av with A_V [mag] per unit of it")
+    path = check(name, map_file, flavor, samples, a_v)
+    per_unit = a_v if a_v is not None else (MAPS[name].a_v if name in MAPS else None)
     factor = 1.0 if per_unit is None else per_unit / visual(unit)
     if name == "edenhofer2023":
         ask = _edenhofer(path, samples, shell_correct)
@@ -145,12 +168,7 @@ def _edenhofer(path: Path, samples: bool, shell_correct: bool) -> Callable[..., 
     from xptools import dustfits
     from xptools.cores.dustcube import Cube
 
-    shells = dustfits.read_shells(path)
-    if samples and not shells.samples:
-        raise DataError(
-            f"{path.name} has no posterior samples, only their mean. {path}. "
-            "TRY: --map-file samples_healpix.fits (19.5 GB), or leave --samples out"
-        )
+    shells = _check_samples(path, samples)
     size = 48 * shells.nside**2 * max(1, shells.samples) * (len(shells.centres) + 1)
     folder, about = mapcache.converted(
         path, "edenhofer-1", size, lambda half: dustfits.convert_shells(path, shells, half)
@@ -164,6 +182,18 @@ def _edenhofer(path: Path, samples: bool, shell_correct: bool) -> Callable[..., 
         return Answer(E, spread, place, np.ones(len(E), bool))
 
     return ask
+
+
+def _check_samples(path: Path, samples: bool):
+    from xptools.dustfits import read_shells
+
+    shells = read_shells(path)
+    if samples and not shells.samples:
+        raise DataError(
+            f"{path.name} has no posterior samples, only their mean. {path}. "
+            "TRY: --map-file samples_healpix.fits (19.5 GB), or leave --samples out"
+        )
+    return shells
 
 
 def _bayestar(path: Path, statistic: str) -> Callable[..., Answer]:

@@ -55,16 +55,22 @@ def quiet():
             yield
 
 
-def _map_class(name: str) -> type:
-    known = name.isidentifier() and find_spec(f"dustmaps.{name}") is not None
-    with quiet():
-        module = import_module(f"dustmaps.{name}") if known else None
-    classes = [value for key, value in vars(module).items() if key.endswith("Query")] if module else []
-    found = [c for c in classes if c.__module__ == module.__name__ and not c.__name__.endswith("WebQuery")]
-    if not found:
+def check_name(name: str) -> None:
+    """Raise UsageError unless dustmaps has a module `name` whose map is extinction; imports nothing of it."""
+    if not name.isidentifier() or find_spec(f"dustmaps.{name}") is None:
         raise UsageError(f"there is no dust map {name!r}. TRY: --map list")
     if name in DENSITIES:
         raise UsageError(f"the map {name} holds densities, not extinctions along the line of sight. TRY: --map list")
+
+
+def _map_class(name: str) -> type:
+    check_name(name)
+    with quiet():
+        module = import_module(f"dustmaps.{name}")
+    classes = [value for key, value in vars(module).items() if key.endswith("Query")]
+    found = [c for c in classes if c.__module__ == module.__name__ and not c.__name__.endswith("WebQuery")]
+    if not found:
+        raise UsageError(f"there is no dust map in dustmaps.{name}. TRY: --map list")
     return found[0]
 
 

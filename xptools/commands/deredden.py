@@ -97,9 +97,9 @@ class Deredden(RowOp):
     def files(self) -> dict[str, str]:
         found = {"passbands": self.passbands} if self.passbands else {}
         if self._mapped:
-            from xptools.dustfiles import locate
+            from xptools.dustfiles import check
 
-            path = locate(self.map, self.map_file, self.flavor, self.samples)
+            path = check(self.map, self.map_file, self.flavor, self.samples, self.map_av)
             found |= {"map": str(path)} if path else {}
         return found
 
@@ -227,7 +227,8 @@ def _listed() -> str:
 
     rows = [("map", "unit", "A_V per unit", "covers", "file")]
     rows += [
-        (name, m.unit, "own curve" if m.a_v is None else f"{m.a_v:g}", m.covers, f"{m.file} {m.size}".strip() or "-")
+        (name, m.unit, f"{m.a_v:g}" if m.a_v else "by its curve" if name == "edenhofer2023" else "--map-av", m.covers,
+         f"{m.file} {m.size}".strip() or "-")
         for name, m in MAPS.items()
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
