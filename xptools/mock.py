@@ -90,6 +90,8 @@ class Mock(Source):
         return ("li2026", "riello2021", "lindegren2021", *dust)
 
     def files(self) -> dict[str, str]:
+        if self.imf:
+            _toml(self.imf)  # its own sentence if it cannot be read, before its digest is taken
         dust = self.map_file
         if self.map not in ("none", "toy"):
             from xptools.dustfiles import locate

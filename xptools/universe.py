@@ -54,20 +54,13 @@ class Universe:
         self.proposal = self._proposal()
         self.kinematics = np.array([(*c.rotation, *c.sigma) for c in COMPONENTS]).T
         self.ages = np.array([(mock.age, mock.age) if mock.age else c.age for c in COMPONENTS])
-        self.drawn = self._total()
+        self.drawn = drawn(mock)
         self._one_map = Lock()
 
     @property
     def density(self) -> float:
         """n0 [kpc-3]: expected stars at (R_sun, Z = 0), of all masses of the mass function (or all giants)."""
         return self.mock.stars / self.proposal.total
-
-    def _total(self) -> int:
-        """How many stars are drawn: as asked for, or a Poisson deviate about it."""
-        if not self.mock.poisson:
-            return self.mock.stars
-        key = np.array([self.mock.seed % 2**64, 0], dtype=np.uint64)
-        return int(np.random.Generator(np.random.Philox(key=key)).poisson(self.mock.stars))
 
     def _proposal(self) -> Proposal:
         if self.giants:
@@ -274,6 +267,14 @@ class Universe:
             "true_outlier": stars["outlier"],
         }
         return out if self.giants else out | {"true_mass": stars["mass"], "true_q": stars["q"]}
+
+
+def drawn(mock) -> int:
+    """How many stars are drawn: as asked for, or a Poisson deviate about it."""
+    if not mock.poisson:
+        return mock.stars
+    key = np.array([mock.seed % 2**64, 0], dtype=np.uint64)
+    return int(np.random.Generator(np.random.Philox(key=key)).poisson(mock.stars))
 
 
 def _galactic(stars: Stars) -> tuple[np.ndarray, np.ndarray]:
