@@ -147,7 +147,8 @@ def test_locus_rises_in_colour(grid):
 
 def test_basti_and_mist_text(tmp_path):
     basti = "# BaSTI-IAC database\n# GAIA-DR3-NEW\n# Np = 4 [M/H] = -0.500 Z = 0.01 Age (Myr) = 10000.000\n"
-    basti += "0.1 0.1 -3 3.4 12 14 11 10\n0.5 0.5 -1 3.6 8 9 7 6\n0.9 0.9 0 3.8 4 4.4 3.6 3\n1.0 1.0 1 3.7 2 2.5 1.5 1\n"
+    basti += "0.1 0.1 -3 3.4 12 14 11 10\n0.5 0.5 -1 3.6 8 9 7 6\n"
+    basti += "0.9 0.9 0 3.8 4 4.4 3.6 3\n1.0 1.0 1 3.7 2 2.5 1.5 1\n"
     (tmp_path / "b.isc").write_text(basti)
     g = isochrone.read(tmp_path / "b.isc")
     assert g.family == "BaSTI-IAC" and g.mh_range == (-0.5, -0.5) and g.mass_range == (0.1, 0.9)

@@ -15,7 +15,7 @@ from xptools.cores import sequence
 from xptools.cores._isochrone_files import Isochrone, NotAnIsochrone, read_file, salaris
 from xptools.errors import DataError, InputError
 
-__all__ = ["Grid", "Sequence", "load", "read", "salaris"]
+__all__ = ["Grid", "Sequence", "load", "read", "salaris", "tables"]
 
 _SPAN = 1e3  # separates the segments in a concatenated search key: larger than any mass, [M/H] or log age
 _NEAR = 2e-5  # the files round log age to 5 decimals
@@ -29,6 +29,15 @@ class Sequence:
     mass_range, mh_range, age_range = sequence.MASS_RANGE, sequence.MH_RANGE, sequence.AGE_RANGE
     absolute = staticmethod(sequence.absolute)
     turn_off = staticmethod(sequence.turn_off)
+
+    def ages(self, low: float, high: float, u: np.ndarray) -> np.ndarray:
+        """Ages [Gyr] between low and high, uniform in log age, from uniform numbers u (N,)."""
+        low, high = np.clip([low, high], *self.age_range)
+        return low * (high / low) ** u
+
+    def mh_covering(self, age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest [M/H] described at each age."""
+        return np.full(np.shape(age), self.mh_range[0]), np.full(np.shape(age), self.mh_range[1])
 
     def locus(self, mh: float, age: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
         """(BP-RP rising, M_G) [mag] of the main sequence up to the turn-off, 400 points."""
@@ -156,6 +165,27 @@ class Grid:
         ends = [np.minimum(end[self._below[n]], end[self._above[n]]) for n in (np.maximum(left, 0), right)]
         return np.where(left < 0, np.nan, np.where(w > 1e-6, np.minimum(*ends), ends[0])).reshape(shape)
 
+    def ages(self, low: float, high: float, u: np.ndarray) -> np.ndarray:
+        """Ages [Gyr] of the tables between low and high, drawn by uniform numbers u (N,).
+
+        Each stands for the log ages nearer to it than to its neighbours: as uniform in log age as the tables allow.
+        """
+        nodes = self._ages[(self._ages >= np.log10(low) - 1e-3) & (self._ages <= np.log10(high) + 1e-3)]
+        if not len(nodes):
+            raise DataError(f"no isochrone is {low:g} to {high:g} Gyr old. {self.origin}. TRY: another --ages")
+        middle = np.r_[nodes[0], (nodes[1:] + nodes[:-1]) / 2, nodes[-1]]
+        share = np.cumsum(np.maximum(np.diff(middle), 1e-9))
+        return 10 ** nodes[np.searchsorted(share / share[-1], u)]
+
+    def mh_covering(self, age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest [M/H] described at each age; NaN at ages outside."""
+        cell = self._cell(np.log10(age))
+        low, high = (np.full(2 * len(self._ages) + 1, np.nan) for _ in range(2))
+        mh = self._node_key - self._node_cell * _SPAN
+        for c in np.unique(self._node_cell):
+            low[c], high[c] = mh[self._node_cell == c].min(), mh[self._node_cell == c].max()
+        return low[cell], high[cell]
+
     def locus(self, mh: float, age: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
         """(BP-RP strictly rising, M_G) [mag] of the main sequence up to its bluest point, at every row's mass."""
         left, right, _, _ = self._brackets(np.array([float(mh)]), np.array([float(age)]))
@@ -174,18 +204,28 @@ def read(paths: str | Path | Iterable[str | Path]) -> Grid:
     """A Grid of all isochrones in files and folders; other files in a folder are named in `Grid.skipped`."""
     found, skipped = [], []
     for path in _listed(paths):
-        if path.is_dir():
-            for inner in sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")):
-                try:
-                    found += read_file(inner)
-                except NotAnIsochrone:
-                    skipped.append(inner.name)
-        else:
-            found += read_file(path)
+        for table in _files(path):
+            try:
+                found += read_file(table)
+            except NotAnIsochrone:
+                if table == path:  # named by the user, not found in a folder
+                    raise
+                skipped.append(table.name)
     if not found:
         where = ", ".join(map(str, _listed(paths)))
         raise InputError(f"no isochrone table there. {where}. TRY: a folder with PARSEC, BaSTI or MIST tables")
     return Grid(found, tuple(skipped))
+
+
+def tables(paths: str | Path | Iterable[str | Path] | None) -> list[Path]:
+    """The files that `read` opens; none for the built-in sequence."""
+    return [table for path in _listed(paths or ()) for table in _files(path)]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
 
 
 def _listed(paths) -> list[Path]:

@@ -1,0 +1,161 @@
+"""`xp train mass`: the network behind `xp mass`, from isochrones."""
+
+import os
+import shlex
+import sys
+
+import click
+
+from xptools.errors import UsageError
+from xptools.options import plain_command, shared
+
+VERSIONS = ("xptools", "numpy", "jax")
+
+
+@plain_command(
+    "models",
+    11,
+    examples=(
+        "xp train mass --isochrones parsec/ -o m.safetensors",
+        "xp train mass --ages 8:13.5 -o old.safetensors",
+        "xp train mass --feh-input --isochrones a.dat,b.dat -o with-feh.safetensors",
+    ),
+    see=("mass",),
+)
+@click.option("-o", "--output", required=True, metavar="FILE", help="Model file to write (.safetensors).")
+@shared("isochrones")
+@click.option("--ages", default="0.1:10", show_default=True, metavar="LO:HI", help="Ages [Gyr]; one number for one age.")
+@click.option("--mh", default="-2.2:0.5", show_default=True, metavar="LO:HI", help="[M/H] trained on [dex].")
+@click.option("--feh-input", is_flag=True, help="Take spectroscopic [Fe/H] as third input; answer with the mass only.")
+@click.option("--points", type=click.IntRange(100), default=100_000, show_default=True, help="Stars drawn.")
+@click.option("--held", type=click.FloatRange(0.01, 0.9), default=0.2, show_default=True, help="Fraction held out.")
+@click.option("--hidden", default="64,64,64", show_default=True, metavar="LIST", help="Widths of the hidden layers.")
+@click.option("--epochs", type=click.IntRange(1), default=200, show_default=True, help="Passes through the points.")
+@click.option("--batch", type=click.IntRange(1), default=4096, show_default=True, help="Points per optimiser step.")
+@click.option("--rate", type=float, default=1e-3, show_default=True, help="Learning rate; a cosine ends at 1e-6.")
+def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epochs, batch, rate, seed, quiet, verbose):
+    """Train the mass network of `xp mass` on isochrones.
+
+    With --isochrones: real PARSEC, BaSTI or MIST tables, main sequence only, of one family. Without: the built-in main
+    sequence, a smooth fit to PARSEC that knows 1 to 13.5 Gyr. Points are drawn with uniform log age within --ages,
+    uniform [M/H] and uniform mass. The held-out RMS is printed and stored in the file, also as a function of magnitude,
+    where `xp mass` takes its errors from. The same seed gives the same model on the same machine.
+    """
+    from xptools import artefact, progress, train
+    from xptools.cores import isochrone, mass_training
+
+    age_range, mh_range, layers = _range("ages", ages), _range("mh", mh), _layers(hidden)
+    grid = isochrone.load(isochrones or None)
+    say = (lambda _: None) if quiet else progress.say
+    say(f"xp train mass: {'trained on the ' if not isochrones else ''}{grid.origin}")
+    for name in getattr(grid, "skipped", ()):
+        say(f"xp train mass: not an isochrone table, left out: {name}")
+    drawn = mass_training.draw(grid, age_range, mh_range, points, seed)
+    rows, kept = train.split(points, held, seed)
+    learner = mass_training.MassLearner(drawn, feh_input, layers, batch, seed)
+    log = (lambda record: progress.say(_json(record))) if verbose else None
+    fit = train.fit(learner, rows, kept, train.cosine(rate, 1e-6, epochs), epochs, batch, seed, log)
+    arrays, metrics = mass_training.finish(fit.arrays, drawn, kept)
+    training = {
+        "isochrones": grid.origin,
+        "family": grid.family,
+        "files": _hashes(isochrones),
+        "ages_gyr": age_range,
+        "mh": mh_range,
+        "points": points,
+        "held_fraction": held,
+        "epochs": epochs,
+        "best_epoch": fit.epoch,
+        "batch": batch,
+        "schedule": f"cosine {rate:g} to 1e-06",
+        "seed": seed,
+        "versions": _versions(),
+        "date": _date(),
+        "command": shlex.join(["xp", *sys.argv[1:]]),
+    }
+    artefact.save(output, _about(learner, layers, training, metrics | {"score": fit.score}, drawn), arrays)
+    say(_result(metrics, output))
+
+
+def _about(learner, layers, training, metrics, drawn):
+    from xptools.artefact import About
+
+    three = len(learner.norm["norm.mean"]) == 3
+    inputs = [{"name": "mg0", "unit": "mag"}, {"name": "bp_rp0", "unit": "mag"}, {"name": "feh", "unit": None}]
+    outputs = [{"name": "mass", "unit": "solMass"}, {"name": "mh_phot", "unit": None}]
+    columns = {"mg0": drawn.M_G, "bp_rp0": drawn.bp_rp, "feh": drawn.mh}
+    inputs, outputs = inputs[: 3 if three else 2], outputs[: 1 if three else 2]
+    names = [c["name"] for c in inputs]
+    return About(
+        kind="mass",
+        inputs=inputs,
+        outputs=outputs,
+        shape={"hidden": list(layers), "activation": "gelu-tanh"},
+        training=training,
+        metrics=metrics,
+        domain={n: [float(columns[n].min()), float(columns[n].max())] for n in names},
+    )
+
+
+def _result(metrics: dict, output: str) -> str:
+    words = f"held-out RMS at M_G > 4: {metrics.get('rms_mass', float('nan')):.4f} Msun"
+    if "rms_mh" in metrics:
+        words += f", {metrics['rms_mh']:.3f} dex"
+    words += f" ({metrics['held_rows']:,} points"
+    words += "".join(
+        f"; {name.replace('_', '-')} Msun: {metrics[f'rms_mass_{name}']:.4f}"
+        for name in ("0.1_0.5", "0.5_0.7", "0.7_0.9")
+        if f"rms_mass_{name}" in metrics
+    )
+    return f"xp train mass: {words}) -> {output}"
+
+
+def _range(option: str, text: str) -> tuple[float, float]:
+    try:
+        low, _, high = text.partition(":")
+        found = (float(low), float(high or low))
+    except ValueError as fault:
+        raise UsageError(f"--{option} {text!r} is no range. TRY: LO:HI") from fault
+    if not found[0] <= found[1] or (option == "ages" and found[0] <= 0):
+        raise UsageError(f"--{option} {text!r} is no rising range. TRY: LO:HI, ages above 0")
+    return found
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(w) for w in text.split(","))
+    except ValueError as fault:
+        raise UsageError(f"--hidden {text!r} is no list of widths. TRY: 64,64,64") from fault
+    if min(found) < 1:
+        raise UsageError(f"--hidden {text!r}: a layer needs at least one unit. TRY: 64,64,64")
+    return found
+
+
+def _hashes(isochrones: str) -> dict[str, str]:
+    """sha256 of the tables that were read, by file name."""
+    import hashlib
+
+    from xptools.cores.isochrone import tables
+
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tables(isochrones)}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in VERSIONS}
+
+
+def _date() -> str:
+    """Today (UTC), or the day of SOURCE_DATE_EPOCH, so that a build can be repeated to the byte."""
+    from datetime import UTC, datetime
+
+    stamp = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(stamp), UTC) if stamp else datetime.now(UTC)
+    return now.date().isoformat()
+
+
+def _json(record: dict) -> str:
+    import json
+
+    return json.dumps(record)
