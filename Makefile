@@ -1,0 +1,54 @@
+# Everything is done in .venv, made on first use. `make` alone lists the targets.
+# Ready-made environment instead: make test PYTHON=python3 READY=
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+BASE := python3
+PYTHON := .venv/bin/python
+READY := .venv/.ready
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup demo test check bench calibration man clean
+
+help:
+	@echo 'make setup        the environment .venv with the tested versions (network, 2 GB of disk, minutes)'
+	@echo 'make demo         a mock universe through the whole pipe, offline, under 2 minutes; see examples/demo/out'
+	@echo 'make test         all tests'
+	@echo 'make check        ruff, then all tests'
+	@echo 'make man          the manual pages from the commands'
+	@echo 'make bench        throughput and memory against other programs (minutes)'
+	@echo 'make calibration  200 mock universes: do the intervals cover the truth? (long)'
+	@echo 'make clean        examples/demo/out and caches away'
+
+setup: $(READY)
+
+# The stamp holds until what is installed is asked for anew.
+.venv/.ready: pyproject.toml constraints.txt
+	test -x $(PYTHON) || $(BASE) -m venv .venv
+	$(PYTHON) -m pip install --quiet -c constraints.txt torch
+	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[plot,test]'
+	touch $@
+
+demo: $(READY)
+	cd examples/demo && bash demo.sh
+
+test: $(READY)
+	$(PYTHON) -m pytest
+
+check: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pytest
+
+man: $(READY)
+	$(PYTHON) -m xptools.manual man
+
+bench: $(READY)
+	$(PYTHON) tests/bench/bench.py
+
+calibration: $(READY)
+	$(PYTHON) tests/papers/calibration.py
+
+clean:
+	rm -rf examples/*/out .pytest_cache .ruff_cache build dist
