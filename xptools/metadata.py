@@ -260,13 +260,14 @@ def _votable_field(field: pa.Field, lengths: dict[str, int]) -> str:
     return f"<FIELD {text}>" + (f"<DESCRIPTION>{escape(description)}</DESCRIPTION>" if description else "") + "</FIELD>"
 
 
-def ecsv_yaml(schema: pa.Schema) -> str:
-    """The column descriptions and the history as astropy's ECSV-style YAML."""
+def ecsv_yaml(schema: pa.Schema, texts: bool = False) -> str:
+    """The column descriptions and the history as astropy's ECSV-style YAML; `texts`: array columns are JSON texts."""
     lines = ["datatype:"]
     for f in schema:
-        kind = f.type.value_type if hasattr(f.type, "value_type") else f.type
-        name = {"float": "float32", "double": "float64", "halffloat": "float16"}.get(str(kind), str(kind))
-        parts = {"name": f.name, "datatype": name if name in ARROW_TYPES or name.startswith("uint") else "string"}
+        parts = {"name": f.name, "datatype": _ecsv_type(f.type)}
+        if texts and pa.types.is_nested(f.type):
+            size = f.type.list_size if pa.types.is_fixed_size_list(f.type) else "null"
+            parts = {"name": f.name, "datatype": "string", "subtype": f"{_ecsv_type(f.type)}[{size}]"}
         words = words_of(f)
         parts |= {k: words[k] for k in ("unit", "description") if k in words}
         meta = f", meta: !!omap [{{ucd: {json.dumps(words['ucd'])}}}]" if "ucd" in words else ""
@@ -275,3 +276,9 @@ def ecsv_yaml(schema: pa.Schema) -> str:
     if records:
         lines += ["meta: !!omap", f"- {{xp_provenance: {json.dumps(json.dumps(records))}}}"]
     return "\n".join(lines)
+
+
+def _ecsv_type(kind: pa.DataType) -> str:
+    kind = kind.value_type if hasattr(kind, "value_type") else kind
+    name = {"float": "float32", "double": "float64", "halffloat": "float16"}.get(str(kind), str(kind))
+    return name if name in ARROW_TYPES or name.startswith("uint") else "string"

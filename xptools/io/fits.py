@@ -1,8 +1,13 @@
-"""FITS binary tables, in and out, in pieces: astropy makes and reads the header, rows stream past it."""
+"""FITS binary tables in, in pieces: the header is read by astropy, rows stream past it.
 
-import json
+Columns are laid out from TFORM itself. Unsigned columns (TZERO at half range) stay integers, TNULL becomes null,
+scaled columns become float64, bit and variable-length arrays become lists.
+"""
+
+import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -12,8 +17,54 @@ from xptools import metadata
 from xptools.errors import DataError
 from xptools.io.reader import Reader
 
-CODES = {"bool": "L", "int16": "I", "int32": "J", "int64": "K", "float": "E", "double": "D", "int8": "I", "uint8": "B"}
-BLOCK = 2880
+NUMPY = {"L": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+UNSIGNED = {("B", -128): pa.int8(), ("I", 1 << 15): pa.int32(), ("J", 1 << 31): pa.int64(), ("K", 1 << 63): pa.uint64()}
+ARROW = {
+    "L": pa.bool_(),
+    "X": pa.bool_(),
+    "B": pa.uint8(),
+    "I": pa.int16(),
+    "J": pa.int32(),
+    "K": pa.int64(),
+    "E": pa.float32(),
+    "D": pa.float64(),
+    "A": pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One column: its bytes within a row and what they mean."""
+
+    name: str
+    code: str
+    repeat: int
+    offset: int
+    size: int
+    heap_code: str
+    scale: float
+    zero: float
+    null: int | None
+
+    @property
+    def unsigned(self) -> pa.DataType | None:
+        """The integer type of a column that FITS stores with an offset, because it has no unsigned types."""
+        return UNSIGNED.get((self.code, self.zero)) if self.scale == 1 else None
+
+    def item(self) -> pa.DataType:
+        """The Arrow type of one value."""
+        code = self.heap_code or self.code
+        if self.unsigned is not None:
+            return self.unsigned
+        integer = code in "BIJK"
+        if (self.scale, self.zero) != (1, 0) or (integer and self.null is not None and self.array):
+            return pa.float64()
+        return ARROW[code]
+
+    @property
+    def array(self) -> bool:
+        """Whether a row holds several values."""
+        return bool(self.heap_code) or (self.repeat != 1 and self.code != "A")
 
 
 def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
@@ -26,162 +77,149 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             hdus = fits.open(whole, memmap=False, lazy_load_hdus=False)
-    except (OSError, ValueError, TypeError) as fault:
-        raise DataError(f"{name} is a damaged FITS file ({fault}). TRY: download it again") from fault
-    table = next((h for h in hdus if isinstance(h, fits.BinTableHDU)), None)
+            table = next((h for h in hdus if isinstance(h, fits.BinTableHDU)), None)
+            primary, header = hdus[0].header, None if table is None else table.header
+    except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as fault:
+        reason = str(fault).splitlines()[0][:120]
+        raise DataError(f"{name} is a damaged FITS file ({reason}). TRY: download it again") from fault
     if table is None:
         raise DataError(
             f"{name} is a FITS file without a binary table. TRY: xp info on the file that has the catalogue"
         )
-    start, length = table._data_offset, table.header["NAXIS1"] * table.header["NAXIS2"]
-    if start + length > size:
-        raise DataError(f"{name} is a cut-off FITS file: {size:,} of {start + length:,} bytes. TRY: download it again")
-    schema = pa.schema([_field(table, i) for i in range(len(table.columns))], _history(hdus))
-    reader = Reader(name, "fits", schema, table.header["NAXIS2"], iter(()))
-    reader.batches = _rows(whole, table, schema, start, batch_rows)
+    start = table.fileinfo()["datLoc"]
+    rows, width = header["NAXIS2"], header["NAXIS1"]
+    end = start + rows * width + header.get("PCOUNT", 0)
+    if end > size:
+        raise DataError(f"{name} is a cut-off FITS file: {size:,} of {end:,} bytes. TRY: download it again")
+    layouts = _layouts(header, name)
+    fields = [_field(one, header, i + 1) for i, one in enumerate(layouts)]
+    kept = [i for i, one in enumerate(layouts) if one.size]
+    schema = pa.schema([fields[i] for i in kept], _history(primary))
+    heap = start + header.get("THEAP", rows * width)
+    reader = Reader(name, "fits", schema, rows, iter(()))
+    reader.batches = _rows(whole, [layouts[i] for i in kept], schema, (start, rows, width, heap), batch_rows)
     return reader
 
 
-def _field(table, i: int) -> pa.Field:
-    column = table.columns[i]
-    base, shape = column.dtype.base, column.dtype.shape
-    scaled = column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0)
-    if base.kind in "SU":
-        kind = pa.string()
-    elif column.format.format == "L":
-        kind = pa.bool_()
-    else:
-        kind = pa.float64() if scaled else pa.from_numpy_dtype(base.newbyteorder("="))
-    if shape and kind != pa.string():
-        kind = pa.list_(pa.field("item", kind, nullable=False), int(np.prod(shape)))
-    header = table.header
-    words = {
-        "unit": column.unit,
-        "ucd": header.get(f"TUCD{i + 1}"),
-        "description": header.get(f"TCOMM{i + 1}") or header.comments[f"TTYPE{i + 1}"],
-    }
-    unsupported = column.format.format in "PQ"
-    if unsupported:
+def _layouts(header, name: str) -> list[Layout]:
+    layouts, offset = [], 0
+    for i in range(1, header["TFIELDS"] + 1):
+        form = str(header.get(f"TFORM{i}", "")).strip()
+        label = str(header.get(f"TTYPE{i}", f"col{i}")).strip()
+        parts = re.match(r"(\d*)([LXBIJKAEDPQCM])([A-Z]?)", form)
+        if parts is None or parts[2] in "CM":
+            what = "complex numbers" if parts else f"the unknown format {form!r}"
+            raise DataError(f"{name}: FITS column {label} has {what}. TRY: save the table without it")
+        repeat, code = int(parts[1] or 1), parts[2]
+        size = {"X": -(-repeat // 8), "A": repeat, "P": 8 * repeat, "Q": 16 * repeat}.get(code)
+        if size is None:
+            size = repeat * np.dtype(NUMPY[code]).itemsize
+        heap = parts[3] if code in "PQ" else ""
+        scale, zero = header.get(f"TSCAL{i}", 1), header.get(f"TZERO{i}", 0)
+        layouts.append(Layout(label, code, repeat, offset, size, heap, scale, zero, header.get(f"TNULL{i}")))
+        offset += size
+    if offset != header["NAXIS1"]:
         raise DataError(
-            f"FITS column {column.name} has arrays of variable length. TRY: save the table as Parquet or VOTable"
+            f"{name} is a damaged FITS file: its columns take {offset} bytes a row, its header says "
+            f"{header['NAXIS1']}. TRY: download it again"
         )
-    return pa.field(column.name, kind, metadata={k: str(v) for k, v in words.items() if v})
+    return layouts
 
 
-def _history(hdus) -> dict[bytes, bytes] | None:
-    text = hdus[0].header.get("XPHIST")
+def _field(one: Layout, header, i: int) -> pa.Field:
+    kind = one.item()
+    if one.heap_code and one.heap_code != "A":
+        kind = pa.list_(pa.field("item", kind, nullable=False))
+    elif one.array and not one.heap_code:
+        kind = pa.list_(pa.field("item", kind, nullable=False), one.repeat)
+    note = header.comments[f"TTYPE{i}"] if f"TTYPE{i}" in header else ""
+    words = {
+        "unit": header.get(f"TUNIT{i}"),
+        "ucd": header.get(f"TUCD{i}"),
+        "description": header.get(f"TCOMM{i}") or ("" if note.startswith("label for") else note),
+    }
+    certain = pa.types.is_integer(kind) and one.null is None
+    return pa.field(one.name, kind, not certain, {k: str(v).strip() for k, v in words.items() if v})
+
+
+def _history(header) -> dict[bytes, bytes] | None:
+    text = header.get("XPHIST")
     return {metadata.HISTORY: text.encode()} if text else None
 
 
-def _rows(whole: BinaryIO, table, schema: pa.Schema, start: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    dtype = table.columns.dtype.newbyteorder(">")
-    total = table.header["NAXIS2"]
+def _rows(whole: BinaryIO, layouts: list[Layout], schema: pa.Schema, where: tuple, batch_rows: int) -> Iterator:
+    start, total, width, heap = where
     for first in range(0, total, batch_rows):
         n = min(batch_rows, total - first)
-        whole.seek(start + first * dtype.itemsize)
-        block = np.frombuffer(whole.read(n * dtype.itemsize), dtype, n)
-        yield pa.RecordBatch.from_arrays([_array(block, table, i, f) for i, f in enumerate(schema)], schema=schema)
+        whole.seek(start + first * width)
+        block = np.frombuffer(_exactly(whole, n * width), "u1").reshape(n, width)
+        columns = []
+        for one, field in zip(layouts, schema, strict=True):
+            part = block[:, one.offset : one.offset + one.size]
+            columns.append(_variable(part, one, field, whole, heap) if one.heap_code else _fixed(part, one, field))
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _array(block: np.ndarray, table, i: int, field: pa.Field) -> pa.Array:
-    column, raw = table.columns[i], block[block.dtype.names[i]]
-    if pa.types.is_string(field.type):
-        return pa.array(np.char.decode(raw, "utf-8", "replace").tolist(), pa.string())
-    fixed = pa.types.is_fixed_size_list(field.type)
-    item = field.type.value_type if fixed else field.type
-    if pa.types.is_boolean(item):
-        values = raw == ord("T") if raw.dtype.kind != "S" else raw == b"T"
-        missing = raw == 0
-    else:
-        missing = raw == column.null if column.null not in (None, "") and raw.dtype.kind in "iu" else None
-        values = raw.astype(raw.dtype.newbyteorder("="))
-        if pa.types.is_float64(item) and (column.bscale or column.bzero):
-            values = values * float(column.bscale or 1) + float(column.bzero or 0)
-    if fixed:
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), item), type=field.type)
-    return pa.array(values, item, mask=missing if missing is not None and np.any(missing) else None)
+def _exactly(whole: BinaryIO, size: int) -> bytes:
+    # An unbuffered file may give less than asked for.
+    parts = []
+    while size and (block := whole.read(size)):
+        parts.append(block)
+        size -= len(block)
+    if size:
+        raise DataError("the FITS file became shorter while it was read. TRY: run again")
+    return b"".join(parts)
 
 
-class FitsSink:
-    """A FITS file written row block by row block; the row count is filled in at the end, so the target must seek."""
-
-    def __init__(self, raw, schema: pa.Schema, lengths: dict[str, int]):
-        self.raw, self.schema, self.rows, self.lengths = raw, schema, 0, lengths
-        self.parts = [_layout(f, lengths) for f in schema]
-        self.dtype = np.dtype([(f"c{i}", *p[1:]) for i, p in enumerate(self.parts)])
-        self.start = raw.tell()
-        raw.write(self._headers(0))
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        block = np.zeros(batch.num_rows, self.dtype)
-        for i, column in enumerate(batch.columns):
-            block[f"c{i}"] = _values(column, self.dtype[i])
-        self.raw.write(block.tobytes())
-        self.rows += batch.num_rows
-
-    def close(self) -> None:
-        end = self.rows * self.dtype.itemsize
-        self.raw.write(b"\0" * (-end % BLOCK))
-        self.raw.seek(self.start)
-        self.raw.write(self._headers(self.rows))
-        self.raw.seek(0, 2)
-        self.raw.flush()
-
-    def abort(self) -> None:
-        """Nothing: the header says no rows, and the file is thrown away."""
-
-    def _headers(self, rows: int) -> bytes:
-        from astropy.io import fits
-
-        primary = fits.PrimaryHDU()
-        records = metadata.history(self.schema)
-        if records:
-            primary.header["XPHIST"] = json.dumps(records)
-        columns = [
-            fits.Column(f.name, p[0], unit=metadata.unit_of(f) or None, array=np.zeros((0, *self.dtype[i].shape), p[1]))
-            for i, (f, p) in enumerate(zip(self.schema, self.parts, strict=True))
-        ]
-        table = fits.BinTableHDU.from_columns(columns, nrows=0)
-        for i, f in enumerate(self.schema):
-            words = metadata.words_of(f)
-            if "ucd" in words:
-                table.header[f"TUCD{i + 1}"] = words["ucd"]
-            if "description" in words:
-                table.header[f"TCOMM{i + 1}"] = words["description"]
-        table.header["NAXIS2"] = rows
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return primary.header.tostring().encode("ascii", "replace") + table.header.tostring().encode(
-                "ascii", "replace"
-            )
+def _fixed(part: np.ndarray, one: Layout, field: pa.Field) -> pa.Array:
+    raw = np.ascontiguousarray(part)
+    if one.code == "A":
+        texts = np.char.decode(raw.view(f"S{one.size}")[:, 0], "utf-8", "replace").tolist()
+        return pa.array([t.partition("\0")[0].rstrip(" ") for t in texts], pa.string())
+    if one.code == "X":
+        bits = np.unpackbits(raw, axis=1)[:, : one.repeat].astype(bool)
+        return _wrapped(bits, None, field)
+    values, missing = _decoded(raw.view(NUMPY[one.code]), one, field)
+    return _wrapped(values, missing, field)
 
 
-def _layout(field: pa.Field, lengths: dict[str, int]) -> tuple:
-    kind, width = field.type, 1
-    if pa.types.is_fixed_size_list(kind):
-        kind, width = kind.value_type, kind.list_size
-    if pa.types.is_string(kind):
-        n = max(lengths.get(field.name, 1), 1)
-        return f"{n}A", f"S{n}"
-    code = CODES.get(str(kind))
-    if code is None:
-        raise DataError(f"FITS cannot hold column {field.name} of type {field.type}. TRY: .parquet")
-    item = {"L": "S1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8", "B": "u1"}[code]
-    return (f"{width}{code}", item, (width,)) if pa.types.is_fixed_size_list(field.type) else (code, item)
+def _decoded(raw: np.ndarray, one: Layout, field: pa.Field) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values and, for scalar integers and logicals, which are missing."""
+    code = one.heap_code or one.code
+    if code == "L":
+        return raw == ord("T"), (raw != ord("T")) & (raw != ord("F"))
+    missing = raw == one.null if one.null is not None and code in "BIJK" else None
+    if one.unsigned is not None:
+        wide = raw.astype(np.int64)
+        shifted = wide.view(np.uint64) ^ np.uint64(1 << 63) if code == "K" else wide + int(one.zero)
+        return shifted.astype(one.unsigned.to_pandas_dtype()), missing
+    kind = (field.type.value_type if hasattr(field.type, "value_type") else field.type).to_pandas_dtype()
+    values = raw.astype(kind)
+    if (one.scale, one.zero) != (1, 0):
+        values = values * float(one.scale) + float(one.zero)
+    if missing is not None and np.issubdtype(kind, np.floating):
+        return np.where(missing, np.nan, values), None
+    return values, missing
 
 
-def _values(column: pa.Array, dtype: np.dtype) -> np.ndarray:
-    from xptools.protocol import to_numpy
+def _wrapped(values: np.ndarray, missing: np.ndarray | None, field: pa.Field) -> pa.Array:
+    if pa.types.is_fixed_size_list(field.type):
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
+        return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
+    mask = missing[:, 0] if missing is not None and missing.any() else None
+    return pa.array(np.ascontiguousarray(values[:, 0]), field.type, mask=mask)
 
-    if pa.types.is_string(column.type):
-        texts = [v.encode() for v in column.fill_null("").to_pylist()]
-        longest = max(map(len, texts), default=0)
-        if longest > dtype.itemsize:
-            raise DataError(
-                f"a text of {longest} bytes does not fit FITS's fixed width of {dtype.itemsize}. TRY: .parquet or .vot"
-            )
-        return np.array(texts, dtype)
-    values = to_numpy(column)
-    if pa.types.is_boolean(column.type):
-        return np.where(np.nan_to_num(values).astype(bool), b"T", b"F")
-    return values
+
+def _variable(part: np.ndarray, one: Layout, field: pa.Field, whole: BinaryIO, heap: int) -> pa.Array:
+    """Arrays of variable length: each row points into the heap behind the table."""
+    descriptors = np.ascontiguousarray(part).view(">i4" if one.code == "P" else ">i8").reshape(len(part), -1)
+    dtype = np.dtype("S1" if one.heap_code == "A" else NUMPY[one.heap_code])
+    out = []
+    for count, offset in descriptors[:, :2].tolist():
+        whole.seek(heap + offset)
+        raw = np.frombuffer(_exactly(whole, count * dtype.itemsize), dtype)
+        if one.heap_code == "A":
+            out.append(raw.tobytes().decode("utf-8", "replace").rstrip(" \0"))
+        else:
+            out.append(_decoded(raw, one, field)[0])
+    return pa.array(out, field.type)

@@ -52,15 +52,31 @@ def _yaml_words(text: bytes) -> list[dict[str, str]]:
 
 
 def plain_types(schema: pa.Schema) -> pa.Schema:
-    """Dictionary, view and large string columns as plain strings, float16 as float32: what every other tool reads."""
+    """What every other tool reads: no dictionaries, views, large or half-size types; list items are called `item`."""
     for i, f in enumerate(schema):
-        kind = f.type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if pa.types.is_large_string(kind) or kind == pa.string_view():
-            kind = pa.string()
-        if pa.types.is_float16(kind):
-            kind = pa.float32()
-        if kind != f.type:
-            schema = schema.set(i, f.with_type(kind))
+        kind = plain_type(f.type)
+        words = {k: v for k, v in (f.metadata or {}).items() if not k.startswith(b"PARQUET:")}
+        if str(kind) != str(f.type) or words != (f.metadata or {}):
+            schema = schema.set(i, pa.field(f.name, kind, f.nullable, words or None))
     return schema
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The plain type for one type; a column of nulls only counts as floating point."""
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_large_string(kind) or kind == pa.string_view():
+        return pa.string()
+    if pa.types.is_large_binary(kind) or kind == pa.binary_view():
+        return pa.binary()
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_decimal(kind):
+        return pa.int64() if kind.scale == 0 and kind.precision <= 18 else pa.float64()
+    if pa.types.is_null(kind):
+        return pa.float64()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(pa.field("item", plain_type(kind.value_type), kind.value_field.nullable), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(pa.field("item", plain_type(kind.value_type), kind.value_field.nullable))
+    return kind

@@ -5,7 +5,6 @@ import gzip
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 from xptools import metadata
 from xptools.errors import DataError, InputError, PermissionFault
 from xptools.io import arrowstream, sniff
+from xptools.io.spool import spool
 
 BATCH_ROWS = 16384
 
@@ -112,7 +112,7 @@ def _head(raw: BinaryIO) -> bytes:
 
 def _spooled(raw: BinaryIO, head: bytes) -> BinaryIO:
     # Parquet and FITS need seeking: a pipe is copied to a file that has no name and vanishes with us.
-    whole = tempfile.TemporaryFile(dir=os.environ.get("XP_TMPDIR"))
+    whole = spool()
     whole.write(head)
     shutil.copyfileobj(raw, whole, 1 << 20)
     return whole
@@ -121,7 +121,7 @@ def _spooled(raw: BinaryIO, head: bytes) -> BinaryIO:
 def _unpacked(raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
     packed = raw if raw.seekable() else _spooled(raw, head)
     packed.seek(0)
-    plain = tempfile.TemporaryFile(dir=os.environ.get("XP_TMPDIR"))
+    plain = spool()
     try:
         if packing == "gzip":
             with gzip.open(packed) as unzipped:

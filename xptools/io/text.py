@@ -1,228 +1,267 @@
-"""CSV and ECSV, in and out, streamed; array columns are texts, "[a, b]" in ECSV, "(a, b)" too in the archive's CSV."""
+"""CSV and ECSV in, streamed; array columns are texts, "[a, b]" in ECSV, "(a, b)" too in the archive's CSV.
 
-import json
+A CSV file does not say its types. Gaia's own columns have theirs; the others are guessed from the first 8 MB, and a
+longer file is looked through once, so that neither a gap at its beginning nor a late decimal point spoils the guess.
+"""
+
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
+import pyarrow.compute as pc
+import pyarrow.csv as csv
 
 from xptools import metadata
-from xptools.columns import KNOWN, Column
-from xptools.errors import DataError, OutputError
+from xptools.columns import KNOWN
+from xptools.errors import DataError
+from xptools.io.native import native
 from xptools.io.reader import Reader
 
 BLOCK = 8 << 20
 NULLS = ["", "null", "NULL", "None", "--", "nan", "NaN", "NAN", "masked"]
+TRUE, FALSE = ("true", "t", "1", "yes"), ("false", "f", "0", "no")
+
+
+@dataclass
+class Plan:
+    """How to read one text table: what pyarrow must know, and what becomes of the texts that it leaves."""
+
+    name: str
+    delimiter: str
+    skip: int
+    types: dict[str, pa.DataType]
+    arrays: dict[str, pa.DataType] = field(default_factory=dict)
+    flags: set[str] = field(default_factory=set)
+    words: dict[str, dict[str, str]] = field(default_factory=dict)
+    history: dict[bytes, bytes] | None = None
+
+    def open(self, whole: BinaryIO, columns: list[str] | None = None) -> csv.CSVStreamingReader:
+        """A pyarrow reader from the beginning; ArrowInvalid for a bad row."""
+        return csv.open_csv(
+            native(whole),
+            csv.ReadOptions(block_size=BLOCK, skip_rows=self.skip),
+            csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=False),
+            csv.ConvertOptions(
+                null_values=NULLS, strings_can_be_null=True, column_types=self.types, include_columns=columns
+            ),
+        )
 
 
 def read_csv(whole: BinaryIO, name: str) -> Reader:
-    """A CSV file with a header line; Gaia's own columns get their types, others are inferred from the first 8 MB."""
-    first = whole.readline().decode("utf-8-sig", "replace").strip()
-    whole.seek(0)
-    delimiter = max((",", "\t", ";", "|"), key=first.count)
-    columns = [c.strip().strip('"') for c in first.split(delimiter)]
-    if len(columns) < 2 and delimiter not in first and not re.fullmatch(r'"?[A-Za-z_]\w*"?', first):
+    """A CSV file with a header line, after any lines that begin with #."""
+    skip, first = 0, b""
+    for first in iter(whole.readline, b""):
+        if not first.startswith(b"#"):
+            break
+        skip += 1
+    line = first.decode("utf-8-sig", "replace").strip()
+    delimiter = max((",", "\t", ";", "|"), key=line.count)
+    columns = [c.strip('"') for c in line.split(delimiter)]
+    if len(columns) < 2 and not re.fullmatch(r"[A-Za-z_]\w*", columns[0]):
         raise DataError(
-            f"{name} is text, but its first line is no CSV header: {first[:60]!r}. TRY: name the columns in line 1"
+            f"{name} is text, but its first line is no CSV header: {line[:60]!r}. TRY: name the columns there"
         )
-    types = {c: metadata.arrow_type(KNOWN[c.lower()].type) for c in columns if c.lower() in KNOWN}
+    known = {c: KNOWN[c.strip().lower()] for c in columns if c.strip().lower() in KNOWN}
     # A wrong int16 guess of ours must not refuse a file: small integers are read wide.
+    types = {c: metadata.arrow_type(k.type) for c, k in known.items()}
     types = {
-        c: pa.int64() if pa.types.is_integer(t) else pa.string() if pa.types.is_boolean(t) else t
+        c: pa.string() if pa.types.is_boolean(t) else pa.int64() if pa.types.is_integer(t) else t
         for c, t in types.items()
     }
-    return _read(whole, name, types, delimiter, 0, {})
+    plan = Plan(name, delimiter, skip, types, flags={c for c, k in known.items() if k.type == "bool"})
+    plan.words = {c: {"unit": k.unit or "", "ucd": k.ucd, "description": k.text} for c, k in known.items()}
+    try:
+        _guess(plan, whole)
+    except pa.ArrowInvalid as fault:
+        raise _bad(plan, fault) from fault
+    return _read(plan, whole)
 
 
 def read_ecsv(whole: BinaryIO, name: str) -> Reader:
     """An ECSV file: types, units and shapes from its YAML header."""
-    header: list[str] = []
+    lines: list[str] = []
     for line in iter(whole.readline, b""):
         if not line.startswith(b"#"):
             break
-        header.append(line.decode().removeprefix("#").removeprefix(" "))
-    whole.seek(0)
-    declared, delimiter = _ecsv_header("".join(header), name)
-    types = {d["name"]: _ecsv_type(d) for d in declared}
-    words = {d["name"]: {k: str(d[k]) for k in ("unit", "description") if d.get(k)} for d in declared}
-    shaped = {d["name"] for d in declared if "subtype" in d}
-    types = {n: pa.string() if n in shaped else t for n, t in types.items()}
-    return _read(whole, name, types, delimiter, len(header), words)
+        lines.append(line.decode("utf-8", "replace").removeprefix("#").removeprefix(" "))
+    header = _ecsv_header("".join(lines), name)
+    declared = header["datatype"]
+    plan = Plan(name, header.get("delimiter", " "), len(lines), {d["name"]: _ecsv_type(d) for d in declared})
+    plan.arrays = {d["name"]: _ecsv_array(d) for d in declared if _shaped(d)}
+    plan.flags = {d["name"] for d in declared if d["datatype"] == "bool"}
+    for d in declared:
+        words = {**(d.get("meta") or {}), "unit": d.get("unit"), "description": d.get("description")}
+        plan.words[d["name"]] = {k: str(words[k]) for k in ("unit", "ucd", "description") if words.get(k)}
+    records = (header.get("meta") or {}).get("xp_provenance")
+    plan.history = {metadata.HISTORY: records.encode()} if isinstance(records, str) else None
+    return _read(plan, whole)
 
 
-def _ecsv_header(text: str, name: str) -> tuple[list[dict], str]:
+def _ecsv_header(text: str, name: str) -> dict:
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
-    Loader.add_multi_constructor("tag:yaml.org,2002:omap", lambda loader, tag, node: None)
+    def omap(loader, node):
+        return {k: v for part in loader.construct_sequence(node, deep=True) for k, v in part.items()}
+
+    Loader.add_constructor("tag:yaml.org,2002:omap", omap)
     Loader.add_multi_constructor("!", lambda loader, tag, node: None)
     body = text.split("---\n", 1)[-1]
     try:
         header = yaml.load(body, Loader)
-        return header["datatype"], header.get("delimiter", " ")
-    except (yaml.YAMLError, KeyError, TypeError) as fault:
-        raise DataError(
-            f"{name} has a broken ECSV header ({type(fault).__name__}). TRY: write it again with astropy"
-        ) from fault
+        if all(isinstance(d["datatype"], str) and isinstance(d["name"], str) for d in header["datatype"]):
+            return header
+        fault = TypeError()
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        fault = error
+    raise DataError(
+        f"{name} has a broken ECSV header ({type(fault).__name__}). TRY: write it again with astropy"
+    ) from fault
 
 
 def _ecsv_type(declared: dict) -> pa.DataType:
-    kind = {"float16": "float32", "float128": "float64", "complex128": "string"}.get(
-        declared["datatype"], declared["datatype"]
-    )
-    if kind.startswith("uint"):
-        return pa.int64()
-    return pa.string() if kind == "bool" else metadata.ARROW_TYPES.get(kind, pa.string())
+    kind = {"float16": "float32", "float128": "float64"}.get(declared["datatype"], declared["datatype"])
+    if kind == "bool" or _shaped(declared):
+        return pa.string()
+    return pa.type_for_alias(kind) if re.fullmatch(r"u?int\d+|float\d+", kind) else pa.string()
 
 
-def _read(whole, name: str, types: dict, delimiter: str, skip: int, words: dict[str, dict[str, str]]) -> Reader:
+def _shaped(declared: dict) -> bool:
+    return re.fullmatch(r"\w+\[[\d, null]+\]", str(declared.get("subtype"))) is not None
+
+
+def _ecsv_array(declared: dict) -> pa.DataType:
+    item, shape = declared["subtype"].rstrip("]").split("[")
+    kind = pa.type_for_alias({"bool": "bool", "float16": "float32"}.get(item, item))
+    value = pa.field("item", kind, nullable=False)
+    sizes = shape.split(",")
+    if any("null" in s for s in sizes):
+        return pa.list_(value)
+    return pa.list_(value, int(np.prod([int(s) for s in sizes])))
+
+
+def _guess(plan: Plan, whole: BinaryIO) -> None:
+    """Types of the columns that nobody knows, into `plan.types`; the whole file is looked at."""
     try:
-        reader = pc.open_csv(
-            pa.PythonFile(whole, mode="r"),
-            pc.ReadOptions(block_size=BLOCK, skip_rows=skip),
-            pc.ParseOptions(delimiter=delimiter, newlines_in_values=False),
-            pc.ConvertOptions(null_values=NULLS, strings_can_be_null=True, column_types=types),
-        )
-        first = reader.read_next_batch()
+        first = plan.open(whole).read_next_batch()
     except StopIteration:
-        first = pa.RecordBatch.from_pylist([], schema=reader.schema)
+        return
+    guesses = {f.name: f.type for f in first.schema if f.name not in plan.types}
+    for name, kind in guesses.items():
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+            # Dates stay as they are written; a column without a value yet may become anything.
+            guesses[name] = pa.int64() if pa.types.is_null(kind) else pa.string()
+    plan.types |= guesses
+    found = _looked_through(plan, whole, list(guesses)) if whole.seek(0, 2) > BLOCK else first
+    for name in guesses:
+        if found[name].null_count == found.num_rows if isinstance(found, pa.RecordBatch) else name in found:
+            plan.types[name] = pa.float64()
+    for i, f in enumerate(first.schema):
+        if (
+            plan.types.get(f.name) == pa.string()
+            and f.name not in plan.flags
+            and (kind := _array_type(first.column(i)))
+        ):
+            plan.arrays[f.name] = kind
+
+
+def _looked_through(plan: Plan, whole: BinaryIO, columns: list[str]) -> set[str]:
+    """Mend the guesses against every row; returns the columns that have no value at all."""
+    while True:
+        empty = set(columns)
+        try:
+            for batch in plan.open(whole, columns) if columns else ():
+                empty -= {n for n in list(empty) if batch[n].null_count < batch.num_rows}
+            return empty
+        except pa.ArrowInvalid as fault:
+            name = _column_in(plan, fault, columns)
+            wider = {pa.int64(): pa.float64(), pa.float64(): pa.string(), pa.bool_(): pa.string()}
+            if name is None or plan.types[name] not in wider:
+                raise
+            plan.types[name] = wider[plan.types[name]]
+
+
+def _column_in(plan: Plan, fault: Exception, columns: list[str]) -> str | None:
+    number = re.search(r"In CSV column #(\d+)", str(fault))
+    return columns[int(number[1])] if number and int(number[1]) < len(columns) else None
+
+
+def _array_type(column: pa.Array) -> pa.DataType | None:
+    texts = column.drop_null()
+    if len(texts) == 0 or not pa.types.is_string(column.type):
+        return None
+    if not pc.all(pc.match_substring_regex(texts, r"^[(\[].*[)\]]$")).as_py():
+        return None
+    sizes = pc.unique(pc.count_substring(texts, ",")).to_pylist()
+    value = pa.field("item", pa.float64(), nullable=False)
+    return pa.list_(value, sizes[0] + 1) if len(sizes) == 1 else pa.list_(value)
+
+
+def _read(plan: Plan, whole: BinaryIO) -> Reader:
+    try:
+        reader = plan.open(whole)
     except pa.ArrowInvalid as fault:
-        raise _bad(name, fault) from fault
-    shapes = {f.name: s for i, f in enumerate(first.schema) if (s := _shape(first.column(i)))}
-    flags = {f.name for i, f in enumerate(first.schema) if pa.types.is_string(f.type) and _boolean(first.column(i))}
-    fields = [_field(f, shapes, flags, words) for f in first.schema]
-    schema = pa.schema(fields)
-    return Reader(name, "csv", schema, None, _rest(first, reader, schema, name))
+        raise _bad(plan, fault) from fault
+    fields = [_field(plan, f) for f in reader.schema]
+    schema = pa.schema(fields, plan.history)
+    return Reader(plan.name, "csv", schema, None, _batches(plan, reader, schema))
 
 
-def _field(f: pa.Field, shapes: dict[str, int], flags: set[str], words: dict) -> pa.Field:
-    kind = f.type
-    if f.name in shapes:
-        kind = pa.list_(pa.field("item", pa.float64(), nullable=False), shapes[f.name])
-    elif f.name in flags:
-        kind = pa.bool_()
-    elif pa.types.is_null(kind):
+def _field(plan: Plan, f: pa.Field) -> pa.Field:
+    kind = plan.arrays.get(f.name) or (pa.bool_() if f.name in plan.flags else f.type)
+    if pa.types.is_null(kind):
         kind = pa.float64()
-    known: Column | None = KNOWN.get(f.name.lower())
-    own = {"unit": known.unit, "ucd": known.ucd, "description": known.text} if known else {}
-    own |= words.get(f.name, {})
-    return pa.field(f.name, kind, metadata={k: v for k, v in own.items() if v})
+    return pa.field(f.name.strip(), kind, metadata={k: v for k, v in plan.words.get(f.name, {}).items() if v})
 
 
-def _rest(first: pa.RecordBatch, reader, schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
-    batch: pa.RecordBatch | None = first
-    while batch is not None:
-        yield pa.RecordBatch.from_arrays(
-            [_converted(batch.column(i), f, name) for i, f in enumerate(schema)], schema=schema
-        )
+def _batches(plan: Plan, reader: csv.CSVStreamingReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    while True:
         try:
             batch = reader.read_next_batch()
+            columns = [_converted(c, f) for c, f in zip(batch.columns, schema, strict=True)]
         except StopIteration:
-            batch = None
+            return
         except pa.ArrowInvalid as fault:
-            raise _bad(name, fault) from fault
+            raise _bad(plan, fault) from fault
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _converted(column: pa.Array, field: pa.Field, name: str) -> pa.Array:
-    if pa.types.is_fixed_size_list(field.type):
-        return _arrays(column, field, name)
+def _converted(column: pa.Array, field: pa.Field) -> pa.Array:
+    if pa.types.is_nested(field.type):
+        return _arrays(column, field)
     if pa.types.is_boolean(field.type) and pa.types.is_string(column.type):
-        return pa.array([None if v is None else v.lower() in _TRUE for v in column.to_pylist()], pa.bool_())
+        lower = pc.utf8_lower(column)
+        true, false = (pc.is_in(lower, pa.array(v)) for v in (TRUE, FALSE))
+        bad = lower.filter(pc.invert(pc.or_(pc.or_(true, false), pc.is_null(lower))))
+        if len(bad):
+            raise pa.ArrowInvalid(f"column {field.name} has {bad[0].as_py()!r}, which is neither true nor false")
+        return pc.if_else(pc.is_null(lower), pa.scalar(None, pa.bool_()), true)
     return column if column.type == field.type else column.cast(field.type)
 
 
-_TRUE = {"true", "t", "1", "yes"}
-_FALSE = {"false", "f", "0", "no"}
-
-
-def _boolean(column: pa.Array) -> bool:
-    seen = {v.lower() for v in column.unique().to_pylist() if v is not None} if column.type == pa.string() else set()
-    return bool(seen) and seen <= _TRUE | _FALSE
-
-
-def _shape(column: pa.Array) -> int | None:
-    if not pa.types.is_string(column.type):
-        return None
-    for value in column[:1000].to_pylist():
-        if value:
-            return value.count(",") + 1 if value[0] in "([" and value[-1] in ")]" else None
-    return None
-
-
-def _arrays(column: pa.Array, field: pa.Field, name: str) -> pa.Array:
+def _arrays(column: pa.Array, field: pa.Field) -> pa.Array:
+    item = field.type.value_type
+    inner = pc.utf8_trim(column, "()[] ")
+    inner = pc.if_else(pc.equal(inner, ""), pa.scalar(None, pa.string()), inner)
+    rows = pc.split_pattern(pc.replace_substring_regex(inner, r"[\s()\[\]]", ""), ",")
+    cells = pc.if_else(pc.is_in(rows.values, pa.array(["null", "NaN", "None", ""])), pa.scalar("nan"), rows.values)
+    values = cells.cast(item) if item != pa.bool_() else pc.equal(pc.utf8_lower(cells), "true")
+    if not pa.types.is_fixed_size_list(field.type):
+        return pa.ListArray.from_arrays(rows.offsets, values, field.type, mask=rows.is_null())
     width = field.type.list_size
-    block = np.full((len(column), width), np.nan)
-    for i, value in enumerate(column.to_pylist()):
-        if value:
-            numbers = value.strip("()[] ").replace("null", "nan").split(",")
-            if len(numbers) != width:
-                raise DataError(f"{name}: column {field.name} has {len(numbers)} values in one row, {width} in others")
-            block[i] = [float(x) for x in numbers]
+    sizes = pc.list_value_length(rows)
+    if (wrong := sizes.filter(pc.not_equal(sizes, width))) and len(wrong):
+        raise pa.ArrowInvalid(f"column {field.name} has {wrong[0]} values in one row, {width} in others")
+    block = np.full((len(column), width), np.nan if pa.types.is_floating(item) else 0, item.to_pandas_dtype())
+    block[rows.is_valid().to_numpy(zero_copy_only=False)] = values.to_numpy(zero_copy_only=False).reshape(-1, width)
     return pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), type=field.type)
 
 
-def _bad(name: str, fault: Exception) -> DataError:
-    reason = str(fault).splitlines()[0]
-    return DataError(f"{name}: {reason}. TRY: mend that row, or save the table as FITS, VOTable or Parquet")
-
-
-class TextSink:
-    """CSV or ECSV, written batch by batch."""
-
-    def __init__(self, raw, schema: pa.Schema, ecsv: bool):
-        arrays = [f.name for f in schema if pa.types.is_list(f.type) or pa.types.is_fixed_size_list(f.type)]
-        if arrays and not ecsv:
-            raise OutputError(
-                f"CSV cannot hold the array column {arrays[0]}. TRY: --explode, or .ecsv, .fits or .parquet"
-            )
-        self.raw, self.ecsv = raw, ecsv
-        if ecsv:
-            raw.write(_ecsv_lines(schema).encode())
-        flat = pa.schema([f.with_type(pa.string()) if f.name in arrays else f for f in schema])
-        self.schema, self.arrays = flat, set(arrays)
-        options = pc.WriteOptions(delimiter=",", quoting_style="needed")
-        self.writer = pc.CSVWriter(pa.PythonFile(raw, mode="w"), flat, write_options=options)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        columns = [
-            _texts(c) if n in self.arrays else _known(c) for n, c in zip(batch.schema.names, batch.columns, strict=True)
-        ]
-        self.writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self.schema))
-
-    def close(self) -> None:
-        self.writer.close()
-        self.raw.flush()
-
-    def abort(self) -> None:
-        """A text file has no end mark: the target is thrown away by whoever holds it."""
-
-
-def _known(column: pa.Array) -> pa.Array:
-    # nan in text would read back as a string in some tools; an empty cell is the missing value everywhere.
-    if pa.types.is_floating(column.type):
-        import pyarrow.compute as compute
-
-        return compute.if_else(compute.is_nan(column), None, column)
-    return column
-
-
-def _texts(column: pa.Array) -> pa.Array:
-    rows = [None if v is None else json.dumps(v).replace("NaN", "null") for v in column.to_pylist()]
-    return pa.array(rows, pa.string())
-
-
-def _ecsv_lines(schema: pa.Schema) -> str:
-    lines = ["%ECSV 1.0", "---", "delimiter: ','"]
-    body = metadata.ecsv_yaml(schema).splitlines()
-    for i, f in enumerate(schema):
-        if pa.types.is_fixed_size_list(f.type):
-            item = {"float": "float32", "double": "float64"}.get(str(f.type.value_type), str(f.type.value_type))
-            body[i + 1] = re.sub(
-                r'datatype: "\w+"', f'datatype: "string", subtype: "{item}[{f.type.list_size}]"', body[i + 1]
-            )
-    return "".join(f"# {line}\n" for line in [*lines, *body])
+def _bad(plan: Plan, fault: Exception) -> DataError:
+    reason = str(fault).splitlines()[0].rstrip(".")
+    return DataError(f"{plan.name}: {reason}. TRY: mend that row, or save the table as FITS, VOTable or Parquet")

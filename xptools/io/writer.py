@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow as pa
 from xptools import metadata
 from xptools.errors import DiskError, OutputError, PermissionFault, UsageError
 from xptools.io import arrowstream
+from xptools.io.spool import spool
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -134,8 +134,8 @@ def _opened(target: str, opener):
 class Writer:
     """An open output: `write(batch)`, then `close()`; or `abort()`, after which nothing looks whole."""
 
-    def __init__(self, target: Target, sink, spool=None):
-        self.target, self.sink, self.spool, self.rows = target, sink, spool, 0
+    def __init__(self, target: Target, sink, held=None):
+        self.target, self.sink, self.held, self.rows = target, sink, held, 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write a batch; DiskError (74) if the device is full, BrokenPipeError if the reader has gone."""
@@ -147,9 +147,9 @@ class Writer:
         """Finish the table and let it appear."""
         with self._disk():
             self.sink.close()
-            if self.spool is not None:
-                self.spool.seek(0)
-                shutil.copyfileobj(self.spool, self.target.raw, 1 << 20)
+            if self.held is not None:
+                self.held.seek(0)
+                shutil.copyfileobj(self.held, self.target.raw, 1 << 20)
                 self.target.raw.flush()
             self.target.commit()
 
@@ -171,30 +171,24 @@ class Writer:
             raise DiskError(f"cannot write {where}: {words}. TRY: df -h, or write to another disk") from fault
 
 
-def open_writer(
-    target: str, schema: pa.Schema, format: str | None = None, clobber: bool = True, stdout=None, lengths=None
-) -> Writer:
-    """A writer for a path, or for `stdout` (a binary file object) if the target is `-`.
-
-    FITS needs the longest text of a string column ahead (`lengths`, bytes; 64 if not given).
-    """
+def open_writer(target: str, schema: pa.Schema, format: str | None = None, clobber: bool = True, stdout=None) -> Writer:
+    """A writer for a path, or for `stdout` (a binary file object) if the target is `-`."""
     named = format_of(target, format)
     place = Target(target, clobber, stdout)
-    spool = None
+    held = None
     try:
         raw = place.raw
         if named in SEEKING and (place.temporary is None):
-            raw = spool = tempfile.TemporaryFile(dir=os.environ.get("XP_TMPDIR"))
-        return Writer(place, _sink(named, raw, schema, lengths or {}), spool)
+            raw = held = spool()
+        return Writer(place, _sink(named, raw, schema), held)
     except BaseException:
         place.discard()
         raise
 
 
-def _sink(named: str, raw, schema: pa.Schema, lengths: dict[str, int]):
+def _sink(named: str, raw, schema: pa.Schema):
     if named != "arrows":
         schema = metadata.without(schema, (metadata.ROWS_HINT,))
-    texts = {f.name: lengths.get(f.name, 64) for f in schema if pa.types.is_string(f.type)}
     if named == "arrows":
         return arrowstream.StreamSink(raw, schema)
     if named == "arrow":
@@ -204,16 +198,16 @@ def _sink(named: str, raw, schema: pa.Schema, lengths: dict[str, int]):
 
         return ParquetSink(raw, schema)
     if named == "fits":
-        from xptools.io.fits import FitsSink
+        from xptools.io.fitsout import FitsSink
 
-        return FitsSink(raw, schema, texts)
+        return FitsSink(raw, schema)
     if named == "votable":
-        from xptools.io.votable import VotableSink
+        from xptools.io.votableout import VotableSink
 
         return VotableSink(raw, schema)
     if named == "json":
         return JsonSink(raw, schema)
-    from xptools.io.text import TextSink
+    from xptools.io.textout import TextSink
 
     return TextSink(raw, schema, named == "ecsv")
 
