@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from xptools.errors import DataError, InputError, MissingColumns
 
 if TYPE_CHECKING:
+    from xptools.cores.bins import BinTable
     from xptools.cores.sightlines import Completeness
 
 
@@ -107,3 +109,28 @@ def eta_factors(path: str, feh_edges: tuple[float, ...], mass_edges: tuple[float
         words = "the eta completeness must lie above 0 and at most 1 in every bin"
         raise DataError(f"{words}. {path}, {where}. TRY: a row for every bin")
     return factor, error
+
+
+@lru_cache(maxsize=4)
+def bin_table(path: str) -> BinTable:
+    """The table of bins of a file that `xp veff --table` wrote; without its metadata (CSV), V is constant in a bin."""
+    import numpy as np
+
+    from xptools import io, metadata
+    from xptools.cores.bins import POINTS, BinTable
+
+    with io.open_reader(path) as reader:
+        stated = metadata.value_of(reader.schema, "xp.veff")
+    if stated is not None:
+        return BinTable.from_dict(stated)
+    c = columns_of(path, ("feh_lo", "feh_hi", "mass_lo", "mass_hi", "veff"), ("veff_err",))
+    feh, mass = (np.unique(np.concatenate([c[f"{name}_lo"], c[f"{name}_hi"]])) for name in ("feh", "mass"))
+    shape = (len(feh) - 1, len(mass) - 1)
+    b, k = np.searchsorted(feh, c["feh_lo"]), np.searchsorted(mass, c["mass_lo"])
+    complete = len(b) == shape[0] * shape[1] == len(set(zip(b.tolist(), k.tolist(), strict=True)))
+    if not complete or not (np.array_equal(feh[b + 1], c["feh_hi"]) and np.array_equal(mass[k + 1], c["mass_hi"])):
+        raise DataError(f"the table of effective volumes is not a full grid of bins. {path}. TRY: xp veff --table")
+    veff, error = np.zeros(shape), np.zeros(shape)
+    veff[b, k] = c["veff"]
+    error[b, k] = c.get("veff_err", np.zeros(len(b)))
+    return BinTable(mass, feh, veff, error, np.repeat(veff[..., None], POINTS, axis=2)).checked()

@@ -27,8 +27,8 @@ def members(centre, segment):
 def least_squares(centre, log_phi, sigma, segment):
     """alpha and its error of a line through the bins with centres inside `segment`; NaN from fewer than 3.
 
-    Weighted with sigma (K,): the error is the formal one times max(1, sqrt(reduced chi-square)). sigma None: no weights,
-    and the error is that of the scatter about the line. A bin without finite log_phi is left out.
+    Weighted with sigma (K,): the error is the formal one times max(1, sqrt(reduced chi-square)). sigma None: no
+    weights, and the error is that of the scatter about the line. A bin without finite log_phi is left out.
     """
     use = members(centre, segment) & np.isfinite(log_phi)
     if sigma is not None:
