@@ -115,3 +115,26 @@ def listed(column: pa.ChunkedArray) -> list:
         return None if v is None or v != v or v == "" else v
 
     return [cell(v) for v in column.to_pylist()]
+
+
+def write(table: pa.Table, path, fmt: str | None = None, rows: int = 16):
+    """Write a table through xp's own writer, in small batches; gives the path."""
+    from xptools.io import open_writer
+
+    writer = open_writer(str(path), table.schema, fmt)
+    try:
+        for batch in table.to_batches(max_chunksize=rows):
+            writer.write(batch)
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+    return path
+
+
+def read(path, **options) -> pa.Table:
+    """Read a table through xp's own reader."""
+    from xptools.io import open_reader
+
+    reader = open_reader(str(path), **options)
+    return pa.Table.from_batches(list(reader), reader.schema)

@@ -17,6 +17,7 @@ from xptools.errors import DataError
 END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 POISON = b"\xff\xff\xff\xff\xf0\xff\xff\x7f"
 PIPE_BYTES = 1 << 20
+GROWTH = 64 << 20
 
 
 class FdSource:
@@ -28,21 +29,34 @@ class FdSource:
 
     def read_buffer(self, n: int) -> pa.Buffer:
         """Up to n bytes, fewer only at the end."""
-        buffer = pa.allocate_buffer(n, resizable=True)
+        # A damaged length may ask for gigabytes: memory grows with what really comes.
+        room = min(n, GROWTH)
+        buffer = pa.allocate_buffer(room, resizable=True)
+        got = 0
+        while True:
+            got = self._fill(buffer, got)
+            if got < room or room == n:
+                break
+            room = min(n, 2 * room)
+            buffer.resize(room)
+        if got < room:
+            buffer.resize(got)
+        self.last = (self.last + bytes(memoryview(buffer).cast("B")[max(0, got - 8) : got]))[-8:]
+        return buffer
+
+    def _fill(self, buffer: pa.Buffer, got: int) -> int:
         view = memoryview(buffer).cast("B")
-        got = min(len(self.head), n)
-        view[:got] = self.head[:got]
-        self.head = self.head[got:]
-        while got < n:
-            count = os.readv(self.fd, [view[got:]])
+        while got < len(view):
+            count = len(self.head[: len(view) - got])
+            if count:
+                view[got : got + count] = self.head[:count]
+                self.head = self.head[count:]
+            else:
+                count = os.readv(self.fd, [view[got:]])
             if count == 0:
                 break
             got += count
-        self.last = (self.last + bytes(view[max(0, got - 8) : got]))[-8:]
-        del view
-        if got < n:
-            buffer.resize(got)
-        return buffer
+        return got
 
     def read(self, n: int = -1) -> bytes:
         """Bytes, for pyarrow's small reads."""
@@ -94,7 +108,7 @@ def _checked(reader, source: FdSource, name: str) -> Iterator[pa.RecordBatch]:
     if source.read(1):
         raise DataError(
             f"{name} goes on after its end mark (two streams one after the other?); {rows:,} rows were read. "
-            "TRY: xp convert a.arrows b.arrows -o all.parquet"
+            "TRY: give each stream to its own xp command"
         )
 
 

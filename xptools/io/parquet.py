@@ -1,10 +1,16 @@
-"""Parquet out: row groups of even size, and the metadata that TOPCAT and astropy look for, in every file."""
+"""Parquet out: row groups of even size, and the metadata that TOPCAT and astropy look for, in every file.
+
+astropy takes a null float list or text for an error and a null integer for a float, so a missing float is NaN here, a
+missing array a row of NaN, a missing text an empty one. A missing integer or boolean stays null, with a warning.
+"""
+
+import base64
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from xptools import metadata
+from xptools import metadata, progress
 
 GROUP_ROWS = 1 << 17
 GROUP_BYTES = 64 << 20
@@ -19,13 +25,21 @@ class ParquetSink:
         self.group = max(1024, min(GROUP_ROWS, GROUP_BYTES // max(width, 1)))
         texts = [f.name for f in schema if pa.types.is_string(f.type)]
         self.lengths = dict.fromkeys(texts, 0)
-        self.writer = pq.ParquetWriter(raw, schema, compression="zstd", use_dictionary=texts, write_statistics=True)
+        self.gaps: dict[str, int] = {}
+        self.gate = Gate(raw)
+        # Readers look for metadata in the Arrow schema kept in the footer, and some of it is known only at the end.
+        self.writer = pq.ParquetWriter(
+            self.gate,
+            schema.remove_metadata(),
+            compression="zstd",
+            use_dictionary=texts,
+            write_statistics=True,
+            store_schema=False,
+        )
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for name in self.lengths:
-            longest = pc.max(pc.utf8_length(batch.column(name))).as_py() or 0
-            self.lengths[name] = max(self.lengths[name], longest)
-        self.held.append(batch)
+        columns = [self._profiled(c, f) for c, f in zip(batch.columns, self.schema, strict=True)]
+        self.held.append(pa.RecordBatch.from_arrays(columns, schema=self.schema))
         self.count += batch.num_rows
         while self.count >= self.group:
             table = pa.Table.from_batches(self.held)
@@ -36,12 +50,70 @@ class ParquetSink:
     def close(self) -> None:
         if self.count:
             self.writer.write_table(pa.Table.from_batches(self.held), self.group)
-        self.writer.add_key_value_metadata(metadata.file_values(self.schema, self.lengths))
+        full = metadata.with_values(self.schema, metadata.file_values(self.schema, self.lengths))
+        arrow = base64.b64encode(full.serialize().to_pybytes()).decode()
+        texts = {k.decode(): v.decode() for k, v in full.metadata.items()}
+        self.writer.add_key_value_metadata({**dict(sorted(texts.items())), "ARROW:schema": arrow})
         self.writer.close()
+        if self.gaps:
+            names = ", ".join(list(self.gaps)[:4]) + (f" and {len(self.gaps) - 4} more" if len(self.gaps) > 4 else "")
+            progress.warn(f"missing integers or booleans in {names}: astropy reads such columns as floating point")
 
     def abort(self) -> None:
-        """No footer is ever written: the writer is dropped with the file object under it closed."""
+        """No footer is ever written: pyarrow would write one on deletion, so the gate is shut."""
+        self.gate.shut = True
         self.held.clear()
+
+    def _profiled(self, column: pa.Array, field: pa.Field) -> pa.Array:
+        kind = column.type
+        if pa.types.is_string(kind):
+            column = column.fill_null("")
+            longest = pc.max(pc.utf8_length(column)).as_py() or 0
+            self.lengths[field.name] = max(self.lengths[field.name], longest)
+        elif column.null_count == 0:
+            return column
+        elif pa.types.is_floating(kind):
+            return column.fill_null(float("nan"))
+        elif pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type):
+            from xptools.protocol import to_arrow, to_numpy
+
+            return to_arrow(to_numpy(column, field.name), field, len(column), "convert")
+        elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+            self.gaps[field.name] = self.gaps.get(field.name, 0) + column.null_count
+        return column
+
+
+class Gate:
+    """A file object that can be shut, after which writes go nowhere."""
+
+    def __init__(self, raw):
+        self.raw, self.shut, self.closed = raw, False, False
+
+    def write(self, data) -> int:
+        """Write, unless shut."""
+        return len(data) if self.shut else self.raw.write(data)
+
+    def flush(self) -> None:
+        """Flush, unless shut."""
+        if not self.shut:
+            self.raw.flush()
+
+    def tell(self) -> int:
+        """Where the next byte goes."""
+        return self.raw.tell()
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """The file belongs to the one who opened it."""
+        self.closed = True
 
 
 def _width(kind: pa.DataType) -> int:

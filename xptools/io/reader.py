@@ -165,7 +165,8 @@ def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: 
 
     with _damage(name, "Parquet file"):
         file = pq.ParquetFile(whole, buffer_size=1 << 20, pre_buffer=False)
-    schema = file.schema_arrow
+    words = {k: v for k, v in (file.metadata.metadata or {}).items() if k != b"ARROW:schema"}
+    schema = file.schema_arrow.with_metadata({**words, **(file.schema_arrow.metadata or {})} or None)
     if columns is not None:
         schema = _chosen(schema, columns)
     return Reader(name, "parquet", schema, file.metadata.num_rows, _parquet_batches(file, name, schema, batch_rows))
