@@ -45,10 +45,10 @@ class Target:
     clobber: bool
 
 
-def target(output: str | None, form: str | None, data_out: str | None, column: str, no_clobber: bool) -> Target:
+def target(
+    input: str, output: str | None, form: str | None, data_out: str | None, column: str, no_clobber: bool
+) -> Target:
     """The target of the options; what is wrong with them, or with matplotlib, shows before a row is read."""
-    from pathlib import Path
-
     from xptools.figures import style
 
     if output is None:
@@ -57,8 +57,18 @@ def target(output: str | None, form: str | None, data_out: str | None, column: s
     if form is None:
         raise UsageError("a figure on standard output needs its form. TRY: --form png")
     style.matplotlib()
-    beside = str(Path(output).with_suffix(".parquet")) if output != "-" and Path(output).suffix else None
-    return Target(output, form, None if data_out == "none" else data_out or beside, column, not no_clobber)
+    # Not mf.parquet for mf.pdf: that is what the table itself is called.
+    twin = data_out or (f"{output}.parquet" if output != "-" else "none")
+    for path in (output, twin):
+        if _same_file(path, input):
+            raise UsageError(f"{path} is the input, which would be lost. TRY: another -o or --data-out")
+    return Target(output, form, None if twin == "none" else twin, column, not no_clobber)
+
+
+def _same_file(one: str, other: str) -> bool:
+    import os
+
+    return one != "-" and os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def need_input(path: str) -> None:

@@ -25,7 +25,7 @@ def command():
     """Draw a publication figure, with its numbers beside it.
 
     Every figure is written as PDF, PNG or SVG with fonts embedded, one or two journal columns wide (88 or 180 mm), the
-    same bytes each time. The numbers it shows, and no others, go to a .parquet file of the same name (--data-out).
+    same bytes each time. The numbers it shows, and no others, go to a table beside it, figure.pdf.parquet (--data-out).
     Needs matplotlib: pip install 'xptools[plot]'.
     """
 
@@ -78,7 +78,7 @@ def cmd(
     """
     from xptools.commands._plot_cmd import counted, preview, with_background
 
-    where = None if terminal else shared_input.target(output, form, data_out, column, no_clobber)
+    where = None if terminal else shared_input.target(input, output, form, data_out, column, no_clobber)
     shared_input.need_input(input)
     ranges = (_both("x-range", x_range), _both("y-range", y_range))
     cloud, about, schema = counted(input, x, y, ranges, _pair(cell), not upright)
@@ -112,13 +112,13 @@ def cmd(
 def mf(input, output, form, data_out, column, no_clobber, reference):
     """Mass function per [Fe/H] bin, from the table that xp mf writes.
 
-    The median of log Phi in each bin with its 68% and 95% intervals; arrows are upper limits (97.5%) of bins without
+    The median of log Phi in each bin with its 68% and 95% intervals; arrows are upper limits (97.7%) of bins without
     stars. The references are scaled to the same number of stars. The number of stars stands on top.
     """
     from xptools.commands._plot_population import mf_numbers
     from xptools.figures import mf as drawing
 
-    where = shared_input.target(output, form, data_out, column, no_clobber)
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
     table = shared_input.small_table(input, MF_NEEDS, "mf")
     numbers, about = mf_numbers(table)
     numbers = drawing.with_references(numbers) if reference else numbers
@@ -144,7 +144,7 @@ def veff(input, output, form, data_out, column, no_clobber):
     from xptools.commands._plot_population import VEFF_COLUMNS, veff_numbers
     from xptools.figures import veff as drawing
 
-    where = shared_input.target(output, form, data_out, column, no_clobber)
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
     numbers, schema = veff_numbers(input)
     shared_input.finish(shared_input.Figure("veff"), drawing.draw, numbers, {}, where, schema, VEFF_COLUMNS)
 
@@ -156,7 +156,7 @@ def xi(input, output, form, data_out, column, no_clobber, curve):
     from xptools.commands._plot_population import XI_COLUMNS, xi_numbers
     from xptools.figures import xi as drawing
 
-    where = shared_input.target(output, form, data_out, column, no_clobber)
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
     table = shared_input.small_table(input, ("feh_lo", "feh_hi", "log_phi"), "mf")
     numbers, about, upper = xi_numbers(table)
     numbers = drawing.with_curves(numbers, tuple(curve), upper)
@@ -169,7 +169,7 @@ def cutflow(input, output, form, data_out, column, no_clobber):
     """Stars left after each cut, from the table of xp select --cutflow."""
     from xptools.figures import cutflow as drawing
 
-    where = shared_input.target(output, form, data_out, column, no_clobber)
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
     table = shared_input.small_table(input, ("cut", "rows_in", "rows_out"), "select --cutflow")
     shared_input.finish(
         shared_input.Figure("cutflow"), drawing.draw, shared_input.arrays(table), {}, where, table.schema, {}

@@ -1,7 +1,7 @@
 """The mass function: log10 Phi(M) against log M, one panel per [Fe/H] bin, with what the counts allow.
 
 A row is one (mass, [Fe/H]) bin, as `xp mf` writes it. Phi is piecewise constant, so a bin is a step: its median, its
-16-84 % and its 95 % interval. A bin without stars has an upper limit (97.5 %), drawn as an arrow. Reference functions
+16-84 % and its 95 % interval. A bin without stars has an upper limit (97.7 %), drawn as an arrow. Reference functions
 are averaged over the same bins and scaled to the panel's number of stars.
 """
 
