@@ -464,6 +464,21 @@ def test_real_isochrones_may_replace_the_sequence(shared_data):
     assert "PARSEC" in mock.meta_out(None)["xp.mock"]["isochrones"].upper()
 
 
+def test_populations_without_isochrones_are_announced(shared_data, capsys):
+    folder = shared_data / "isochrones" / "parsec_ybc" / "cmd_gaiaedr3_mh-1.5..0.0_10-13.5Gyr.dat"
+    Mock(10, seed=99, fractions=(0, 0, 1), isochrones=str(folder)).universe()
+    assert "of the local density has no isochrone" in capsys.readouterr().err
+
+
+def test_everything_cited_is_in_the_bibliography():
+    from importlib import resources
+
+    bibliography = (resources.files("xptools") / "data" / "references.bib").read_text()
+    for mock in (Mock(), Mock(map="toy"), Mock(map="edenhofer2023"), Mock(isochrones="x")):
+        for key in mock.cites:
+            assert f"{{{key}," in bibliography, key
+
+
 def test_wrong_settings_say_so(xp, tmp_path):
     bad = tmp_path / "bad.toml"
     bad.write_text("breaks = [0.1, 1.0]\nslopes = [[1.0, 2.0]]\n")

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from xptools.columns import GAIA, OWN, Column
 from xptools.errors import DataError, InputError, UsageError
+from xptools.progress import warn
 from xptools.protocol import Source
 
 TRUTH = {
@@ -86,19 +87,28 @@ class Mock(Source):
 
     @property
     def cites(self) -> tuple[str, ...]:
-        dust = () if self.map in ("none", "toy") else (self.map,)
-        return ("li2026", "riello2021", "lindegren2021", *dust)
+        maps = {"edenhofer2023": "edenhofer2024", "bayestar2019": "green2019"}
+        dust = ("green2018", *([maps[self.map]] if self.map in maps else [])) if self._mapped else ()
+        light = () if self.isochrones else ("bressan2012", "chen2014", "chen2019")
+        curve = () if self.map == "none" else ("zhang2023",)
+        motion = ("gravity2018", "blandhawthorn2016", "xiang2025")
+        return ("li2026", *motion, *light, "gaia2023", "riello2021", "lindegren2021", "rybizki2022", *curve, *dust)
+
+    @property
+    def _mapped(self) -> bool:
+        return self.map not in ("none", "toy")
 
     def files(self) -> dict[str, str]:
         if self.imf:
             _toml(self.imf)  # its own sentence if it cannot be read, before its digest is taken
-        dust = self.map_file
-        if self.map not in ("none", "toy"):
-            from xptools.dustfiles import locate
+        tables = [p.strip() for p in self.isochrones.split(",") if p.strip()]
+        given = {"isochrones" if len(tables) == 1 else f"isochrones.{i}": p for i, p in enumerate(tables, 1)}
+        if self._mapped:
+            from xptools.dustfiles import check
 
-            dust = str(locate(self.map, self.map_file) or "")
-        given = {"imf": self.imf, "isochrones": self.isochrones, "map": dust}
-        return {role: path for role, path in given.items() if path}
+            path = check(self.map, self.map_file)
+            given |= {"map": str(path)} if path else {}
+        return given | ({"imf": self.imf} if self.imf else {})
 
     def mass_function(self):
         """The stated Phi(M | [Fe/H]) of the TOML file, or that of Li+ 2026."""
@@ -164,7 +174,11 @@ def _phi(universe):
 def _universe(mock: Mock):
     from xptools.universe import Universe
 
-    return Universe(mock)
+    universe = Universe(mock)
+    if universe.unlit() > 1e-3:
+        share, origin = universe.unlit(), universe.isochrones.origin
+        warn(f"mock: {share:.1%} of the local density has no isochrone ({origin}): stated, never seen")
+    return universe
 
 
 def _toml(path: str) -> dict:

@@ -62,6 +62,13 @@ class Universe:
         """n0 [kpc-3]: expected stars at (R_sun, Z = 0), of all masses of the mass function (or all giants)."""
         return self.mock.stars / self.proposal.total
 
+    def unlit(self) -> float:
+        """Share of the local density whose [Fe/H] no isochrone covers at any mass: stated, but never seen."""
+        if self.giants:
+            return 0.0
+        covered = self.proposal.reach.reshape(len(self.cells.lo), -1).any(axis=1)
+        return float(self.cells.share[~covered].sum())
+
     def _proposal(self) -> Proposal:
         if self.giants:
             edges = mock_giants.bins()
