@@ -464,7 +464,8 @@ def test_real_isochrones_may_replace_the_sequence(shared_data):
     assert "PARSEC" in mock.meta_out(None)["xp.mock"]["isochrones"].upper()
 
 
-def test_populations_without_isochrones_are_announced(shared_data, capsys):
+def test_populations_without_isochrones_are_announced(shared_data, capsys, monkeypatch):
+    monkeypatch.delenv("XP_QUIET", raising=False)
     folder = shared_data / "isochrones" / "parsec_ybc" / "cmd_gaiaedr3_mh-1.5..0.0_10-13.5Gyr.dat"
     Mock(10, seed=99, fractions=(0, 0, 1), isochrones=str(folder)).universe()
     assert "of the local density has no isochrone" in capsys.readouterr().err
