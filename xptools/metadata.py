@@ -7,6 +7,7 @@ Files get, besides, VOParquet 1.0's VOTable header and astropy's `table_meta_yam
 import hashlib
 import json
 import platform
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
@@ -18,6 +19,7 @@ from xptools.errors import DataError
 
 HISTORY = b"xp.provenance"
 ROWS_HINT = b"xp.rows_hint"
+INPUT = b"xp.input"  # the digest of the file that is read, on its way into the first record of the history
 FILE_KEYS = (b"IVOA.VOTable-Parquet.version", b"IVOA.VOTable-Parquet.content", b"table_meta_yaml")
 ARROW_TYPES = {
     "bool": pa.bool_(),
@@ -87,6 +89,18 @@ def same_unit(one: str, other: str) -> bool:
     return left is not None and left == right
 
 
+def vounit(text: str) -> str | None:
+    """A unit in the spelling of VOUnits, "" for none; None if nobody knows it."""
+    if not text.strip():
+        return ""
+    unit = _astropy_unit(SPELLINGS.get(text.strip(), text.strip()))
+    try:
+        return None if unit is None else unit.to_string("vounit")
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=256)
 def _astropy_unit(text: str):
     import warnings
 
@@ -139,17 +153,20 @@ def history(schema: pa.Schema) -> list[dict]:
 def with_record(schema: pa.Schema, step) -> pa.Schema:
     """The schema with one more history record: what ran, on what, with which versions; no dates, no output path."""
     records = history(schema)
+    digest = (schema.metadata or {}).get(INPUT)
     record = {
         "id": f"xp-{step.name}.{len(records) + 1}",
         "pp": [records[-1]["id"]] if records else [],
         "cmd": step.name,
         "params": _plain(step.params()),
+        "inputs": {"sha256": digest.decode()} if digest else {},
         "xp": _version("xptools"),
         "files": {role: {"name": Path(p).name, "sha256": sha256(p)} for role, p in sorted(step.files().items())},
         "cites": list(step.cites),
         "pkgs": {name: _version(name) for name in step.packages},
         "platform": f"{platform.system()}-{platform.machine()}".lower(),
     }
+    schema = without(schema, (INPUT,)) if digest else schema
     return with_values(schema, {HISTORY.decode(): [*records, {k: v for k, v in record.items() if v != {}}]})
 
 
@@ -187,6 +204,7 @@ def _sha256(path: str, size: int, mtime: int) -> str:
 _digests: dict[tuple[str, int, int], str] = {}
 
 
+@lru_cache(maxsize=64)
 def _version(package: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 

@@ -29,6 +29,16 @@ class Step:
     cites: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def drops(self) -> bool:
+        """Whether rows may be left out."""
+        return False
+
+    @property
+    def records(self) -> bool:
+        """Whether the step stands in the history."""
+        return True
+
     def params(self) -> dict[str, Any]:
         """The resolved parameters, as they stand in the history."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -77,7 +87,7 @@ class RowOp(Step):
 
     def __call__(self, batch: "pa.RecordBatch", replace: bool = False) -> "pa.RecordBatch":
         """The batch with this step's columns; batches are independent of one another."""
-        out, reads = _bound(self, batch.schema, replace)
+        out, reads = bound(self, batch.schema, replace)
         return self.append(batch, out, self.evaluate(batch, reads))
 
     def evaluate(self, batch: "pa.RecordBatch", reads: dict[str, str]) -> dict[str, "np.ndarray"]:
@@ -109,6 +119,10 @@ class Cut(Step):
 
     flag: bool = False
 
+    @property
+    def drops(self) -> bool:
+        return not self.flag
+
     def mask(self, **columns: "np.ndarray | None") -> dict[str, "np.ndarray"]:
         """Arrays in; one boolean array per cut out. NaN fails."""
         raise NotImplementedError
@@ -133,7 +147,7 @@ class Cut(Step):
         import numpy as np
         import pyarrow as pa
 
-        out, reads = _bound(self, batch.schema, replace)
+        out, reads = bound(self, batch.schema, replace)
         n = batch.num_rows
         masks = self.mask(**_arguments(self, batch, reads)) if n else dict.fromkeys(self.cuts(), np.zeros(0, bool))
         keep = np.ones(n, bool)
@@ -256,8 +270,10 @@ def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarra
         return np.full(len(column), np.nan)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
+    if kind == pa.string_view() or pa.types.is_large_string(kind):
+        return to_numpy(column.cast(pa.string()), name)
     if column.null_count and not pa.types.is_floating(column.type):
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        if pa.types.is_string(kind):
             return column.fill_null("").to_numpy(zero_copy_only=False)
         if name.lower().endswith("_id"):
             raise DataError(f"column {name} has {column.null_count} nulls; an identifier may not be missing")
@@ -368,11 +384,14 @@ def _appended(step: Step, schema: "pa.Schema", added: dict[str, Column], replace
 
 
 @lru_cache(maxsize=64)
-def _bound_cached(step: Step, schema: "pa.Schema", metadata_key: bytes, replace: bool):
+def _bound_cached(step: Step, packed: bytes, replace: bool):
+    import pyarrow as pa
+
+    schema = pa.ipc.read_schema(pa.py_buffer(packed))
     return step.schema(schema, replace), step.reads(schema)
 
 
-def _bound(step: Step, schema: "pa.Schema", replace: bool):
-    # A schema compares equal whatever its metadata, so the metadata must be part of the key.
-    key = repr(sorted((schema.metadata or {}).items())).encode()
-    return _bound_cached(step, schema, key, replace)
+def bound(step: Step, schema: "pa.Schema", replace: bool = False) -> tuple["pa.Schema", dict[str, str]]:
+    """(`step.schema(schema)`, `step.reads(schema)`), worked out once for all batches of a table."""
+    # Schemas compare equal whatever their metadata and units, so the key is every byte of them.
+    return _bound_cached(step, schema.serialize().to_pybytes(), replace)

@@ -100,6 +100,7 @@ def run(plans: list[Plan], options: Options) -> Outcome:
         options.batch_rows = PREVIEW_ROWS
     schema, batches, total, chain = _input(chain, options, last)
     out = schemas(chain, schema)
+    out = metadata.without(out, (metadata.INPUT,) if last is None else ())
     if not options.provenance:
         out = metadata.without(out, (metadata.HISTORY,))
     outcome = Outcome()
@@ -125,7 +126,13 @@ def _input(chain: list[Plan], options: Options, last: Step | None):
     # A Fold alone reads only its columns: most of a file's bytes are never touched.
     columns = list(dict.fromkeys((*last.needs, *last.wants))) if last is not None and not chain else None
     reader = io.open_reader(options.input, columns, options.batch_rows)
-    return reader.schema, even(reader, options.batch_rows), reader.rows, chain
+    schema = reader.schema
+    if columns is not None:
+        last.reads(reader.whole)
+    if options.provenance and (last is not None or any(p.step.records for p in chain)):
+        digest = io.digest(options.input)
+        schema = metadata.with_values(schema, {metadata.INPUT.decode(): digest} if digest else {})
+    return schema, even(reader, options.batch_rows), reader.rows, chain
 
 
 def _flow(chain: list[Plan], batches: Iterable[pa.RecordBatch], outcome: Outcome, bar) -> Iterator[pa.RecordBatch]:
@@ -158,7 +165,7 @@ def _written(
 
 
 def _folded(step: Fold, flow: Iterator[pa.RecordBatch], out: pa.Schema, options: Options, outcome: Outcome) -> None:
-    table = fold(step, flow, out)
+    table = fold(step, flow, metadata.without(out, (metadata.ROWS_HINT,)))
     outcome.table, outcome.written = table, table.num_rows
     write_report(table, options)
 
@@ -220,7 +227,7 @@ def _cell(value: Any) -> str:
 
 
 def _keeps_rows(chain: list[Plan]) -> bool:
-    return not any(isinstance(p.step, Cut) and not p.step.flag for p in chain)
+    return not any(p.step.drops for p in chain)
 
 
 def _draws(options: Options) -> bool:

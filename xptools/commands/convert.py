@@ -7,7 +7,7 @@ import click
 
 from xptools.errors import DataError, UsageError
 from xptools.options import row_command
-from xptools.protocol import Step, spelled
+from xptools.protocol import Step, bound, spelled
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,19 @@ class Convert(Step):
         if double:
             raise DataError(f"two columns would be named {double}. TRY: another --rename")
         out = pa.schema(fields, schema.metadata)
-        # A conversion that changes nothing but the format is no step of the history.
-        return metadata.with_record(out, self) if self != Convert() else out
+        return metadata.with_record(out, self) if self.records else out
+
+    @property
+    def records(self) -> bool:
+        """A conversion that changes nothing but the format is no step of the history."""
+        return self != Convert()
 
     def __call__(self, batch, replace=False):
         import pyarrow as pa
 
-        out = self.schema(batch.schema)
+        if not self.records:
+            return batch
+        out, _ = bound(self, batch.schema, replace)
         columns = []
         for name, i in self._layout(batch.schema):
             column = batch.column(batch.schema.get_field_index(name))
@@ -106,6 +112,16 @@ def _pairs(texts: tuple[str, ...], option: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _vounit(text: str) -> str:
+    """The unit as VOUnits spell it; UsageError if it is none."""
+    from xptools import metadata
+
+    unit = metadata.vounit(text)
+    if unit is None:
+        raise UsageError(f"{text!r} is no unit. TRY: mag, mas.yr**-1, km.s**-1, kpc**3, or nothing for none (dex)")
+    return unit
+
+
 def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(n.strip() for text in texts for n in text.split(",") if n.strip())
 
@@ -131,6 +147,5 @@ def command(keep, drop, rename, unit, explode):
     output's suffix says. Units, UCDs, descriptions and the history go along. Values are never changed, except that
     FITS, CSV and ECSV have their own ways to say that a value is missing.
     """
-    return Convert(_names(keep), _names(drop), _pairs(rename, "--rename"), _pairs(unit, "--unit"), explode)
-
-
+    units = tuple((name, _vounit(unit)) for name, unit in _pairs(unit, "--unit"))
+    return Convert(_names(keep), _names(drop), _pairs(rename, "--rename"), units, explode)

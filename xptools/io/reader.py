@@ -22,7 +22,10 @@ BATCH_ROWS = 16384
 
 @dataclass
 class Reader:
-    """An open table: `schema`, `rows` (None if unknown), `format`, `name` for messages, and the batches once."""
+    """An open table: `schema`, `rows` (None if unknown), `format`, `name` for messages, and the batches once.
+
+    `whole` is the schema of all columns where only some were asked for.
+    """
 
     name: str
     format: str
@@ -167,9 +170,12 @@ def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: 
         file = pq.ParquetFile(whole, buffer_size=1 << 20, pre_buffer=False)
     words = {k: v for k, v in (file.metadata.metadata or {}).items() if k != b"ARROW:schema"}
     schema = file.schema_arrow.with_metadata({**words, **(file.schema_arrow.metadata or {})} or None)
+    whole_schema = schema
     if columns is not None:
         schema = _chosen(schema, columns)
-    return Reader(name, "parquet", schema, file.metadata.num_rows, _parquet_batches(file, name, schema, batch_rows))
+    return Reader(
+        name, "parquet", whole_schema, file.metadata.num_rows, _parquet_batches(file, name, schema, batch_rows)
+    )
 
 
 def _parquet_batches(file, name: str, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -238,9 +244,9 @@ def _cleaned(reader: Reader, columns: list[str] | None) -> Reader:
     doubles = {n for n in schema.names if schema.names.count(n) > 1}
     if doubles:
         raise DataError(f"{reader.name} has two columns named {sorted(doubles)[0]}. TRY: rename one where it was made")
+    reader.whole = schema = foreign.plain_types(schema)
     if columns is not None:
         schema = _chosen(schema, columns)
-    schema = foreign.plain_types(schema)
     reader.schema, reader.batches = schema, _as(reader.batches, schema, reader.name)
     return reader
 
@@ -258,6 +264,12 @@ def _as(batches: Iterator[pa.RecordBatch], schema: pa.Schema, name: str) -> Iter
 
 def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return array if array.type == kind else array.cast(kind)
+
+
+def digest(path: str) -> str | None:
+    """The SHA-256 of an input, None for a pipe."""
+    path = "/dev/stdin" if path == "-" else path
+    return metadata.sha256(path) if Path(path).is_file() else None
 
 
 def stdin_is_terminal() -> bool:
