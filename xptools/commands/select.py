@@ -13,7 +13,7 @@ from xptools.columns import Column
 from xptools.commands._select_input import identifiers, limits, quantile_threshold, titled
 from xptools.errors import DataError, UsageError
 from xptools.options import cut_command, shared
-from xptools.protocol import Cut, Fold, _arguments, _bound
+from xptools.protocol import Cut, Fold, _arguments, bound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -197,7 +197,7 @@ class Select(Cuts, Cut):
         import numpy as np
         import pyarrow as pa
 
-        out, reads = _bound(self, batch.schema, replace)
+        out, reads = bound(self, batch.schema, replace)
         keep = np.ones(batch.num_rows, dtype=bool)
         for name, (passes, unknown) in self.judged(_arguments(self, batch, reads)).items():
             lost = int((keep & unknown).sum())
