@@ -94,7 +94,7 @@ class RowOp(Step):
         """`compute` on the batch's columns; empty batches never reach it."""
         if batch.num_rows == 0:
             return {}
-        return self.compute(**_arguments(self, batch, reads))
+        return self.compute(**arguments(self, batch, reads))
 
     def append(self, batch, out: "pa.Schema", values: dict[str, "np.ndarray"]) -> "pa.RecordBatch":
         """Put computed columns into the batch as the schema `out` has them."""
@@ -149,7 +149,7 @@ class Cut(Step):
 
         out, reads = bound(self, batch.schema, replace)
         n = batch.num_rows
-        masks = self.mask(**_arguments(self, batch, reads)) if n else dict.fromkeys(self.cuts(), np.zeros(0, bool))
+        masks = self.mask(**arguments(self, batch, reads)) if n else dict.fromkeys(self.cuts(), np.zeros(0, bool))
         keep = np.ones(n, bool)
         bits = np.zeros(n, np.int16)
         for i, (cut, passed) in enumerate(masks.items()):
@@ -195,7 +195,7 @@ class Fold(Step):
         """`add` on the batch's columns."""
         if batch.num_rows == 0:
             return state
-        return self.add(state, **_arguments(self, batch, self.reads(batch.schema)))
+        return self.add(state, **arguments(self, batch, self.reads(batch.schema)))
 
     def table(self, state: Any, schema: "pa.Schema") -> "pa.Table":
         """The result as a table, with its metadata."""
@@ -335,7 +335,8 @@ def _equal_lists(column: "pa.Array", name: str) -> "np.ndarray":
     return block
 
 
-def _arguments(step: Step, batch: "pa.RecordBatch", reads: dict[str, str]) -> dict[str, Any]:
+def arguments(step: Step, batch: "pa.RecordBatch", reads: dict[str, str]) -> dict[str, Any]:
+    """A step's columns of a batch as arrays under our names; a wanted column that is absent is None."""
     arrays = {name: _numeric(name, batch, spelling) for name, spelling in reads.items()}
     return {**dict.fromkeys(step.wants), **arrays}
 

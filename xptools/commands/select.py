@@ -199,7 +199,7 @@ class Select(Cuts, Cut):
 
         out, reads = bound(self, batch.schema, replace)
         keep = np.ones(batch.num_rows, dtype=bool)
-        for name, (passes, unknown) in self.judged(_arguments(self, batch, reads)).items():
+        for name, (passes, unknown) in self.judged(arguments(self, batch, reads)).items():
             lost = int((keep & unknown).sum())
             keep = keep & passes
             tally[name] = tally.get(name, 0) + int(keep.sum())
