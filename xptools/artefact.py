@@ -90,6 +90,8 @@ def about(path: str | Path) -> About:
         raise InputError(f"cannot open the model. {path}: {error.strerror}. TRY: xp train --help") from error
     except ValueError as error:
         raise _not_a_model(path) from error
+    if not isinstance(header, dict):
+        raise _not_a_model(path)
     end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
     if whole < 8 + size + end:
         raise DataError(f"the model file is cut short: {whole} of {8 + size + end} bytes. {path}. TRY: copy it again")

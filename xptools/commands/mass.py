@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from xptools.columns import OWN, Column
-from xptools.errors import MissingColumns
+from xptools.errors import DataError, MissingColumns
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp
 
@@ -46,7 +46,16 @@ class Mass(RowOp):
         return {k: c for k, c in columns.items() if not (self._takes_mh() and k.startswith("mh_phot"))}
 
     def reads(self, schema):
-        found = super().reads(schema)
+        try:
+            found = super().reads(schema)
+        except MissingColumns as fault:
+            if {"phot_g_mean_mag", "bp_rp", "parallax"} <= {n.lower() for n in schema.names}:
+                missing = ", ".join(fault.missing)
+                raise DataError(
+                    f"column {missing} missing, but the table has phot_g_mean_mag, bp_rp and parallax. TRY: "
+                    "xp deredden --map none first, or xp deredden with a dust map"
+                ) from fault
+            raise
         if self._takes_mh() and "feh" not in found:
             raise MissingColumns(self.name, ("feh",), tuple(schema.names))
         return found
@@ -104,8 +113,8 @@ def command(model, alpha_fe):
     Stars brighter than mg0 = 4, and colours the model has not seen, are flagged; what lies far outside becomes null.
 
     Without --model the default is used. It is trained on the built-in main sequence, a smooth fit to PARSEC, for old
-    stars (8 to 13.5 Gyr): right for the halo and the thick disc, biased by up to 0.05 Msun for young stars above 0.7
-    Msun. `xp train mass` makes others, from real isochrone tables and for other ages.
+    stars (8 to 13.5 Gyr): right for the halo and the thick disc. Stars 1 Gyr old come out 0.03 Msun too light at 0.6
+    Msun and 0.05 to 0.15 too light above 0.7. `xp train mass` makes models for other ages, and from real tables.
 
     Isochrones have scaled-solar abundances. Stars rich in alpha elements have more metals than [Fe/H] says:
     [M/H] = [Fe/H] + log10(0.638 10^[alpha/Fe] + 0.362) (Salaris+ 1993), +0.21 at --alpha-fe 0.3. It matters where feh

@@ -7,7 +7,7 @@ s is the model's own held-out scatter as a function of M_G0: what age (and, near
 sequence) leaves open. Correlation between the two photometric errors is neglected.
 
 The two-input network is looked up: it is evaluated once, on 0.04 x 0.02 mag, and interpolated bilinearly, within 1e-3
-Msun and 0.02 dex of the network itself (typically 2e-5 and 5e-4) and far faster; the Jacobian is the interpolant's own.
+Msun and 0.02 dex of the network itself (on average 1e-4 and 1e-3), and far faster. The Jacobian is the interpolant's.
 """
 
 import numpy as np
