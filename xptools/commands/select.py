@@ -13,7 +13,7 @@ from xptools.columns import Column
 from xptools.commands._select_input import identifiers, limits, quantile_threshold, titled
 from xptools.errors import DataError, UsageError
 from xptools.options import cut_command, shared
-from xptools.protocol import Cut, Fold, _arguments, bound
+from xptools.protocol import Cut, Fold, arguments, bound
 
 if TYPE_CHECKING:
     import numpy as np
