@@ -13,7 +13,7 @@ from astropy.coordinates import CartesianDifferential, Galactocentric, SkyCoord
 from scipy import stats
 
 import xptools
-from xptools import metadata, universe
+from xptools import metadata, progress, universe
 from xptools.columns import GAIA
 from xptools.cores import astrometry, galaxy, photometry, sequence, veff
 from xptools.cores.imf import PiecewiseIMF
@@ -466,6 +466,7 @@ def test_real_isochrones_may_replace_the_sequence(shared_data):
 
 def test_populations_without_isochrones_are_announced(shared_data, capsys, monkeypatch):
     monkeypatch.delenv("XP_QUIET", raising=False)
+    progress.repeated()  # a warning is said once in a process
     folder = shared_data / "isochrones" / "parsec_ybc" / "cmd_gaiaedr3_mh-1.5..0.0_10-13.5Gyr.dat"
     Mock(10, seed=99, fractions=(0, 0, 1), isochrones=str(folder)).universe()
     assert "of the local density has no isochrone" in capsys.readouterr().err

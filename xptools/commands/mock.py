@@ -43,7 +43,7 @@ slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
 @click.option("--sample", type=click.Choice(["dwarfs", "giants"]), default="dwarfs", show_default=True,
               help="Main-sequence stars, or the red giants that xp train eta learns from.")  # fmt: skip
 @click.option("--first", type=click.IntRange(0, 2**35), default=0, show_default=True,
-              help="Number of the first star: 0 --first 0 and --first 1000 continue each other.")  # fmt: skip
+              help="Number of the first star: with --first 1000 a universe of 1000 goes on.")  # fmt: skip
 @click.option("--fractions", type=float, nargs=3, default=(0.86, 0.13, 0.01), show_default=True,
               help="Shares of the thin disc, thick disc and halo of the local number density.")  # fmt: skip
 @click.option(
