@@ -51,7 +51,7 @@ def test_neighbours_are_healpys(nside):
     values = np.random.default_rng(nside).normal(size=12 * nside**2)
     pixel, weight = healpy.get_interp_weights(nside, l % 360.0, b, lonlat=True)
     want = (values[pixel] * weight).sum(axis=0)
-    mine, w = dustcube.neighbours(*dustcube.directions(l, b, False, 1), dustcube.rings(nside))
+    mine, w = dustcube.neighbours(*dustcube.directions(l, b, False)[:2], dustcube.rings(nside))
     assert np.abs(sum(w) - 1).max() < 1e-14
     assert np.abs(sum(values[p] * x for p, x in zip(mine, w, strict=True)) - want).max() < 1e-11
 
@@ -60,7 +60,7 @@ def test_neighbours_are_healpys(nside):
 def test_compiled_is_the_array_form(samples):
     cube = random_cube(samples=samples)
     l, b, d = stars()
-    theta, phi = dustcube.directions(l, b, False, 1)
+    theta, phi, _ = dustcube.directions(l, b, False)
     want = dustcube.integrated(theta, phi, d, cube.lnE, cube.radii, cube.tables)
     got = cube.query(l, b, d)
     nowhere = np.arange(12, 18)

@@ -14,7 +14,6 @@ import numpy as np
 
 from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
 
-TWO_PI = 2.0 * math.pi
 INSIDE, BELOW, BEYOND, OUTSIDE = 0, 1, 2, 3
 
 
@@ -32,29 +31,8 @@ def _compiled(function):
 
 
 @_compiled
-def angles(lon, lat, rotation, rotate, theta, phi):
-    """Colatitude and longitude [rad] of lon, lat [deg], turned by `rotation` (3, 3) first if `rotate`; NaN if none."""
-    for i in range(len(lon)):
-        a, b = math.radians(lon[i]), math.radians(lat[i])
-        if not (abs(lat[i]) <= 90.0 and math.isfinite(a)):
-            theta[i] = np.nan
-            phi[i] = np.nan
-        elif rotate:
-            u, v, w = math.cos(b) * math.cos(a), math.cos(b) * math.sin(a), math.sin(b)
-            x = rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2] * w
-            y = rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2] * w
-            z = rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2] * w
-            theta[i] = math.atan2(math.hypot(x, y), z)
-            phi[i] = math.atan2(y, x) % TWO_PI
-        else:
-            theta[i] = 0.5 * math.pi - b
-            phi[i] = a % TWO_PI
-
-
-@_compiled
-def ring_above(theta, nside):
-    """The last ring (1 ... 4 nside - 1) north of a colatitude [rad]; 0 above the first."""
-    z = math.cos(theta)
+def ring_above(z, theta, nside):
+    """The last ring (1 ... 4 nside - 1) north of a colatitude theta [rad] with cosine z; 0 above the first."""
     if abs(z) <= 2.0 / 3.0:
         return int(nside * (2.0 - 1.5 * z))
     # 1 - |z| by the half angle keeps its digits at the poles.
@@ -64,35 +42,37 @@ def ring_above(theta, nside):
 
 
 @_compiled
-def ring_buckets(theta, nside, rings, bucket):
+def ring_buckets(theta, z, nside, rings, bucket):
     """For each star the part of the sky (`rings` rings each) it falls in; -1 without a place."""
     for i in range(len(theta)):
-        bucket[i] = ring_above(theta[i], nside) // rings if theta[i] == theta[i] else -1
+        bucket[i] = ring_above(z[i], theta[i], nside) // rings if theta[i] == theta[i] else -1
 
 
 @_compiled
-def _on_ring(phi, first, count, shift):
-    t = phi * count / TWO_PI - shift
-    low = math.floor(t)
-    w = t - low
-    west = int(low) % count
+def _on_ring(turn, first, count, shift):
+    u = turn * count - shift
+    low = math.floor(u)
+    west = int(low)
+    if west < 0:
+        west += count
+    elif west >= count:  # a turn that was rounded up to 1
+        west -= count
     east = west + 1 if west + 1 < count else 0
-    return first + west, first + east, w
+    return first + west, first + east, u - low
 
 
 @_compiled
-def corners(theta, phi, ring_theta, ring_first, ring_count, ring_shift):
+def corners(z, theta, turn, ring_theta, ring_first, ring_count, ring_shift):
     """The four pixels (ring order) about a place and their bilinear weights; tables as `dustcube.rings` makes them."""
     last = len(ring_theta) - 1
-    nside = last // 4
-    north = ring_above(theta, nside)
+    north = ring_above(z, theta, last // 4)
     south = north + 1
-    a, b, u = _on_ring(phi, ring_first[max(north, 1)], ring_count[max(north, 1)], ring_shift[max(north, 1)])
-    c, d, v = _on_ring(
-        phi, ring_first[min(south, last - 1)], ring_count[min(south, last - 1)], ring_shift[min(south, last - 1)]
-    )
+    i, j = max(north, 1), min(south, last - 1)
+    a, b, u = _on_ring(turn, ring_first[i], ring_count[i], ring_shift[i])
+    c, d, v = _on_ring(turn, ring_first[j], ring_count[j], ring_shift[j])
     t = (theta - ring_theta[north]) / (ring_theta[south] - ring_theta[north])
-    wa, wb, wc, wd = (1.0 - t) * (1.0 - u), (1.0 - t) * u, t * (1.0 - v), t * v
+    wb, wd = (1.0 - t) * u, t * v
+    wa, wc = 1.0 - t - wb, t - wd
     # Beyond the first and the last ring the pole is the mean of that ring's four pixels.
     if north == 0:
         q = 0.25 * (1.0 - t)
@@ -117,49 +97,44 @@ def node_right(d, radii, guide, steps):
 
 
 @_compiled
-def interpolate(order, theta, phi, d, lnE, radii, guide, steps, tables, E, spread, place):
-    """E of the stars `order` (mean over samples) and its standard deviation over samples where there are several.
+def interpolate(order, theta, phi, z, d, lnE, radii, guide, steps, tables, x, factor, place):
+    """ln E of the stars `order`: x (of them, samples), and the factor (of them,) that E has before the first node.
 
-    lnE (pixels in ring order, samples, nodes); bilinear in ln E over the sky, linear in distance between nodes.
+    lnE (pixels in ring order, samples, nodes); bilinear over the sky at colatitude theta (cosine z) and longitude phi
+    [rad], linear in distance between nodes.
     """
     ring_theta, ring_first, ring_count, ring_shift = tables
     samples, nodes = lnE.shape[1], lnE.shape[2]
-    values = np.empty(samples)
     for n in range(len(order)):
         i = order[n]
         r = d[i]
+        factor[n] = 1.0
         if not (theta[i] == theta[i] and r > 0.0):
-            E[i], spread[i], place[i] = np.nan, np.nan, OUTSIDE
+            x[n, :] = np.nan
+            place[i] = OUTSIDE
             continue
-        p0, p1, p2, p3, w0, w1, w2, w3 = corners(theta[i], phi[i], ring_theta, ring_first, ring_count, ring_shift)
-        k, near, far, factor = 0, 1.0, 0.0, 1.0
+        k, m, far = 0, 0, 0.0
         place[i] = INSIDE
         if r <= radii[0]:
-            factor = r / radii[0]
+            factor[n] = r / radii[0]
             place[i] = BELOW
         elif r > radii[nodes - 1]:
             k = nodes - 1
+            m = k
             place[i] = BEYOND
         else:
-            right = node_right(r, radii, guide, steps)
-            k = right - 1
-            far = (r - radii[k]) / (radii[right] - radii[k])
-            near = (radii[right] - r) / (radii[right] - radii[k])
-        mean = 0.0
+            m = node_right(r, radii, guide, steps)
+            k = m - 1
+            far = (r - radii[k]) / (radii[m] - radii[k])
+        turn = phi[i] * (0.5 / math.pi)
+        p0, p1, p2, p3, w0, w1, w2, w3 = corners(
+            z[i], theta[i], turn - math.floor(turn), ring_theta, ring_first, ring_count, ring_shift
+        )
         for s in range(samples):
-            x = lnE[p0, s, k] * w0 + lnE[p1, s, k] * w1 + lnE[p2, s, k] * w2 + lnE[p3, s, k] * w3
-            if place[i] == INSIDE:
-                m = k + 1
-                y = lnE[p0, s, m] * w0 + lnE[p1, s, m] * w1 + lnE[p2, s, m] * w2 + lnE[p3, s, m] * w3
-                x = near * x + far * y
-            values[s] = factor * math.exp(x)
-            mean += values[s]
-        mean /= samples
-        E[i] = mean
-        variance = 0.0
-        for s in range(samples):
-            variance += (values[s] - mean) ** 2
-        spread[i] = math.sqrt(variance / samples) if samples > 1 else np.nan
+            near_ln = lnE[p0, s, k] * w0 + lnE[p1, s, k] * w1 + lnE[p2, s, k] * w2 + lnE[p3, s, k] * w3
+            far_ln = lnE[p0, s, m] * w0 + lnE[p1, s, m] * w1 + lnE[p2, s, m] * w2 + lnE[p3, s, m] * w3
+            # Plain near + far (b - a) would make NaN of two nodes without any dust (ln 0).
+            x[n, s] = near_ln if far == 0.0 else (1.0 - far) * near_ln + far * far_ln
 
 
 @_compiled

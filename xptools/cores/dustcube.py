@@ -7,10 +7,11 @@ node E is proportional to d; beyond the last one it stays at the last value.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ INSIDE, BELOW, BEYOND, OUTSIDE = 0, 1, 2, 3  # where a star lies: in the grid, b
 LARGE = 1 << 29  # bytes of a map beyond which pages are given back while it is being read
 STRIDE = 1 << 27  # bytes of a large map that are read before its pages are given back
 CHUNK = 1 << 17  # stars per call of the JAX kernel
-FEW = 16384  # stars that one thread handles quicker than several
+FEW = 4096  # stars that one thread handles quicker than several
 
 
 class Rings(NamedTuple):
@@ -78,29 +79,46 @@ class Cube:
 
         lon, lat are galactic, or ICRS with `equatorial`.
         """
+        lon, lat, d = (np.ascontiguousarray(a, np.float64) for a in (lon, lat, d))
+        E, spread, place = np.empty(len(d)), np.full(len(d), np.nan), np.empty(len(d), np.int8)
+        if self.release is None or self.lnE.nbytes < LARGE:
+
+            def stretch(start, stop):
+                some = slice(start, stop)
+                where = directions(lon[some], lat[some], equatorial)
+                self._answer(np.arange(stop - start), *where, d[some], E[some], spread[some], place[some])
+
+            spread_out(stretch, len(d), threads)
+            return E, spread, place
+        theta, phi, z = directions(lon, lat, equatorial)
+        for zone in self._zones(theta, z):
+
+            def part(start, stop, zone=zone):
+                self._answer(zone[start:stop], theta, phi, z, d, E, spread, place)
+
+            spread_out(part, len(zone), threads)
+            self.release()
+        return E, spread, place
+
+    def _answer(self, order, theta, phi, z, d, E, spread, place):
+        """Fill in the answers of the stars `order`."""
         from xptools.cores import _dustkernels as kernels
 
-        theta, phi = directions(lon, lat, equatorial, threads)
-        d = np.ascontiguousarray(d, np.float64)
-        E, spread, place = np.empty(len(d)), np.empty(len(d)), np.empty(len(d), np.int8)
         guide, steps = self.guide
-
-        def stars(order):
-            kernels.interpolate(
-                order, theta, phi, d, self.lnE, self.radii, guide, steps, tuple(self.tables), E, spread, place
-            )
-
-        for block in self._blocks(theta):
-            spread_out(stars, block, threads)
-            if len(block) < len(theta):
-                self.release()
-        return E, spread, place
+        x, factor = np.empty((len(order), self.lnE.shape[1])), np.empty(len(order))
+        kernels.interpolate(
+            order, theta, phi, z, d, self.lnE, self.radii, guide, steps, tuple(self.tables), x, factor, place
+        )
+        values = factor[:, None] * np.exp(x)
+        E[order] = values.mean(axis=1)
+        if values.shape[1] > 1:
+            spread[order] = values.std(axis=1)
 
     def query_jax(self, lon, lat, d, equatorial: bool = False, threads: int = 1):
         """As `query`, by `integrated` on JAX's device: the whole map is copied there once."""
         from xptools.cores._jax import chunked
 
-        theta, phi = directions(lon, lat, equatorial, threads)
+        theta, phi, _ = directions(lon, lat, equatorial)
         d = np.ascontiguousarray(d, np.float64)
         if not len(d):
             return np.empty(0), np.empty(0), np.empty(0, np.int8)
@@ -121,32 +139,32 @@ class Cube:
 
         return lambda theta, phi, d: kernel(theta, phi, d, lnE, radii)
 
-    def _blocks(self, theta):
-        """The stars in one go, or for a large memory-mapped cube by zones of the sky, so that few pages are held."""
+    def _zones(self, theta, z):
+        """The stars by zones of the sky, so that few pages of a large memory-mapped cube are held at a time."""
         from xptools.cores import _dustkernels as kernels
 
-        if self.release is None or self.lnE.nbytes < LARGE:
-            return [np.arange(len(theta))]
         a_ring = self.lnE.nbytes // (3 * self.nside)
         bucket = np.empty(len(theta), np.int16)
-        kernels.ring_buckets(theta, self.nside, max(1, STRIDE // a_ring), bucket)
+        kernels.ring_buckets(theta, z, self.nside, max(1, STRIDE // a_ring), bucket)
         return zones(bucket)
 
 
-def directions(lon, lat, equatorial: bool, threads: int):
-    """Galactic colatitude and longitude [rad] of lon, lat [deg], ICRS if `equatorial`; NaN where there is no place."""
-    from xptools.cores import _dustkernels as kernels
+def directions(lon, lat, equatorial: bool):
+    """Galactic colatitude and longitude [rad], and the former's cosine, of lon, lat [deg], ICRS if `equatorial`.
 
-    lon, lat = np.ascontiguousarray(lon, np.float64), np.ascontiguousarray(lat, np.float64)
-    theta, phi = np.empty(len(lon)), np.empty(len(lon))
-
-    def stars(order):
-        some = slice(order[0], order[-1] + 1)
-        kernels.angles(lon[some], lat[some], ICRS_TO_GALACTIC, equatorial, theta[some], phi[some])
-
-    if len(lon):
-        spread_out(stars, np.arange(len(lon)), threads)
-    return theta, phi
+    NaN where there is no place.
+    """
+    a, b = np.radians(np.asarray(lon, np.float64)), np.radians(np.asarray(lat, np.float64))
+    nowhere = ~((np.abs(lat) <= 90.0) & np.isfinite(a))
+    if nowhere.any():
+        a, b = np.where(nowhere, np.nan, a), np.where(nowhere, np.nan, b)
+    w = np.sin(b)
+    if not equatorial:
+        return 0.5 * np.pi - b, a, w
+    cos_b = np.cos(b)
+    u, v = cos_b * np.cos(a), cos_b * np.sin(a)
+    x, y, z = (row[0] * u + row[1] * v + row[2] * w for row in ICRS_TO_GALACTIC)
+    return np.arctan2(np.sqrt(x * x + y * y), z), np.arctan2(y, x), z
 
 
 def zones(bucket: np.ndarray) -> list[np.ndarray]:
@@ -156,13 +174,19 @@ def zones(bucket: np.ndarray) -> list[np.ndarray]:
     return np.split(order, edges)
 
 
-def spread_out(kernel: Callable, order: np.ndarray, threads: int) -> None:
-    """Run `kernel(part of order)` on several threads; the kernel must hold no lock and write each star once."""
-    if threads < 2 or len(order) < FEW:
-        kernel(order)
+def spread_out(work: Callable[[int, int], None], n: int, threads: int) -> None:
+    """Run `work(start, stop)` over 0 ... n on several threads; it must release the lock and write each star once."""
+    if threads < 2 or n < FEW:
+        work(0, n)
         return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(kernel, np.array_split(order, threads * max(1, min(8, len(order) // (FEW * threads))))))
+    parts = threads * max(1, n // (8 * FEW * threads))
+    edges = [n * i // parts for i in range(parts + 1)]
+    list(_pool(os.getpid(), threads).map(work, edges[:-1], edges[1:]))
+
+
+@lru_cache(maxsize=2)
+def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)  # of this process: threads do not survive a fork
 
 
 def integrated(theta, phi, d, lnE, radii, tables: Rings, xp=np):

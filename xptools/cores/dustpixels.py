@@ -42,26 +42,34 @@ class Pixels:
 
         `statistic` is the mean or the median of the samples, or the best fit.
         """
-        from xptools.cores import _dustkernels as kernels
-
-        theta, phi = directions(lon, lat, equatorial, threads)
-        d = np.ascontiguousarray(d, np.float64)
+        lon, lat, d = (np.ascontiguousarray(a, np.float64) for a in (lon, lat, d))
         E, spread, place = np.empty(len(d)), np.empty(len(d)), np.empty(len(d), np.int8)
         found = np.empty(len(d), np.int64)
-        shift = 2 * (int(np.log2(self.top)) - int(np.log2(self.base)))
-        kernels.rows_of(theta, phi, self.start, self.row, self.width, self.top, self.coarse, shift, found)
         which = STATISTICS.index(statistic)
+        spread_out(lambda a, b: self._find(lon[a:b], lat[a:b], equatorial, found[a:b]), len(d), threads)
+        for zone in self._zones(found):
 
-        def stars(order):
-            kernels.along_sight(order, found, d, self.profiles, self.modulus, which, E, spread, place)
+            def answer(a, b, zone=zone):
+                self._answer(zone[a:b], found, d, which, E, spread, place)
 
-        for block in self._blocks(found):
-            spread_out(stars, block, threads)
-            if len(block) < len(found):
+            spread_out(answer, len(zone), threads)
+            if self.release is not None:
                 self.release()
         return E, spread, place, *self._quality(found, d)
 
-    def _blocks(self, found):
+    def _find(self, lon, lat, equatorial, found):
+        from xptools.cores import _dustkernels as kernels
+
+        theta, phi, _ = directions(lon, lat, equatorial)
+        shift = 2 * (int(np.log2(self.top)) - int(np.log2(self.base)))
+        kernels.rows_of(theta, phi, self.start, self.row, self.width, self.top, self.coarse, shift, found)
+
+    def _answer(self, order, found, d, which, E, spread, place):
+        from xptools.cores import _dustkernels as kernels
+
+        kernels.along_sight(order, found, d, self.profiles, self.modulus, which, E, spread, place)
+
+    def _zones(self, found):
         if self.release is None or self.profiles.nbytes < LARGE:
             return [np.arange(len(found))]
         rows = max(1, STRIDE // max(1, self.profiles[0].nbytes))

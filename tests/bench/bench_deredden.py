@@ -1,0 +1,209 @@
+"""3D dust: xp against dustmaps' Edenhofer2023Query, alternating in one run.
+
+python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 5] [--order source_id|random] [--keep DIR]
+
+Both get the same ra, dec and distance arrays and must agree before anything is timed. `warm` is the time to answer with
+the map open: dustmaps from SkyCoord(ra, dec, distance) to E, xp from ra, dec, distance to E, in batches as a command
+makes them. `cold` is a whole process: import, open, answer; xp's conversion of the map is done before and told apart.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+SHELLS = 516
+BATCH = 16384
+ROWS = {
+    "open the map [s]": "open",
+    "warm answer [s]": "warm",
+    "warm, CPU [s]": "cpu",
+    "cold process [s]": "cold",
+    "peak memory [GB]": "peak",
+    "anonymous [GB]": "anonymous",
+}
+
+
+def main() -> None:
+    args = arguments()
+    if args.worker:
+        print(json.dumps(WORKERS[args.worker](args)))
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-dust-") as scratch:
+        folder = Path(args.keep or scratch)
+        args.map, args.out = str(folder / f"map-{args.nside}.fits"), str(folder / "E")
+        os.environ["XP_CACHE"] = str(folder / "cache")
+        if not Path(args.map).is_file():
+            synthetic(args.map, args.nside)
+        made = run("convert", args)
+        print(f"map nside {args.nside}, {SHELLS} shells: {Path(args.map).stat().st_size / 1e9:.2f} GB; "
+              f"{args.stars:,} stars, {args.order} order; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        print(f"converted once in {made['seconds']:.1f} s, peak memory {made['peak']:.2f} GB")
+        rounds = [(run("dustmaps", args), run("xp", args)) for _ in range(args.repeat)]
+        report(args, rounds)
+
+
+def report(args, rounds) -> None:
+    theirs, mine = np.load(f"{args.out}-dustmaps.npy"), np.load(f"{args.out}-xp.npy")
+    inside = np.isfinite(theirs)
+    apart = np.abs(mine[inside] / theirs[inside] - 1).max()
+    print(f"agreement: {apart:.1e} relative at most over {inside.sum():,} stars; xp finite there: "
+          f"{np.isfinite(mine[inside]).all()}")
+    if not apart < 1e-6:
+        sys.exit("xp and dustmaps disagree: no timing is worth anything")
+    for what, key in ROWS.items():
+        a, b = ([pair[i][key] for pair in rounds] for i in (0, 1))
+        ratio = np.median([x / y for x, y in zip(a, b, strict=True)])
+        rates = f"  {args.stars / min(a) / 1e6:6.2f} {args.stars / min(b) / 1e6:6.2f} M/s" if key == "warm" else ""
+        print(f"{what:18} dustmaps {np.median(a):8.3f}   xp {np.median(b):8.3f}   ratio {ratio:6.1f}{rates}")
+
+
+def run(worker: str, args) -> dict:
+    start = time.perf_counter()
+    words = [sys.executable, __file__, "--worker", worker, "--map", args.map, "--out", args.out,
+             "--stars", args.stars, "--order", args.order]
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    result = json.loads(done.stdout.splitlines()[-1])
+    return {**result, "cold": time.perf_counter() - start - result.get("extra", 0.0)}
+
+
+def stars(args):
+    """ra, dec [deg], d [pc] uniform over the sky to 1100 pc; in the order of source_id (nested pixels) or at random."""
+    rng = np.random.default_rng(1)
+    ra, dec = rng.uniform(0, 360, args.stars), np.degrees(np.arcsin(rng.uniform(-1, 1, args.stars)))
+    d = 1100.0 * rng.random(args.stars) ** (1 / 3)
+    if args.order == "source_id":
+        import healpy
+
+        order = np.argsort(healpy.ang2pix(4096, ra, dec, nest=True, lonlat=True))
+        ra, dec, d = ra[order], dec[order], d[order]
+    return ra, dec, d
+
+
+def prepared(args):
+    start = time.perf_counter()
+    path = Path(f"{args.out}-{args.order}-{args.stars}.npy")
+    if not path.is_file():
+        np.save(path, np.stack(stars(args)))
+    sample = np.load(path)
+    return *sample, time.perf_counter() - start
+
+
+def measured(ask, args, opened, extra, out) -> dict:
+    """Best of three answers; the first, with page faults and compiled code to load, is what the cold process has."""
+    times = []
+    for _ in range(3):
+        wall, cpu = time.perf_counter(), time.process_time()
+        E = ask()
+        times.append((time.perf_counter() - wall, time.process_time() - cpu))
+    np.save(out, E)
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {
+        "open": opened,
+        "warm": min(t[0] for t in times),
+        "cpu": min(t[1] for t in times),
+        "extra": extra + sum(t[0] for t in times[1:]),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "anonymous": int(status["RssAnon"].split()[0]) * 1024 / 1e9,
+    }
+
+
+def dustmaps(args) -> dict:
+    ra, dec, d, extra = prepared(args)
+    start = time.perf_counter()
+    import warnings
+
+    warnings.simplefilter("ignore")
+    from astropy import units
+    from astropy.coordinates import SkyCoord
+    from dustmaps.edenhofer2023 import Edenhofer2023Query
+
+    query = Edenhofer2023Query(args.map, integrated=True)
+    opened = time.perf_counter() - start
+
+    def ask():
+        return query(SkyCoord(ra * units.deg, dec * units.deg, distance=d * units.pc))
+
+    return measured(ask, args, opened, extra, f"{args.out}-dustmaps.npy")
+
+
+def xp(args) -> dict:
+    ra, dec, d, extra = prepared(args)
+    start = time.perf_counter()
+    from xptools.dustfiles import open_map
+
+    chart = open_map("edenhofer2023", args.map)
+    chart.query(ra[:1], dec[:1], d[:1], equatorial=True)
+    opened = time.perf_counter() - start
+
+    def ask():
+        batches = (slice(i, i + BATCH) for i in range(0, len(ra), BATCH))
+        return np.concatenate([chart.query(ra[s], dec[s], d[s], equatorial=True).E for s in batches])
+
+    return measured(ask, args, opened, extra, f"{args.out}-xp.npy")
+
+
+def convert(args) -> dict:
+    from xptools.dustfiles import open_map
+
+    start = time.perf_counter()
+    chart = open_map("edenhofer2023", args.map)
+    seconds = time.perf_counter() - start
+    one = np.ones(1)
+    chart.query(one, one, one, equatorial=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"seconds": seconds, "peak": peak}
+
+
+def synthetic(path: str, nside: int) -> None:
+    """A density cube in the published layout, mean and standard deviation, written shell by shell."""
+    from astropy.io import fits
+
+    edges = np.geomspace(69.0, 1250.0, SHELLS + 1)
+    pixels, rng = 12 * nside**2, np.random.default_rng(1)
+    sky = rng.normal(0, 0.7, pixels).astype(np.float32)
+    order = {"NSIDE": nside, "ORDERING": "NESTED"}
+    main = fits.PrimaryHDU(np.empty((1, 1), np.float32)).header
+    main.update(NAXIS1=pixels, NAXIS2=SHELLS, **order)
+    cube = fits.StreamingHDU(path, main)
+    for _ in range(SHELLS):
+        sky = 0.97 * sky + 0.24 * rng.normal(0, 0.7, pixels).astype(np.float32)
+        cube.write(np.exp(sky - 9.2).astype(">f4"))
+    cube.close()
+    for name, values in (("centers", np.sqrt(edges[1:] * edges[:-1])), ("boundaries", edges)):
+        column = fits.Column(name=f"radial pixel {name}", format="D", unit="pc", array=values)
+        fits.append(path, *_parts(fits.BinTableHDU.from_columns([column])))
+    inner = fits.ImageHDU(np.full(pixels, 0.004, np.float32), name="MEAN OF INTEGRATED INNER")
+    inner.header.update(CTYPE="Inner density integrated within 69 pc", ORDERING="NESTED")
+    fits.append(path, *_parts(inner))
+
+
+def _parts(hdu):
+    return hdu.data, hdu.header
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nside", type=int, default=64)
+    parser.add_argument("--stars", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--order", choices=["source_id", "random"], default="source_id")
+    parser.add_argument("--keep", default="", help="folder to keep the map and its conversion in")
+    for name in ("worker", "map", "out"):
+        parser.add_argument(f"--{name}", default="", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+WORKERS = {"dustmaps": dustmaps, "xp": xp, "convert": convert}
+
+if __name__ == "__main__":
+    main()
