@@ -40,7 +40,7 @@ class Xp(click.Group):
 
             near = difflib.get_close_matches(args[0], names(), 1)
             raise click.UsageError(
-                f"there is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else " TRY: xp --help"),
+                f"there is no command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""),
                 ctx,
             ) from fault
 
@@ -167,7 +167,8 @@ class Terminated(BaseException):
 def main() -> None:
     """Entry point: run, and exit with the status the man page promises."""
     signal.signal(signal.SIGTERM, _terminated)
-    debug = "--debug" in sys.argv
+    _fill_descriptors()
+    debug = "--debug" in sys.argv or os.environ.get("XP_DEBUG", "") not in ("", "0", "false")
     sys.exit(_guarded(debug))
 
 
@@ -179,14 +180,15 @@ def _guarded(debug: bool) -> int:
     from xptools import progress
 
     try:
-        result = xp.main(args=None, prog_name="xp", standalone_mode=False)
+        result = _invoke(sys.argv[1:])
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as fault:
         ctx = getattr(fault, "ctx", None)
         path = ctx.command_path if ctx else "xp"
-        return _failed(path, f"{fault.format_message()} TRY: {path} --help", 2, debug)
+        message = fault.format_message()
+        return _failed(path, message if "TRY:" in message else f"{message} TRY: {path} --help", 2, debug)
     except (KeyboardInterrupt, click.Abort):
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         progress.say("xp: interrupted; nothing was written that looks whole")
@@ -204,6 +206,14 @@ def _guarded(debug: bool) -> int:
     except Exception as fault:
         words = f"internal error, {type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
         return _failed(_path(), f"{words}. This is a bug. TRY: --debug, and report what it shows", 1, debug)
+
+
+def _invoke(args: list[str]):
+    if "_XP_COMPLETE" in os.environ:
+        return xp.main(args, "xp")
+    # Not through click's own `main`, which takes a closed pipe for exit status 1.
+    with xp.make_context("xp", list(args)) as ctx:
+        return xp.invoke(ctx)
 
 
 def _path() -> str:
@@ -235,9 +245,20 @@ def _helped(fault: XpError) -> str:
 
 
 def _quiet_pipe() -> int:
+    from xptools import terminal
+
     # The reader has gone: say nothing, and let the interpreter's last flush hit nothing either.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    terminal.silence()
     return 141
+
+
+def _fill_descriptors() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed, lest the next file opened become one of them."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 __all__ = ["GLOBAL_NAMES", "DataError", "XpCommand", "main", "makers", "names", "parse_step", "xp"]

@@ -231,6 +231,8 @@ def _defaults(ctx: click.Context, args: list[str]) -> dict[str, Any]:
     table: Any = config
     for name in path:
         table = table.get(name, {}) if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path[-1]!r} is a table of the configuration. TRY: [{'.'.join(path)}]")
     own |= {k: v for k, v in table.items() if not isinstance(v, dict)}
     names = {spelling.lstrip("-").replace("-", "_"): p.name for p in ctx.command.params for spelling in p.opts}
     unknown = [k for k in table if k.replace("-", "_") not in names and not isinstance(table[k], dict)]
@@ -375,7 +377,11 @@ def run_options(values: dict[str, Any], report: Callable | None = None):
 
 
 def _input_or_usage(ctx: click.Context, kind: str, values: dict[str, Any]) -> None:
-    if kind == "source" or values.get("input", "-") != "-" or not os.isatty(0):
+    if kind == "source" or values.get("input", "-") != "-":
+        return
+    from xptools.io.reader import stdin_is_terminal
+
+    if not stdin_is_terminal():
         return
     click.echo(
         ctx.get_usage() + f"\nNo INPUT, and standard input is a terminal. TRY: {ctx.command_path} --help", err=True
@@ -423,10 +429,12 @@ def limit_threads(n: int) -> None:
     """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that."""
     if hasattr(os, "sched_setaffinity") and n:
         allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[:n])
+        # The commands of one pipe must not all sit on the first core.
+        first = os.getpid() % len(allowed)
+        os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:n])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(key, str(cores))
+        os.environ[key] = str(cores) if n else os.environ.get(key, str(cores))
     # Spinning OpenMP threads starve the other commands of a pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

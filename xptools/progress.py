@@ -1,5 +1,6 @@
 """What a person sees while a command runs: a bar on stderr if that is a terminal, counted warnings, a closing line."""
 
+import contextlib
 import os
 import sys
 import time
@@ -10,7 +11,9 @@ _said: Counter[str] = Counter()
 
 def say(message: str) -> None:
     """One line on stderr, for people."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one place that writes to stderr
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one place that writes to stderr
 
 
 def warn(message: str) -> None:

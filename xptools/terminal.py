@@ -3,18 +3,30 @@
 import os
 import sys
 
+from xptools.errors import OutputError
+
 _claimed: dict[str, object] = {}
 
 
 def claim():
     """The binary stdout; from now on anything printed goes to stderr."""
     if "raw" not in _claimed:
+        if sys.stdout is None:
+            raise OutputError("standard output is closed. TRY: -o FILE")
         sys.stdout.flush()
         _claimed["terminal"] = os.isatty(1)
         fd = os.dup(1)
         os.dup2(2, 1)
         _claimed["raw"] = open(fd, "wb", buffering=1 << 20)
     return _claimed["raw"]
+
+
+def silence() -> None:
+    """Let everything that is still to be written to stdout vanish: its reader has gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    if "raw" in _claimed:
+        os.dup2(null, _claimed["raw"].fileno())
 
 
 def is_terminal() -> bool:

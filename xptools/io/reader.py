@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: i
 
 def _open(path: str) -> BinaryIO:
     if path == "-":
+        if stat.S_ISDIR(os.fstat(0).st_mode):
+            raise InputError("standard input is a folder. TRY: name one file in it")
         return open(os.dup(0), "rb", buffering=0)
     try:
         if Path(path).is_dir():
