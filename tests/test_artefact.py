@@ -54,6 +54,11 @@ def test_about_reads_the_header_only(model, monkeypatch):
     assert artefact.about(model) == ABOUT
 
 
+def test_description_is_a_mapping_too(model):
+    told = {**artefact.about(model)}
+    assert told["kind"] == "mass" and "format" not in told and told["domain"] == {"mg0": [3.0, 15.0]}
+
+
 def test_same_content_same_bytes(model, tmp_path):
     artefact.save(tmp_path / "n.safetensors", ABOUT, dict(reversed(ARRAYS.items())))
     assert (tmp_path / "n.safetensors").read_bytes() == model.read_bytes()

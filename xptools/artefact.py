@@ -8,7 +8,7 @@ reader opens it; `about` reads only the first kilobytes.
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ class About:
     metrics: dict[str, Any] = field(default_factory=dict)
     domain: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
+
+    def keys(self) -> list[str]:
+        """With `about[key]`: the description as a mapping, without the format number, which is the reader's business."""
+        return [f.name for f in fields(self) if f.name != "format"]
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key)
 
 
 @dataclass(frozen=True)
