@@ -56,6 +56,14 @@ def test_real_volume_with_its_kinks_to_1e_4(refine):
     np.testing.assert_allclose(fast, slow, rtol=1e-4)
 
 
+def test_a_sudden_end_inside_a_bin():
+    """The turn-off: V is 2 M below 0.8237 Msun and 0 above."""
+    veff, fine = bins.average(lambda m: np.where(m < 0.8237, 2 * m, 0.0), EDGES)
+    lo, hi = EDGES[12], EDGES[13]
+    assert veff[12] == pytest.approx((0.8237**2 - lo**2) / (hi - lo), rel=1e-8)
+    assert veff[13] == 0.0 and fine[12, 0] > 0 and fine[12, -1] == 0
+
+
 def test_round_trip_and_damage():
     t = table()
     again = bins.BinTable.from_dict(t.to_dict())

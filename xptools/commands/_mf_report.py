@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
 
     from xptools.cores.bins import BinTable
     from xptools.cores.imf import PiecewiseIMF

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from xptools.columns import Column
@@ -120,7 +121,8 @@ def _table(settings: tuple) -> BinTable:
     from xptools.cores.bins import BinTable
 
     v = Volumes(*settings)
-    rows = [_row(v, b, lo, hi) for b, (lo, hi) in enumerate(zip(v.feh_edges[:-1], v.feh_edges[1:], strict=True))]
+    sky, known = v.sky(), {}
+    rows = [_row(v, b, lo, hi, sky, known) for b, (lo, hi) in enumerate(pairwise(v.feh_edges))]
     veff, error, fine = (np.stack(column) for column in zip(*rows, strict=True))
     factor, relative = eta_factors(v.eta_completeness, v.feh_edges, v.mass_edges)
     veff, error, fine = (a * v.veff_scale for a in (veff, error, fine))
@@ -129,8 +131,8 @@ def _table(settings: tuple) -> BinTable:
     return BinTable(np.array(v.mass_edges), np.array(v.feh_edges), veff, error, fine)
 
 
-def _row(v: Volumes, b: int, lo: float, hi: float):
-    """V_k, its error (K,) and V(M) (K, P) of one [Fe/H] bin."""
+def _row(v: Volumes, b: int, lo: float, hi: float, sky, known: dict):
+    """V_k, its error (K,) and V(M) (K, P) of one [Fe/H] bin; `known` keeps V(M_G) per density law."""
     import numpy as np
 
     from xptools.cores import bins
@@ -138,9 +140,11 @@ def _row(v: Volumes, b: int, lo: float, hi: float):
     from xptools.cores.sightlines import LineVolume
     from xptools.cores.veff import Volume
 
-    isochrones, sky = load(v.isochrones or None), v.sky()
+    isochrones = load(v.isochrones or None)
     survey = v.survey(0.5 * (lo + hi))
-    seen = Volume(survey) if sky.plain() else LineVolume(survey, sky)
+    if survey not in known:
+        known[survey] = Volume(survey) if sky.plain() else LineVolume(survey, sky)
+    seen = known[survey]
     nodes = lo + (hi - lo) * (np.arange(v.feh_points) + 0.5) / v.feh_points
     if v.veff_mode == "shared":
         nodes = np.array([v.veff_feh])
@@ -173,7 +177,7 @@ def _monte_carlo(v: Volumes, b: int, survey, sky, light):
     from xptools.cores.veff import monte_carlo
 
     out = []
-    for k, (lo, hi) in enumerate(zip(v.mass_edges[:-1], v.mass_edges[1:], strict=True)):
+    for k, (lo, hi) in enumerate(pairwise(v.mass_edges)):
         rng = np.random.default_rng((v.seed, b, k))
         mass = np.full(v.samples, 0.5 * (lo + hi))
         if v.bin_point == "average":

@@ -227,8 +227,9 @@ class MassFunction(Fold):
                           target_accept=self.target_accept, prior=self.prior)  # fmt: skip
         trouble = got.trouble()
         if trouble and not self.force:
+            length = f"{self.chains} chains of {self.warmup} + {self.draws}"
             raise ComputeError(
-                f"the sampler has not converged: {'; '.join(trouble)}. {self.chains} chains of {self.warmup} + {self.draws}. "
+                f"the sampler has not converged: {'; '.join(trouble)}. {length}. "
                 "TRY: more --warmup and --draws, --method exact, or --force"
             )
         draws = got.ln_phi.reshape(-1, got.ln_phi.shape[-1])
@@ -267,9 +268,9 @@ def _stated(schema: pa.Schema):
 
 NOTES = {
     "METHOD": """Phi is constant inside a bin and n_k ~ Poisson(Phi_k V_k dM_k). The prior of the expected number is
-Jeffreys' (density ~ lambda^-1/2): its central 68 % and 95 % intervals cover the truth at their nominal rate, on average,
-down to bins with few stars, which a prior flat in Phi or centred on the data does not do. --method exact is the same
-posterior, a Gamma distribution of shape n + 1/2, without sampling; the error of V_eff is integrated out by quadrature.""",
+Jeffreys' (density ~ lambda^-1/2): its central 68 % and 95 % intervals cover the truth at their nominal rate, on
+average, down to bins with few stars, which a prior flat in Phi or centred on the data does not do. --method exact is
+the same posterior, a Gamma distribution of shape n + 1/2, without sampling; the error of V_eff is integrated out.""",
     "SLOPES": """poisson: n_k ~ Poisson(sum A int M^alpha V dM), a free amplitude and slope per segment, a bin cut by a
 break shared between both. weighted and unweighted: straight lines through log Phi at the bin centres inside the
 segment, error times max(1, sqrt(chi2_red)). All three are in the report; --slope-method picks the one shown.""",

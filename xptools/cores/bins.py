@@ -101,10 +101,25 @@ def simpson(values):
 def average(volume, mass_edges, refine=1, points=POINTS):
     """V_k (K,) and V at `points` per bin (K, P), for volume(mass (N,)) -> kpc3 (N,); Simpson on `refine` times as many.
 
-    `volume` is 0 for a mass that no star of the sample can have.
+    `volume` is 0 above the mass where no star of the sample is left.
     """
     mass_edges = np.asarray(mass_edges, dtype=np.float64)
     count = (points - 1) * refine + 1
     mass = mass_edges[:-1, None] + np.diff(mass_edges)[:, None] * np.linspace(0.0, 1.0, count)
     V = volume(mass.ravel()).reshape(mass.shape)
-    return simpson(V), V[:, ::refine]
+    mean = simpson(V)
+    for k in np.flatnonzero((V > 0).any(axis=1) & (V[:, -1] <= 0)):
+        mean[k] = _below_the_cut(volume, mass[k], V[k])
+    return mean, V[:, ::refine]
+
+
+def _below_the_cut(volume, mass, V):
+    """Mean over a bin in which V drops to 0 at the turn-off or the bright limit, found to 1e-7 of a step."""
+    last = int(np.flatnonzero(V > 0)[-1])
+    low, high = mass[last], mass[last + 1]
+    for _ in range(3):
+        tried = np.linspace(low, high, 201)
+        end = int(np.flatnonzero(np.append(volume(tried[:-1]), 0.0) > 0)[-1])
+        low, high = tried[end], tried[end + 1]
+    share = (low - mass[0]) / (mass[-1] - mass[0])
+    return share * simpson(volume(np.linspace(mass[0], low, len(mass)))) if share > 0 else 0.0

@@ -52,8 +52,10 @@ def mean_density(survey, d, radial=16, polar=12, around=16):
     d = np.atleast_1d(np.asarray(d, dtype=np.float64))
     x, w = np.polynomial.legendre.leggauss(radial)
     cut = np.minimum(abs(survey.z_sun), d)[:, None]
-    r = np.concatenate([cut * (x + 1) / 2, cut + (d[:, None] - cut) * (x + 1) / 2], axis=1)  # (N, 2 radial)
-    wr = np.concatenate([cut * w / 2, (d[:, None] - cut) * w / 2], axis=1) * r**2
+    r, wr = cut + (d[:, None] - cut) * (x + 1) / 2, (d[:, None] - cut) * w / 2
+    if survey.z_sun:
+        r, wr = np.concatenate([cut * (x + 1) / 2, r], axis=1), np.concatenate([cut * w / 2, wr], axis=1)
+    wr = wr * r**2  # (N, radial or 2 radial)
     x, w = np.polynomial.legendre.leggauss(polar)
     plane = np.clip(-survey.z_sun / np.maximum(r, 1e-300), -1.0, 1.0)[..., None]
     sin_b = np.concatenate([-1 + (plane + 1) * (x + 1) / 2, plane + (1 - plane) * (x + 1) / 2], axis=-1)
