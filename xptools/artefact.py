@@ -38,7 +38,7 @@ class About:
     format: int = FORMAT
 
     def keys(self) -> list[str]:
-        """With `about[key]`: the description as a mapping, without the format number, which is the reader's business."""
+        """With `about[key]`: the description as a mapping, without the format number (the reader's business)."""
         return [f.name for f in fields(self) if f.name != "format"]
 
     def __getitem__(self, key: str) -> Any:
