@@ -114,7 +114,10 @@ def find(name: str) -> Path | None:
 
 
 def _command_page(d: Documented) -> str:
-    own = [p for p in d.command.params if p.name not in (*IO_NAMES, *GLOBAL_NAMES)]
+    names = [p.name for p in d.command.params]
+    # A command that writes no table has an --output of its own.
+    shared = (*IO_NAMES, *GLOBAL_NAMES) if "output_format" in names else GLOBAL_NAMES
+    own = [p for p in d.command.params if p.name not in shared]
     common = [p for p in d.command.params if p not in own]
     about = d.about
     lines = [
@@ -152,7 +155,8 @@ def _joined(lines: list[str]) -> str:
 
 def _synopsis(d: Documented, own: list, common: list) -> list[str]:
     lines = [".Nm xp", *(f".Cm {mdoc.argument(word)}" for word in d.path)]
-    lines += [f".Op {_flags(p, first=True)}" for p in own if isinstance(p, click.Option)]
+    options = [p for p in own if isinstance(p, click.Option)]
+    lines += [f".{'' if p.required else 'Op '}{_flags(p, first=True)}" for p in options]
     if common:
         lines.append('.Op Ar "common options"')
     if isinstance(d.command, click.Group):
