@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from xptools import io, metadata, progress, terminal
+from xptools import io, metadata, preview, progress, terminal
 from xptools.errors import ComputeError, UsageError
 from xptools.io.batches import even
 from xptools.io.reader import BATCH_ROWS
@@ -175,7 +175,7 @@ def write_report(table: pa.Table, options: Options) -> None:
     if not options.provenance:
         table = table.replace_schema_metadata(metadata.without(table.schema, (metadata.HISTORY,)).metadata)
     if _previews(options):
-        terminal.show(options.report(table) if options.report else _as_table(table))
+        terminal.show(options.report(table) if options.report else preview.drawn(table)[0])
         return
     writer = io.open_writer(options.output, table.schema, options.format, options.clobber, _stdout(options))
     try:
@@ -202,28 +202,11 @@ def _preview(out: pa.Schema, flow: Iterator[pa.RecordBatch], outcome: Outcome) -
         if sum(b.num_rows for b in held) >= PREVIEW_ROWS:
             break
     table = pa.Table.from_batches(held, out).slice(0, PREVIEW_ROWS)
-    terminal.show(_as_table(table))
-    progress.say(f"xp: the first {table.num_rows} rows, {len(out)} columns; to keep the table: -o FILE, or pipe it on")
-
-
-def _as_table(table: pa.Table):
-    from rich.table import Table
-
-    drawn = Table(show_header=True, header_style="bold", box=None)
-    for f in table.schema:
-        drawn.add_column(f.name, justify="left" if pa.types.is_string(f.type) else "right", no_wrap=True)
-    drawn.add_row(*(metadata.unit_of(f) for f in table.schema), style="dim")
-    for row in table.to_pylist():
-        drawn.add_row(*(_cell(v) for v in row.values()))
-    return drawn
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_cell(v) for v in value[:3]) + (", ...]" if len(value) > 3 else "]")
-    return "" if value is None else str(value)
+    picture, shown = preview.drawn(table)
+    terminal.show(picture)
+    outcome.written = table.num_rows
+    columns = f"{shown} of {len(out)} columns" if shown < len(out) else f"{shown} columns"
+    progress.say(f"xp: the first {table.num_rows} rows, {columns}; to keep the table: -o FILE, or pipe it on")
 
 
 def _keeps_rows(chain: list[Plan]) -> bool:
@@ -255,7 +238,7 @@ def _close(plans: list[Plan], options: Options, outcome: Outcome, bar) -> None:
         counts = outcome.cuts.get(step.name, {})
         flow = ", ".join(f"{cut} {n:,}" for cut, n in counts.items())
         progress.say(f"xp {step.name}: {outcome.read:,} rows in; left after {flow}")
-    if progress.on_terminal():
+    if progress.on_terminal() and not _previews(options):
         flagged = "".join(f", {n:,} flagged by {name}" for name, n in outcome.flagged.items() if n)
         progress.say(f"xp {plans[-1].step.name}: {outcome.written:,} rows{flagged}, {bar.seconds:.1f} s")
 

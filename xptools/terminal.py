@@ -48,7 +48,7 @@ def show(*renderables) -> None:
         file=text,
         force_terminal=styled,
         no_color=not styled,
-        width=_width(terminal),
+        width=width(),
         legacy_windows=False,
         markup=False,
         highlight=False,
@@ -60,8 +60,10 @@ def show(*renderables) -> None:
     raw.flush()
 
 
-def _width(terminal: bool) -> int:
+def width() -> int:
+    """Characters in a line of stdout's terminal; 160 where there is none or it does not say."""
     try:
-        return os.get_terminal_size(2 if not terminal else _claimed["raw"].fileno() if "raw" in _claimed else 1).columns
+        fd = _claimed["raw"].fileno() if "raw" in _claimed else 1
+        return os.get_terminal_size(fd).columns or 160
     except OSError:
         return 160

@@ -1,6 +1,7 @@
 """`open_writer`: a table to a file or to stdout. A regular file appears whole or not at all."""
 
 import contextlib
+import math
 import os
 import secrets
 import shutil
@@ -237,14 +238,21 @@ class JsonSink:
 
     def write(self, batch: pa.RecordBatch) -> None:
         import json
-        import math
 
         for row in batch.to_pylist():
-            plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
-            self.raw.write(json.dumps(plain).encode() + b"\n")
+            self.raw.write(json.dumps(_finite(row), default=str).encode() + b"\n")
 
     def close(self) -> None:
         self.raw.flush()
 
     def abort(self) -> None:
         """A line is whole or missing: the exit status tells."""
+
+
+def _finite(value):
+    """The value with what JSON has no word for as null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
