@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from xptools.commands._plot_input import found
-from xptools.errors import DataError, MissingColumns, UsageError
+from xptools.errors import DataError, MissingColumns, UsageError, XpError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +40,11 @@ def counted(
     from xptools.figures.cmd import Cloud
 
     words, pair, reader = _opened(path, x, y)
-    about = _about(reader.schema, words, ranges, invert)
-    cloud = Cloud.empty(_grid(words, about, ranges, cell))
-    for one, other in _values(reader, pair):
-        cloud.add(one, other)
+    with reader:
+        about = _about(reader.schema, words, ranges, invert)
+        cloud = Cloud.empty(_grid(words, about, ranges, cell))
+        for one, other in _values(reader, pair):
+            cloud.add(one, other)
     drawn = int(cloud.counts.sum())
     if drawn == 0:
         raise DataError(
@@ -59,9 +60,13 @@ def _opened(path: str, x: str | None, y: str | None) -> tuple[tuple[str, str], t
     from xptools import io
 
     reader = io.open_reader(path, None, ROWS)
-    words = axes(reader.schema, x, y)
-    pair = tuple(_parsed(text) for text in words)
-    names = found(reader.schema, tuple(dict.fromkeys(c for e in pair for c in e.columns)))
+    try:
+        words = axes(reader.schema, x, y)
+        pair = tuple(_parsed(text) for text in words)
+        names = found(reader.schema, tuple(dict.fromkeys(c for e in pair for c in e.columns)))
+    except XpError:
+        reader.close()
+        raise
     if reader.format == "parquet" and path != "-":
         reader.close()
         reader = io.open_reader(path, list(names.values()), ROWS)
@@ -141,8 +146,9 @@ def with_background(numbers: Numbers, path: str, x: str | None, y: str | None, g
     cloud = Cloud.empty(grid)
     try:
         _, pair, reader = _opened(path, x, y)
-        for one, other in _values(reader, pair):
-            cloud.add(one, other)
+        with reader:
+            for one, other in _values(reader, pair):
+                cloud.add(one, other)
     except MissingColumns as fault:
         raise MissingColumns("plot cmd --background", fault.missing, fault.present) from None
     cells = np.flatnonzero(cloud.counts)

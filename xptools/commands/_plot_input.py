@@ -89,14 +89,14 @@ def small_table(path: str, needs: tuple[str, ...], maker: str) -> pa.Table:
     from xptools import io
 
     need_input(path)
-    reader = io.open_reader(path)
-    missing = tuple(name for name in needs if name not in reader.schema.names)
-    if missing:
-        raise DataError(
-            f"{reader.name} is not what xp {maker} writes: {', '.join(missing)} missing. "
-            f"TRY: xp {maker} first, and plot its output"
-        )
-    table = pa.Table.from_batches(list(reader), reader.schema)
+    with io.open_reader(path) as reader:
+        missing = tuple(name for name in needs if name not in reader.schema.names)
+        if missing:
+            raise DataError(
+                f"{reader.name} is not what xp {maker} writes: {', '.join(missing)} missing. "
+                f"TRY: xp {maker} first, and plot its output"
+            )
+        table = pa.Table.from_batches(list(reader), reader.schema)
     if table.num_rows == 0:
         raise DataError(f"{reader.name} has no rows to plot. TRY: xp info {path}")
     return table

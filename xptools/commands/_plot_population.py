@@ -83,18 +83,16 @@ def veff_numbers(path: str) -> tuple[Numbers, pa.Schema]:
     from xptools import io, metadata
 
     need_input(path)
-    reader = io.open_reader(path)
-    schema = reader.schema
-    if {"feh_lo", "feh_hi", "mass_lo", "mass_hi", "veff"} <= set(schema.names):
-        found = arrays(pa.Table.from_batches(list(reader), schema))
-        numbers = {name: found[name] for name in VEFF_COLUMNS if name in found}
-        numbers["mass"] = numbers.get("mass", 0.5 * (numbers["mass_lo"] + numbers["mass_hi"]))
-    else:
-        reader.close()
-        stated = metadata.value_of(schema, "xp.veff")
-        if stated is None:
+    with io.open_reader(path) as reader:
+        schema, stated = reader.schema, metadata.value_of(reader.schema, "xp.veff")
+        if {"feh_lo", "feh_hi", "mass_lo", "mass_hi", "veff"} <= set(schema.names):
+            found = arrays(pa.Table.from_batches(list(reader), schema))
+            numbers = {name: found[name] for name in VEFF_COLUMNS if name in found}
+            numbers["mass"] = numbers.get("mass", 0.5 * (numbers["mass_lo"] + numbers["mass_hi"]))
+        elif stated is not None:
+            numbers = _binned(stated)
+        else:
             raise DataError(f"{reader.name} has no effective volumes. TRY: xp veff --table -o veff.parquet")
-        numbers = _binned(stated)
     if not (numbers["veff"] > 0).any():
         raise DataError(f"no bin of {reader.name} has a volume. TRY: xp veff with a fainter --g-limit")
     numbers.setdefault("veff_err", 0 * numbers["veff"])
@@ -125,7 +123,7 @@ def xi_numbers(table: pa.Table) -> tuple[Numbers, dict[str, Any], float]:
     known = [e for e in entries if e["xi"]["value"]["median"] is not None]
     if not known:
         raise DataError(
-            "the table has no xi_MR: the report of xp mf (key xp.mf) is missing, or its bins do not reach from 0.2 Msun "
+            "the table has no xi_MR: it is not what xp mf writes (key xp.mf), or its bins do not reach from 0.2 Msun "
             "to the upper limit. TRY: xp mf again, with wider --mass-edges in xp veff"
         )
     rows = {name: [e[name] for e in known] for name in ("feh", "feh_lo", "feh_hi")}

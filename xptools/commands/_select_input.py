@@ -74,11 +74,11 @@ def _column_of(path: str) -> np.ndarray:
     from xptools import io
     from xptools.protocol import spelled, to_numpy
 
-    reader = io.open_reader(path, ["source_id"])
-    name = spelled(reader.schema, "source_id")
-    if name is None:
-        raise MissingColumns("select", ("source_id",), tuple(reader.schema.names))
-    parts = [to_numpy(batch.column(batch.schema.get_field_index(name)), name) for batch in reader]
+    with io.open_reader(path, ["source_id"]) as reader:
+        name = spelled(reader.schema, "source_id")
+        if name is None:
+            raise MissingColumns("select", ("source_id",), tuple(reader.schema.names))
+        parts = [to_numpy(batch.column(batch.schema.get_field_index(name)), name) for batch in reader]
     return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
@@ -118,12 +118,12 @@ def _etas(before: list, path: str) -> Iterator[np.ndarray]:
     from xptools.protocol import spelled, to_numpy
 
     names = tuple(dict.fromkeys(["eta", *(c for rule in before for c in rule.columns)]))
-    reader = io.open_reader(path, list(names), 1 << 17)
-    found = {name: spelled(reader.schema, name) for name in names}
-    missing = tuple(name for name, there in found.items() if there is None)
-    if missing:
-        raise MissingColumns("select", missing, tuple(reader.schema.names))
-    for batch in reader:
-        columns = {n: to_numpy(batch.column(batch.schema.get_field_index(s)), s) for n, s in found.items()}
-        keep = reduce(np.logical_and, (rule.judge(*(columns[c] for c in rule.columns))[0] for rule in before), True)
-        yield np.asarray(columns["eta"])[np.broadcast_to(keep, len(batch))]
+    with io.open_reader(path, list(names), 1 << 17) as reader:
+        found = {name: spelled(reader.schema, name) for name in names}
+        missing = tuple(name for name, there in found.items() if there is None)
+        if missing:
+            raise MissingColumns("select", missing, tuple(reader.schema.names))
+        for batch in reader:
+            columns = {n: to_numpy(batch.column(batch.schema.get_field_index(s)), s) for n, s in found.items()}
+            keep = reduce(np.logical_and, (rule.judge(*(columns[c] for c in rule.columns))[0] for rule in before), True)
+            yield np.asarray(columns["eta"])[np.broadcast_to(keep, len(batch))]

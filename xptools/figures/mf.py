@@ -108,7 +108,8 @@ def _scales(grid: Any, numbers: Numbers) -> None:
 
     low, high = numbers["mass_lo"].min(), numbers["mass_hi"].max()
     top = numbers["log_phi_hi95"][np.isfinite(numbers["log_phi_hi95"])]
-    bottom = np.where(numbers["n"] > 0, numbers["log_phi_lo"], numbers["log_phi_hi95"] - 0.5)
+    lowest = np.maximum(numbers["log_phi_lo95"], numbers["log_phi_lo"] - 0.8)
+    bottom = np.where(numbers["n"] > 0, lowest, numbers["log_phi_hi95"] - 0.5)
     bottom = bottom[np.isfinite(bottom)]
     round_masses = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 2.0, 5.0)
     ticks = [t for t in round_masses if low * 0.97 <= t <= high * 1.03]

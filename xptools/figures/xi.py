@@ -63,5 +63,7 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
     if "xi_true" in one and np.isfinite(one["xi_true"]).any():
         axes.plot(one["feh"], one["xi_true"], ls="", zorder=6, label="truth", **style.TRUTH)
     axes.set(xlabel="[Fe/H]", ylabel=r"$\xi_{\rm MR}$")
-    axes.legend(loc="best", labelspacing=0.3)
+    handles, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda i: names[i] != "this sample")
+    axes.legend([handles[i] for i in order], [names[i] for i in order], loc="best", labelspacing=0.3)
     return figure
