@@ -472,6 +472,12 @@ def test_populations_without_isochrones_are_announced(shared_data, capsys, monke
     assert "of the local density has no isochrone" in capsys.readouterr().err
 
 
+def test_a_universe_without_isochrones_is_refused(xp, shared_data):
+    folder = shared_data / "isochrones" / "parsec_ybc" / "cmd_gaiaedr3_mh-1.5..0.0_10-13.5Gyr.dat"
+    done = xp("mock", 10, "--isochrones", folder, "--age", 2)
+    assert done.returncode == 65 and b"no star can be seen" in done.stderr, done.stderr
+
+
 def test_everything_cited_is_in_the_bibliography():
     from importlib import resources
 
@@ -490,6 +496,7 @@ def test_wrong_settings_say_so(xp, tmp_path):
         (("--fractions", 0, 0, 0), 2, b"--fractions"),
         (("--binaries", 1.5), 2, b"binaries"),
         (("--max-distance", 9), 2, b"max-distance"),
+        (("--max-distance", -1), 2, b"max-distance"),
     ]
     for args, code, word in cases:
         done = xp("mock", 10, *args)

@@ -74,6 +74,8 @@ class Mock(Source):
             raise UsageError(f"--fractions takes three numbers, none negative, not {list(self.fractions)}")
         if self.max_distance > (2.0 if self.sample == "dwarfs" else 4.0):
             raise UsageError("--max-distance may be at most 2 kpc for dwarfs and 4 kpc for giants")
+        if self.max_distance <= 0 or self.age < 0:
+            raise UsageError("--max-distance and --age cannot be negative")
         for name in ("binaries", "outliers", "spurious", "noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"--{name} is a number between 0 and 1, not {getattr(self, name):g}")
@@ -175,10 +177,23 @@ def _universe(mock: Mock):
     from xptools.universe import Universe
 
     universe = Universe(mock)
+    _warned(universe)
+    return universe
+
+
+def _warned(universe) -> None:
+    """Say what is stated but never seen; nothing at all to see is an error."""
+    if not universe.proposal.total:
+        raise DataError(
+            f"no star can be seen: {universe.isochrones.origin} covers none of the populations. "
+            "TRY: --age inside its range, or other --isochrones"
+        )
     if universe.unlit() > 1e-3:
         share, origin = universe.unlit(), universe.isochrones.origin
         warn(f"mock: {share:.1%} of the local density has no isochrone ({origin}): stated, never seen")
-    return universe
+    lowest = universe.isochrones.mass_range[0]
+    if not universe.giants and universe.imf.breaks[0] < lowest - 1e-3:
+        warn(f"mock: masses below {lowest:g} solar masses have no isochrone: stated, never seen")
 
 
 def _toml(path: str) -> dict:

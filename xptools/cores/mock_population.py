@@ -113,7 +113,7 @@ class Proposal:
         weight = cells.share[:, None] * number * volume
         self.total = float(weight.sum())  # kpc3: stars drawn = n0 * total
         self.drawn = weight.sum(axis=1)
-        self._alias = Alias.of(weight.ravel())
+        self._alias = Alias.of(weight.ravel()) if self.total else None
         self._mean, self._sigma = (np.array([components[k].feh[i] for k in cells.component]) for i in (0, 1))
         self._below = ndtr((cells.lo - self._mean) / self._sigma)
         self._inside = ndtr((cells.hi - self._mean) / self._sigma) - self._below
