@@ -323,7 +323,7 @@ def test_the_papers_table_from_its_own_fractions():
 def test_report_is_a_table_with_fractions():
     from rich.console import Console
 
-    from xptools.commands.select import report
+    from xptools.commands._select_words import report
 
     console = Console(width=160, record=True, file=io.StringIO())
     console.print(report(flow(PAPER)))

@@ -11,6 +11,7 @@ import click
 
 from xptools.columns import Column
 from xptools.commands._select_input import identifiers, limits, quantile_threshold, titled
+from xptools.commands._select_words import NOTES, QUANTILE_HELP, WHERE_HELP, report
 from xptools.errors import DataError, UsageError
 from xptools.options import cut_command, shared
 from xptools.protocol import Cut, Fold, arguments, bound
@@ -260,24 +261,6 @@ class CutFlow(Cuts, Fold):
         }  # fmt: skip
 
 
-def report(table: pa.Table) -> Any:
-    """The cut-flow for a terminal, laid out as Table 1 of the paper."""
-    from rich.table import Table
-
-    drawn = Table(show_header=True, header_style="bold", box=None)
-    for title in ("cut", "asks", "left", "of before", "of all", "unknown"):
-        drawn.add_column(title, justify="left" if title in ("cut", "asks") else "right")
-    rows = table.to_pylist()
-    if rows:
-        drawn.add_row("input", "", f"{rows[0]['rows_in']:,}", "", "", "")
-    for row in rows:
-        drawn.add_row(
-            row["cut"], row["asks"] if row["asks"] != row["cut"] else "", f"{row['rows_out']:,}", f"{row['kept']:.4f}",
-            f"{row['of_all']:.6f}", f"{row['unknown']:,}" if row["unknown"] else "",
-        )  # fmt: skip
-    return drawn
-
-
 def _between(name: str, column: str, limits: tuple[float | None, float | None]) -> Rule:
     def judge(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from xptools.cores import selection
@@ -295,14 +278,6 @@ def _asks(what: str, limits: tuple[float | None, float | None]) -> str:
 
 
 POSITIVE = click.FloatRange(0, min_open=True)
-QUANTILE_HELP = (
-    "The fraction F with the highest eta of those that pass the cuts before; the input is read three times, "
-    "so it must be a file."
-)
-WHERE_HELP = (
-    "A condition on columns, or NAME = condition; repeatable. Operators: + - * / // % ** < <= > >= == != in and or not "
-    "& | ~; functions: log10 sqrt abs sin cos radians min max where isfinite."
-)
 
 
 def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
@@ -310,7 +285,7 @@ def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
 
 
 @cut_command(
-    "catalogue", 2, report=report, see=("deredden", "mass", "plot"),
+    "catalogue", 2, report=report, see=("deredden", "mass", "plot"), notes=NOTES,
     examples=(
         "xp select --isochrone --cstar-nsigma 3 --fidelity 0.5 --magnitude :17 stars.parquet -o sample.parquet",
         "xp select --where 'dwarf = mg0 > 4 and isfinite(mass)' --flag stars.parquet -o marked.parquet",
@@ -319,7 +294,7 @@ def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
 )  # fmt: skip
 @_option("--ids", "FILE", "Keep the stars listed here: numbers, or a table with source_id.")
 @_option("--parallax", "LO:HI", "Parallax [mas].")
-@_option("--parallax-over-error", "N", "Parallax at least N times its error (exclusive).", float)
+@_option("--parallax-over-error", "N", "Parallax more than N times its error.", float)
 @_option("--absolute-magnitude", "LO:HI", "G + 5 log10(parallax/100), extinction not removed [mag].")
 @_option("--bp-rp", "LO:HI", "Observed colour BP - RP, extinction not removed [mag].")
 @click.option("--isochrone", is_flag=True, help="Below the [M/H] = 0 isochrone, with mg0 > 4 and 0 < bp_rp0 < 4 [mag].")
