@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,11 @@ def _grid(words: Pair, about: dict[str, Any], ranges: tuple[Range, Range], cell:
                 f"TRY: --{axis}-range LO:HI --cell DX,DY"
             )
         spans.append(asked or wide)
-    shape = tuple(max(round((hi - lo) / size), 1) for (lo, hi), size in zip(spans, cell, strict=True))
+    # cells of the size asked for, the last may reach beyond the limits
+    shape = tuple(math.ceil((hi - lo) / size - 1e-9) for (lo, hi), size in zip(spans, cell, strict=True))
     if shape[0] * shape[1] > MOST_CELLS:
         raise UsageError(f"{shape[0]} x {shape[1]} cells are more than a figure can show. TRY: a larger --cell")
-    return Grid.over(spans[0], spans[1], shape)
+    return Grid(spans[0][0], spans[1][0], *cell, shape)
 
 
 def _about(schema: pa.Schema, words: tuple[str, str], ranges: tuple[Range, Range], invert: bool) -> dict[str, Any]:
