@@ -29,6 +29,7 @@ setup: $(READY)
 	test -x $(PYTHON) || $(BASE) -m venv .venv
 	$(PYTHON) -m pip install --quiet -c constraints.txt torch
 	$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[plot,test]'
+	for n in 1 5 7; do mkdir -p .venv/share/man/man$$n; ln -sf "$(CURDIR)"/man/*.$$n .venv/share/man/man$$n/; done
 	touch $@
 
 demo: $(READY)
@@ -45,10 +46,10 @@ man: $(READY)
 	$(PYTHON) -m xptools.manual man
 
 bench: $(READY)
-	$(PYTHON) tests/bench/bench.py
+	for script in tests/bench/bench_*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
 
 calibration: $(READY)
-	$(PYTHON) tests/papers/calibration.py
+	$(PYTHON) tests/calibration.py
 
 clean:
 	rm -rf examples/*/out .pytest_cache .ruff_cache build dist
