@@ -148,15 +148,15 @@ def test_the_figure_draws_the_twins_numbers(inputs, tmp_path):
     np.testing.assert_array_equal(np.sort(drawn_offsets(axes)[0]), np.sort(numbers["x"][marks]))
     image = axes.images[0].get_array()
     assert image.sum() == numbers["n"][numbers["kind"] == "bin"].sum()
-    assert style.encoded(figure, "png") == (tmp_path / "c.png").read_bytes()
+    assert style.rendered(cmd.draw, numbers, about, "single", "png") == (tmp_path / "c.png").read_bytes()
 
 
 def test_mf_figure_from_its_twin_is_the_same_figure(inputs, tmp_path):
     run("mf", inputs / "mf.parquet", "-o", tmp_path / "m.png")
     twin = pq.read_table(tmp_path / "m.png.parquet")
     numbers = {n: twin[n].to_numpy() for n in twin.schema.names}
-    again = mf.draw(numbers, metadata.value_of(twin.schema, "xp.figure"), "single")
-    assert style.encoded(again, "png") == (tmp_path / "m.png").read_bytes()
+    about = metadata.value_of(twin.schema, "xp.figure")
+    assert style.rendered(mf.draw, numbers, about, "single", "png") == (tmp_path / "m.png").read_bytes()
     source = pq.read_table(inputs / "mf.parquet")
     for name in ("log_phi_lo", "log_phi_hi95", "n", "mass"):
         np.testing.assert_array_equal(numbers[name], source[name].to_numpy())
@@ -220,7 +220,7 @@ def test_veff_from_the_bins_in_a_streams_metadata(xp, tmp_path):
 
 
 def test_cloud_does_not_depend_on_batches_order_or_merging():
-    grid = cmd.Grid.over((0, 1), (0, 1), (20, 20))
+    grid = cmd.Grid(0, 0, 0.05, 0.05, (20, 20))
     r = np.random.default_rng(2)
     x, y = r.normal(0.5, 0.2, 3000), r.normal(0.5, 0.2, 3000)
     x[::100] = np.nan
@@ -240,7 +240,7 @@ def test_cloud_does_not_depend_on_batches_order_or_merging():
 
 def test_cloud_holds_few_stars_however_many_come(monkeypatch):
     monkeypatch.setattr(cmd, "STARS_HELD", 500)
-    cloud = cmd.Cloud.empty(cmd.Grid.over((0, 1), (0, 1), (10, 10)))
+    cloud = cmd.Cloud.empty(cmd.Grid(0, 0, 0.1, 0.1, (10, 10)))
     r = np.random.default_rng(4)
     for _ in range(50):
         cloud.add(r.random(1000), r.random(1000))
@@ -291,6 +291,16 @@ def test_the_axis_is_what_the_table_has(inputs, tmp_path):
     assert (about["x"], about["x_unit"]) == ("bp_rp", "mag")
     assert about["y"] == "phot_g_mean_mag + 5*log10(parallax/100)"
     assert "[mag]" in about["y_label"]
+
+
+def test_the_users_own_settings_change_nothing_and_stay(inputs, tmp_path):
+    import matplotlib
+
+    run("veff", inputs / "mf.parquet", "-o", tmp_path / "a.png")
+    with matplotlib.rc_context({"font.size": 33, "axes.facecolor": "red"}):
+        run("veff", inputs / "mf.parquet", "-o", tmp_path / "b.png")
+        assert matplotlib.rcParams["font.size"] == 33
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_labels_carry_units():

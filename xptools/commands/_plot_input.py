@@ -135,7 +135,7 @@ def finish(
     from xptools import progress
     from xptools.figures import style
 
-    figure = style.encoded(draw(numbers, about, where.column), where.form)
+    figure = style.rendered(draw, numbers, about, where.column, where.form)
     if where.twin:
         _write_twin(_twin(step, numbers, about, source, columns), where)
     _write_bytes(figure, where)

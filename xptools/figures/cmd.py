@@ -28,11 +28,6 @@ class Grid:
     dy: float
     shape: tuple[int, int]
 
-    @classmethod
-    def over(cls, x: tuple[float, float], y: tuple[float, float], shape: tuple[int, int]) -> Grid:
-        """The grid of `shape` cells that covers both ranges."""
-        return cls(x[0], y[0], (x[1] - x[0]) / shape[0], (y[1] - y[0]) / shape[1], shape)
-
     def cells(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(flat cell index of each row inside, mask of the rows inside); NaN is outside."""
         with np.errstate(invalid="ignore"):

@@ -5,6 +5,7 @@ Colours are Okabe & Ito's (2008), which stay apart for colour-blind readers; den
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,23 @@ NAMES = {
 
 
 def matplotlib() -> Any:
-    """The matplotlib module on the Agg backend, with this file's settings; UnavailableError if not installed."""
+    """The matplotlib module; UnavailableError if it is not installed."""
     try:
         import matplotlib as module
     except ImportError:
         raise UnavailableError("plot needs matplotlib, which is absent. TRY: pip install 'xptools[plot]'") from None
-    module.use("Agg")
-    module.rcdefaults()
-    module.rcParams.update(RC)
     return module
+
+
+def rendered(
+    draw: Callable[..., Any], numbers: dict[str, Any], about: dict[str, Any], column: str, form: str
+) -> bytes:
+    """The figure `draw` makes, as a file of `form`, in this file's settings whatever the user's own are."""
+    matplotlib()
+    from matplotlib import style
+
+    with style.context(RC, after_reset=True):
+        return encoded(draw(numbers, about, column), form)
 
 
 def label(name: str, unit: str | None, text: str | None = None) -> str:
@@ -92,7 +101,6 @@ def interval(low: float, high: float) -> str:
 
 def canvas(column: str, height_mm: float) -> Any:
     """An empty figure, `single` or `double` column wide [mm], with a layout that keeps labels inside."""
-    matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(WIDTH_MM[column] / 25.4, height_mm / 25.4), layout="constrained")
