@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,11 @@ class Reader:
     schema: pa.Schema
     rows: int | None
     batches: Iterator[pa.RecordBatch]
-    raw: BinaryIO | None = None
+    whole: pa.Schema | None = None
+    files: "Files | None" = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        with self:
-            yield from self.batches
+        return self.batches
 
     def __enter__(self) -> "Reader":
         return self
@@ -47,8 +48,8 @@ class Reader:
 
     def close(self) -> None:
         """Close the file; reading to the end does so too."""
-        if self.raw is not None:
-            self.raw.close()
+        if self.files is not None:
+            self.files.close()
 
 
 def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: int = BATCH_ROWS) -> Reader:
@@ -56,26 +57,50 @@ def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: i
 
     Raises InputError (66) if it cannot be opened, DataError (65) if it is no table or is cut off.
     """
+    files = Files()
+    try:
+        reader = _cleaned(_opened(files, path, columns, batch_rows), columns)
+    except BaseException:
+        files.close()
+        raise
+    reader.files, reader.batches = files, _holding(reader.batches, files)
+    return reader
+
+
+def _opened(files: "Files", path: str, columns: list[str] | None, batch_rows: int) -> Reader:
     name = "standard input" if path == "-" else path
-    raw = _open(path)
+    raw = files.keep(_open(path))
     head = _head(raw)
     found = sniff.kind(head)
     if found in ("gzip", "zstd"):
-        raw, found = _unpacked(raw, head, found, name)
+        raw, found = _unpacked(files, raw, head, found, name)
         head = _head(raw)
     if found == "arrows":
-        reader = _stream(raw, head, name)
-        reader.raw = raw
-    else:
-        opener = _OPENERS.get(found)
-        if opener is None:
-            raw.close()
-            raise sniff.refuse(found, name)
-        whole = raw if raw.seekable() else _spooled(raw, head)
-        whole.seek(0)
-        reader = opener(whole, name, columns, batch_rows)
-        reader.raw = whole
-    return _cleaned(reader, columns)
+        return _stream(raw, head, name)
+    opener = _OPENERS.get(found)
+    if opener is None:
+        raise sniff.refuse(found, name)
+    whole = raw if raw.seekable() else _spooled(files, raw, head)
+    whole.seek(0)
+    return opener(whole, name, columns, batch_rows)
+
+
+class Files:
+    """Open files that close together: after the last row, after an error, or when nobody holds them any more."""
+
+    def __init__(self) -> None:
+        self.stack = contextlib.ExitStack()
+
+    def keep(self, file: BinaryIO) -> BinaryIO:
+        """Take a file in."""
+        return self.stack.enter_context(file)
+
+    def close(self) -> None:
+        """Close them all."""
+        self.stack.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _open(path: str) -> BinaryIO:
@@ -116,18 +141,18 @@ def _head(raw: BinaryIO) -> bytes:
     return b"".join(parts)
 
 
-def _spooled(raw: BinaryIO, head: bytes) -> BinaryIO:
+def _spooled(files: Files, raw: BinaryIO, head: bytes) -> BinaryIO:
     # Parquet and FITS need seeking: a pipe is copied to a file that has no name and vanishes with us.
-    whole = spool()
+    whole = files.keep(spool())
     whole.write(head)
     shutil.copyfileobj(raw, whole, 1 << 20)
     return whole
 
 
-def _unpacked(raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
-    packed = raw if raw.seekable() else _spooled(raw, head)
+def _unpacked(files: Files, raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
+    packed = raw if raw.seekable() else _spooled(files, raw, head)
     packed.seek(0)
-    plain = spool()
+    plain = files.keep(spool())
     try:
         if packing == "gzip":
             with gzip.open(packed) as unzipped:
@@ -135,7 +160,7 @@ def _unpacked(raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[Bina
         else:
             with pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd") as unzipped:
                 shutil.copyfileobj(unzipped, plain, 1 << 20)
-    except (EOFError, OSError, gzip.BadGzipFile) as fault:
+    except (EOFError, OSError, zlib.error) as fault:
         raise DataError(f"{name} is a damaged {packing} file ({fault}). TRY: download it again") from fault
     plain.seek(0)
     found = sniff.kind(_head(plain))
@@ -147,6 +172,11 @@ def _stream(raw: BinaryIO, head: bytes, name: str) -> Reader:
     schema, batches = arrowstream.batches(source, name)
     hint = (schema.metadata or {}).get(metadata.ROWS_HINT)
     return Reader(name, "arrows", schema, int(hint) if hint else None, batches)
+
+
+def _holding(batches: Iterator[pa.RecordBatch], files: Files) -> Iterator[pa.RecordBatch]:
+    with contextlib.closing(files):
+        yield from batches
 
 
 def _arrow_file(whole: BinaryIO, name: str, columns, batch_rows: int) -> Reader:
