@@ -82,6 +82,22 @@ def data():
     return table[table[:, 0] >= 0.1]
 
 
+def metal_rich(M_G_coefficients):
+    """(N, 6) colours of the real loci at [M/H] = +0.5, which have no masses: those of the M_G just fitted."""
+    t = np.genfromtxt(TABLES / "loci_no_mass_mh-2.0..0.5.csv", delimiter=",", names=True)
+    mass, parts = np.linspace(0.1, 1.1, 401), []
+    for log_age in (9.0, 9.5, 9.7, 9.9, 10.0, 10.1):
+        s = t[(t["feh"] == 0.5) & (abs(t["logage"] - log_age) < 0.001)]
+        age, colour = 10 ** (log_age - 9), s["bp"] - s["rp"]
+        fitted = design(mass, np.full(401, 0.5), np.full(401, age)) @ M_G_coefficients
+        rows = np.arange(len(s)) < np.argmin(np.where(s["g"] > 3.5, colour, 99))
+        rows &= (s["g"] > fitted[-1]) & (s["g"] < fitted[0])
+        M_G = s["g"][rows]
+        m = np.interp(M_G, fitted[::-1], mass[::-1])
+        parts.append(np.column_stack(np.broadcast_arrays(m, 0.5, age, M_G, colour[rows], 0.3)))
+    return np.concatenate(parts)
+
+
 def design(mass, mh, age):
     """Sparse (N, 33 * 13 * 4): the value of every basis function at every row."""
     (lo, hi), (nx, nh) = sequence._X, sequence.KNOTS
@@ -144,7 +160,8 @@ def turn_off():
 
 def main():
     table = data()
-    both = [fit(table, 3, FLOOR["M_G"]), fit(table, 4, FLOOR["BP-RP"])]
+    bright = fit(table, 3, FLOOR["M_G"])
+    both = [bright, fit(np.concatenate([table, metal_rich(bright)]), 4, FLOOR["BP-RP"])]
     lines = [
         "# Coefficients of cores/sequence.py: main sequence fitted by tests/fit_sequence.py to PARSEC v1.2S YBC",
         "# one line per (mass knot, [M/H] knot), [M/H] fastest; four age terms of (M_G [mag], BP-RP [mag])",

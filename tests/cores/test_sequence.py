@@ -98,6 +98,21 @@ def test_same_in_jax():
     assert float(slope) == pytest.approx((up - down) / (2 * h), rel=1e-3)
 
 
+@pytest.mark.parametrize(("mh", "tolerance"), [(-2.0, 0.02), (-1.5, 0.08), (-0.5, 0.03), (0.0, 0.02), (0.5, 0.06)])
+def test_colours_against_real_loci_between_the_fitted_ages(shared_data, mh, tolerance):
+    """BP-RP at given M_G, 5 ... 10 Gyr: loci without masses that (but for -2 and +0.5) took no part in the fit."""
+    path = shared_data / "isochrones" / "parsec_ybc" / "loci_no_mass_mh-2.0..0.5.csv"
+    t = np.genfromtxt(path, delimiter=",", names=True)
+    for log_age in (9.7, 9.8, 9.9, 10.0):
+        s = t[(t["feh"] == mh) & (abs(t["logage"] - log_age) < 1e-3)]
+        colour = s["bp"] - s["rp"]
+        end = np.argmin(np.where(s["g"] > 3.5, colour, 99))
+        ok = (np.arange(len(s)) < end) & (s["g"] > 4.5) & (s["g"] < 11.5)
+        M_G, bp_rp = sequence.absolute(np.linspace(1.1, 0.1, 800), mh, 10 ** (log_age - 9))
+        assert ok.sum() > 20
+        assert np.abs(colour[ok] - np.interp(s["g"][ok], M_G, bp_rp)).max() < tolerance, log_age
+
+
 def test_error_against_the_real_tables(shared_data, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1])
     import fit_sequence

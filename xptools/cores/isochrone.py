@@ -218,8 +218,10 @@ def read(paths: str | Path | Iterable[str | Path]) -> Grid:
 
 
 def tables(paths: str | Path | Iterable[str | Path] | None) -> list[Path]:
-    """The files that `read` opens; none for the built-in sequence."""
-    return [table for path in _listed(paths or ()) for table in _files(path)]
+    """The files that `read` opens; for the built-in sequence its table of coefficients."""
+    if not paths:
+        return [sequence.TABLE]
+    return [table for path in _listed(paths) for table in _files(path)]
 
 
 def _files(path: Path) -> list[Path]:

@@ -11,9 +11,10 @@ What it was fitted to (tests/fit_sequence.py makes the numbers again): PARSEC v1
 -2.19 to +0.14 at 1 Gyr, three near solar to 3.2 Gyr; loci at [M/H] = -2, 5 ... 12.6 Gyr, masses derived (+-0.007 Msun).
 
 Largest error against the main-sequence rows (label 1) of the real tables: TABLE_ERROR below, [mag] in (M_G, BP-RP).
-Interpolated between real tables at both ends: 3.2 ... 10 Gyr at [M/H] > -2. Extrapolated, smooth but unproven:
-[M/H] < -2.19 and > +0.15 (at +0.5 the colour at given M_G is up to 0.15 mag off the real locus); every mass above
-`turn_off(mh, age)`, where no main-sequence star exists.
+Interpolated in age: 3.2 ... 10 Gyr at [M/H] > -2, where real loci without masses say that the colour at given
+M_G > 4.5 is right to 0.03 mag from 5 Gyr on (0.08 mag at [M/H] = -1.5 ... -1, and 0.12 mag there at 1 ... 3 Gyr).
+Extrapolated: M_G at [M/H] > +0.15 (colours there follow the real loci at +0.5: 0.03 mag to 8 Gyr, 0.1 mag at 12.6 Gyr);
+everything at [M/H] < -2.19; every mass above `turn_off(mh, age)`, where no main-sequence star exists.
 Ages below 1 Gyr are taken as 1 Gyr (contracting stars are not described), ages above 13.5 Gyr as 13.5 Gyr.
 """
 
@@ -27,6 +28,7 @@ MASS_RANGE = (0.1, 1.1)  # [Msun]
 MH_RANGE = (-2.5, 0.5)
 AGE_RANGE = (1.0, 13.5)  # [Gyr]
 KNOTS = (30, 10)  # intervals in sqrt(mass) and in [M/H]
+TABLE = Path(__file__).parent.parent / "data" / "sequence.csv"
 ORIGIN = "parametric main sequence fitted to PARSEC v1.2S with YBC bolometric corrections"
 
 # (M_G, BP-RP) [mag]: max |fit - table| over label-1 rows
@@ -47,8 +49,7 @@ _TURN_OFF = (-0.0048, 0.0992, 0.0386, 0.0046, -0.2728, 0.0555, -0.0022)
 @lru_cache(maxsize=1)
 def coefficients() -> np.ndarray:
     """C (33, 13, 4, 2): mass, [M/H], age, (M_G, BP-RP) [mag], from the package's own table."""
-    path = Path(__file__).parent.parent / "data" / "sequence.csv"
-    flat = np.loadtxt(path, delimiter=",")
+    flat = np.loadtxt(TABLE, delimiter=",")
     return flat.reshape(KNOTS[0] + 3, KNOTS[1] + 3, 4, 2)
 
 
