@@ -20,6 +20,7 @@ from xptools.errors import DiskError
 
 ABOUT = "about.json"
 HELD = 1 << 29  # bytes of file pages this process may hold before a map's pages are given back
+ROWS = 50_000  # rows of work between two such times, if the work comes in the order of the sky
 _temporary: list[tempfile.TemporaryDirectory] = []
 
 
@@ -68,17 +69,28 @@ def create(path: Path, shape: tuple[int, ...], dtype=np.float32) -> tuple[np.nda
     return array, lambda: mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def opened(path: Path) -> tuple[np.ndarray, Callable[[], None]]:
-    """An array on disk, read-only, and a function that gives its pages back once this process holds many."""
+def opened(path: Path) -> tuple[np.ndarray, Callable[[int], None]]:
+    """An array on disk, read-only, and a function told how many rows of work were done, which keeps memory small.
+
+    It gives the array's pages back to the system once this process holds HELD bytes of file pages. If they fill up
+    within ROWS rows, the work comes in no order: all pages are needed all the time, and they stay (they are shared, and
+    the system can take them back at need; giving them back again and again would cost ten times the work itself).
+    """
     with path.open("rb") as f:
         np.lib.format.read_magic(f)
         shape, _, dtype = np.lib.format.read_array_header_1_0(f)
         mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
         array = np.frombuffer(mapped, dtype, offset=f.tell()).reshape(shape)
+    since, ordered = 0, array.nbytes > HELD
 
-    def release() -> None:
-        if _file_pages() > HELD:
-            mapped.madvise(mmap.MADV_DONTNEED)
+    def release(rows: int) -> None:
+        nonlocal since, ordered
+        since += rows
+        if ordered and _file_pages() > HELD:
+            ordered = since > ROWS
+            since = 0
+            if ordered:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     return array, release
 

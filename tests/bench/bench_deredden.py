@@ -1,6 +1,9 @@
 """3D dust: xp against dustmaps' Edenhofer2023Query, alternating in one run.
 
-python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 5] [--order source_id|random] [--keep DIR]
+python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 5] [--order stream|sky|random] [--keep DIR]
+
+Order of the stars: `stream` is a 28th of the sky in the order of source_id, as a million of 28 million stars come; `sky`
+is the whole sky in that order; `random` is the whole sky in none.
 
 Both get the same ra, dec and distance arrays and must agree before anything is timed. `warm` is the time to answer with
 the map open: dustmaps from SkyCoord(ra, dec, distance) to E, xp from ra, dec, distance to E, in batches as a command
@@ -77,16 +80,15 @@ def run(worker: str, args) -> dict:
 
 
 def stars(args):
-    """ra, dec [deg], d [pc] uniform over the sky to 1100 pc; in the order of source_id (nested pixels) or at random."""
-    rng = np.random.default_rng(1)
-    ra, dec = rng.uniform(0, 360, args.stars), np.degrees(np.arcsin(rng.uniform(-1, 1, args.stars)))
-    d = 1100.0 * rng.random(args.stars) ** (1 / 3)
-    if args.order == "source_id":
-        import healpy
+    """ra, dec [deg], d [pc], uniform to 1100 pc in their part of the sky."""
+    import healpy
 
-        order = np.argsort(healpy.ang2pix(4096, ra, dec, nest=True, lonlat=True))
-        ra, dec, d = ra[order], dec[order], d[order]
-    return ra, dec, d
+    rng = np.random.default_rng(1)
+    finest = 12 * 4**12
+    pixel = rng.integers(0, finest // 28 if args.order == "stream" else finest, args.stars)
+    pixel = pixel if args.order == "random" else np.sort(pixel)
+    ra, dec = healpy.pix2ang(4096, pixel, nest=True, lonlat=True)
+    return ra, dec, 1100.0 * rng.random(args.stars) ** (1 / 3)
 
 
 def prepared(args):
@@ -196,7 +198,7 @@ def arguments():
     parser.add_argument("--nside", type=int, default=64)
     parser.add_argument("--stars", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--order", choices=["source_id", "random"], default="source_id")
+    parser.add_argument("--order", choices=["stream", "sky", "random"], default="stream")
     parser.add_argument("--keep", default="", help="folder to keep the map and its conversion in")
     for name in ("worker", "map", "out"):
         parser.add_argument(f"--{name}", default="", help=argparse.SUPPRESS)

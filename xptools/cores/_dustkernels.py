@@ -15,6 +15,7 @@ import numpy as np
 from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
 
 INSIDE, BELOW, BEYOND, OUTSIDE = 0, 1, 2, 3
+BLOCK = 128  # stars whose cells are fetched together
 
 
 def _compiled(function):
@@ -39,13 +40,6 @@ def ring_above(z, theta, nside):
     half = 0.5 * theta if z > 0 else 0.5 * (math.pi - theta)
     polar = int(nside * math.sqrt(6.0) * math.sin(half))
     return polar if z > 0 else 4 * nside - polar - 1
-
-
-@_compiled
-def ring_buckets(theta, z, nside, rings, bucket):
-    """For each star the part of the sky (`rings` rings each) it falls in; -1 without a place."""
-    for i in range(len(theta)):
-        bucket[i] = ring_above(z[i], theta[i], nside) // rings if theta[i] == theta[i] else -1
 
 
 @_compiled
@@ -97,44 +91,49 @@ def node_right(d, radii, guide, steps):
 
 
 @_compiled
-def interpolate(order, theta, phi, z, d, lnE, radii, guide, steps, tables, x, factor, place):
-    """ln E of the stars `order`: x (of them, samples), and the factor (of them,) that E has before the first node.
+def between(r, radii, guide, steps):
+    """Nodes before and behind distance r, the weight of the second, the factor of E and the place code."""
+    last = len(radii) - 1
+    if r <= radii[0]:
+        return 0, 0, 0.0, r / radii[0], BELOW
+    if r > radii[last]:
+        return last, last, 0.0, 1.0, BEYOND
+    m = node_right(r, radii, guide, steps)
+    return m - 1, m, (r - radii[m - 1]) / (radii[m] - radii[m - 1]), 1.0, INSIDE
+
+
+@_compiled
+def interpolate(theta, phi, z, d, lnE, radii, guide, steps, tables, x, factor, place):
+    """ln E of stars in every sample, x (stars, samples), and the factor (stars,) that E has before the first node.
 
     lnE (pixels in ring order, samples, nodes); bilinear over the sky at colatitude theta (cosine z) and longitude phi
     [rad], linear in distance between nodes.
     """
     ring_theta, ring_first, ring_count, ring_shift = tables
-    samples, nodes = lnE.shape[1], lnE.shape[2]
-    for n in range(len(order)):
-        i = order[n]
-        r = d[i]
-        factor[n] = 1.0
-        if not (theta[i] == theta[i] and r > 0.0):
-            x[n, :] = np.nan
-            place[i] = OUTSIDE
-            continue
-        k, m, far = 0, 0, 0.0
-        place[i] = INSIDE
-        if r <= radii[0]:
-            factor[n] = r / radii[0]
-            place[i] = BELOW
-        elif r > radii[nodes - 1]:
-            k = nodes - 1
-            m = k
-            place[i] = BEYOND
-        else:
-            m = node_right(r, radii, guide, steps)
-            k = m - 1
-            far = (r - radii[k]) / (radii[m] - radii[k])
-        turn = phi[i] * (0.5 / math.pi)
-        p0, p1, p2, p3, w0, w1, w2, w3 = corners(
-            z[i], theta[i], turn - math.floor(turn), ring_theta, ring_first, ring_count, ring_shift
-        )
-        for s in range(samples):
-            near_ln = lnE[p0, s, k] * w0 + lnE[p1, s, k] * w1 + lnE[p2, s, k] * w2 + lnE[p3, s, k] * w3
-            far_ln = lnE[p0, s, m] * w0 + lnE[p1, s, m] * w1 + lnE[p2, s, m] * w2 + lnE[p3, s, m] * w3
-            # Plain near + far (b - a) would make NaN of two nodes without any dust (ln 0).
-            x[n, s] = near_ln if far == 0.0 else (1.0 - far) * near_ln + far * far_ln
+    pixel, node = np.empty((BLOCK, 4), np.int64), np.empty((BLOCK, 2), np.int64)
+    weight, share = np.empty((BLOCK, 4)), np.empty(BLOCK)
+    for start in range(0, len(d), BLOCK):
+        stop = min(start + BLOCK, len(d))
+        # Where to look, for a block of stars, and then the looking: so the processor has many loads under way at once.
+        for i in range(start, stop):
+            n = i - start
+            pixel[n, :], node[n, :], share[n], factor[i], place[i] = 0, 0, 0.0, np.nan, OUTSIDE
+            if theta[i] == theta[i] and d[i] > 0.0:
+                turn = phi[i] * (0.5 / math.pi)
+                p0, p1, p2, p3, w0, w1, w2, w3 = corners(
+                    z[i], theta[i], turn - math.floor(turn), ring_theta, ring_first, ring_count, ring_shift
+                )
+                pixel[n, 0], pixel[n, 1], pixel[n, 2], pixel[n, 3] = p0, p1, p2, p3
+                weight[n, 0], weight[n, 1], weight[n, 2], weight[n, 3] = w0, w1, w2, w3
+                node[n, 0], node[n, 1], share[n], factor[i], place[i] = between(d[i], radii, guide, steps)
+        for s in range(lnE.shape[1]):
+            for n in range(stop - start):
+                near, far, u = 0.0, 0.0, share[n]
+                for q in range(4):
+                    near += weight[n, q] * lnE[pixel[n, q], s, node[n, 0]]
+                    far += weight[n, q] * lnE[pixel[n, q], s, node[n, 1]]
+                # Plain near + u (far - near) would make NaN of two nodes without any dust (ln 0).
+                x[start + n, s] = near if u == 0.0 else (1.0 - u) * near + u * far
 
 
 @_compiled
@@ -194,16 +193,15 @@ def rows_of(theta, phi, start, row, width, top, coarse, shift, found):
 
 
 @_compiled
-def along_sight(order, found, d, profiles, modulus, statistic, E, spread, place):
-    """Reddening of the stars `order` from profiles (rows, 1 + samples, moduli), linear in distance modulus.
+def along_sight(found, d, profiles, modulus, statistic, E, spread, place):
+    """Reddening of stars from profiles (rows, 1 + samples, moduli), linear in distance modulus.
 
     Profile 0 is the best fit, the others are samples; statistic 0: mean of the samples, 1: median, 2: best fit; spread
     is over the samples. Proportional to d below the first modulus, the last value beyond the last one.
     """
     count, bins = profiles.shape[1] - 1, profiles.shape[2]
     values = np.empty(count + 1)
-    for n in range(len(order)):
-        i = order[n]
+    for i in range(len(d)):
         if found[i] < 0 or not d[i] > 0.0:
             E[i], spread[i], place[i] = np.nan, np.nan, OUTSIDE
             continue

@@ -19,8 +19,6 @@ import numpy as np
 from xptools.cores.astrometry import ICRS_TO_GALACTIC
 
 INSIDE, BELOW, BEYOND, OUTSIDE = 0, 1, 2, 3  # where a star lies: in the grid, before it, behind it, nowhere
-LARGE = 1 << 29  # bytes of a map beyond which pages are given back while it is being read
-STRIDE = 1 << 27  # bytes of a large map that are read before its pages are given back
 CHUNK = 1 << 17  # stars per call of the JAX kernel
 FEW = 4096  # stars that one thread handles quicker than several
 
@@ -53,13 +51,13 @@ def rings(nside: int) -> Rings:
 class Cube:
     """An integrated map. lnE (12 nside^2 in ring order, samples, nodes) float32, radii (nodes,) [pc] rising.
 
-    `release` gives the pages of a memory-mapped lnE back to the system; the map stays usable.
+    `release(stars)` is told how many stars were answered; it may give pages of a memory-mapped lnE back to the system.
     """
 
     nside: int
     lnE: np.ndarray
     radii: np.ndarray
-    release: Callable[[], None] | None = None
+    release: Callable[[int], None] | None = None
 
     @cached_property
     def tables(self) -> Rings:
@@ -81,38 +79,30 @@ class Cube:
         """
         lon, lat, d = (np.ascontiguousarray(a, np.float64) for a in (lon, lat, d))
         E, spread, place = np.empty(len(d)), np.full(len(d), np.nan), np.empty(len(d), np.int8)
-        if self.release is None or self.lnE.nbytes < LARGE:
 
-            def stretch(start, stop):
-                some = slice(start, stop)
-                where = directions(lon[some], lat[some], equatorial)
-                self._answer(np.arange(stop - start), *where, d[some], E[some], spread[some], place[some])
+        def stretch(start, stop):
+            some = slice(start, stop)
+            x, factor = self._interpolate(*directions(lon[some], lat[some], equatorial), d[some], place[some])
+            values = factor[:, None] * np.exp(x)
+            E[some] = values.mean(axis=1)
+            if values.shape[1] > 1:
+                spread[some] = values.std(axis=1)
 
-            spread_out(stretch, len(d), threads)
-            return E, spread, place
-        theta, phi, z = directions(lon, lat, equatorial)
-        for zone in self._zones(theta, z):
-
-            def part(start, stop, zone=zone):
-                self._answer(zone[start:stop], theta, phi, z, d, E, spread, place)
-
-            spread_out(part, len(zone), threads)
-            self.release()
+        spread_out(stretch, len(d), threads)
+        if self.release is not None:
+            self.release(len(d))
         return E, spread, place
 
-    def _answer(self, order, theta, phi, z, d, E, spread, place):
-        """Fill in the answers of the stars `order`."""
+    def _interpolate(self, theta, phi, z, d, place):
+        """ln E (stars, samples) and the factor before the first node (stars,); fills in `place`."""
         from xptools.cores import _dustkernels as kernels
 
         guide, steps = self.guide
-        x, factor = np.empty((len(order), self.lnE.shape[1])), np.empty(len(order))
+        x, factor = np.empty((len(d), self.lnE.shape[1])), np.empty(len(d))
         kernels.interpolate(
-            order, theta, phi, z, d, self.lnE, self.radii, guide, steps, tuple(self.tables), x, factor, place
+            theta, phi, z, d, self.lnE, self.radii, guide, steps, tuple(self.tables), x, factor, place
         )
-        values = factor[:, None] * np.exp(x)
-        E[order] = values.mean(axis=1)
-        if values.shape[1] > 1:
-            spread[order] = values.std(axis=1)
+        return x, factor
 
     def query_jax(self, lon, lat, d, equatorial: bool = False, threads: int = 1):
         """As `query`, by `integrated` on JAX's device: the whole map is copied there once."""
@@ -139,15 +129,6 @@ class Cube:
 
         return lambda theta, phi, d: kernel(theta, phi, d, lnE, radii)
 
-    def _zones(self, theta, z):
-        """The stars by zones of the sky, so that few pages of a large memory-mapped cube are held at a time."""
-        from xptools.cores import _dustkernels as kernels
-
-        a_ring = self.lnE.nbytes // (3 * self.nside)
-        bucket = np.empty(len(theta), np.int16)
-        kernels.ring_buckets(theta, z, self.nside, max(1, STRIDE // a_ring), bucket)
-        return zones(bucket)
-
 
 def directions(lon, lat, equatorial: bool):
     """Galactic colatitude and longitude [rad], and the former's cosine, of lon, lat [deg], ICRS if `equatorial`.
@@ -165,13 +146,6 @@ def directions(lon, lat, equatorial: bool):
     u, v = cos_b * np.cos(a), cos_b * np.sin(a)
     x, y, z = (row[0] * u + row[1] * v + row[2] * w for row in ICRS_TO_GALACTIC)
     return np.arctan2(np.sqrt(x * x + y * y), z), np.arctan2(y, x), z
-
-
-def zones(bucket: np.ndarray) -> list[np.ndarray]:
-    """Indices of the stars of each bucket, in the order of the buckets."""
-    order = np.argsort(bucket, kind="stable")
-    edges = np.flatnonzero(np.diff(bucket[order])) + 1
-    return np.split(order, edges)
 
 
 def spread_out(work: Callable[[int, int], None], n: int, threads: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xptools.cores.dustcube import LARGE, STRIDE, directions, spread_out, zones
+from xptools.cores.dustcube import directions, spread_out
 
 STATISTICS = ("mean", "median", "best")
 
@@ -35,7 +35,7 @@ class Pixels:
     profiles: np.ndarray
     modulus: np.ndarray
     quality: np.ndarray
-    release: Callable[[], None] | None = None
+    release: Callable[[int], None] | None = None
 
     def query(self, lon, lat, d, equatorial: bool = False, threads: int = 1, statistic: str = "mean"):
         """E, its standard deviation over samples, place code, converged and reliable for lon, lat [deg], d [pc].
@@ -47,14 +47,14 @@ class Pixels:
         found = np.empty(len(d), np.int64)
         which = STATISTICS.index(statistic)
         spread_out(lambda a, b: self._find(lon[a:b], lat[a:b], equatorial, found[a:b]), len(d), threads)
-        for zone in self._zones(found):
 
-            def answer(a, b, zone=zone):
-                self._answer(zone[a:b], found, d, which, E, spread, place)
+        def answer(start, stop):
+            some = slice(start, stop)
+            self._answer(found[some], d[some], which, E[some], spread[some], place[some])
 
-            spread_out(answer, len(zone), threads)
-            if self.release is not None:
-                self.release()
+        spread_out(answer, len(d), threads)
+        if self.release is not None:
+            self.release(len(d))
         return E, spread, place, *self._quality(found, d)
 
     def _find(self, lon, lat, equatorial, found):
@@ -64,16 +64,10 @@ class Pixels:
         shift = 2 * (int(np.log2(self.top)) - int(np.log2(self.base)))
         kernels.rows_of(theta, phi, self.start, self.row, self.width, self.top, self.coarse, shift, found)
 
-    def _answer(self, order, found, d, which, E, spread, place):
+    def _answer(self, found, d, which, E, spread, place):
         from xptools.cores import _dustkernels as kernels
 
-        kernels.along_sight(order, found, d, self.profiles, self.modulus, which, E, spread, place)
-
-    def _zones(self, found):
-        if self.release is None or self.profiles.nbytes < LARGE:
-            return [np.arange(len(found))]
-        rows = max(1, STRIDE // max(1, self.profiles[0].nbytes))
-        return zones((found // rows).astype(np.int32))
+        kernels.along_sight(found, d, self.profiles, self.modulus, which, E, spread, place)
 
     def _quality(self, found, d):
         converged, low, high = (self.quality[np.maximum(found, 0), k] for k in range(3))
