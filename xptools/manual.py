@@ -207,7 +207,18 @@ def _option(p: click.Option) -> tuple[str, str]:
 
 
 def _note(title: str, words: str) -> list[str]:
-    return mdoc.section(title, mdoc.paragraphs(words))
+    # mdoc keeps these names for certain places and for pages of system calls.
+    reserved = title.upper() in (
+        "ERRORS",
+        "DIAGNOSTICS",
+        "CONTEXT",
+        "STANDARDS",
+        "HISTORY",
+        "AUTHORS",
+        "CAVEATS",
+        "BUGS",
+    )
+    return mdoc.section(f"NOTES ON {title}" if reserved else title, mdoc.paragraphs(words))
 
 
 def _examples(about: Any) -> list[str]:
@@ -273,7 +284,7 @@ def _bits(step: Any) -> list[str]:
     return [
         f".Va {name}",
         "is the sum of:",
-        *mdoc.listed(((mdoc.argument(str(bit)), f"{words}.") for bit, words in flags.items()), "0000", True),
+        *mdoc.listed(((mdoc.argument(str(bit)), f"{words}.") for bit, words in flags.items()), "XXXX", True),
     ]
 
 
@@ -374,7 +385,7 @@ def _surroundings() -> list[str]:
     return [
         *mdoc.section("ENVIRONMENT", mdoc.listed([*settings, *ENVIRONMENT])),
         *mdoc.section("FILES", mdoc.listed(FILES)),
-        *mdoc.section("EXIT STATUS", mdoc.listed(codes, "000", True)),
+        *mdoc.section("EXIT STATUS", mdoc.listed(codes, "XXX", True)),
     ]
 
 

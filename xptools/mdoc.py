@@ -3,7 +3,9 @@
 import inspect
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 
+SETTING = re.compile(r"\[\[?\w+\]\]?$|\w+ = \S")
 CODE = re.compile(r"`+([^`]+)`+")
 FULL_STOP = re.compile(r"(?<=[\w)\]%][.?])(?<!\b[A-Z]\.) +(?=[A-Z(`'])")
 
@@ -34,7 +36,8 @@ def _line(words: str) -> str:
 
 
 def paragraphs(doc: str) -> list[str]:
-    """A docstring: paragraphs parted by `.Pp`; a block after a backspace character, or all indented, as it stands."""
+    """A docstring: paragraphs parted by `.Pp`; as they stand: a block after a backspace character, an indented one,
+    and TOML from its first line `name = value` on."""
     lines: list[str] = []
     for block in re.split(r"\n\s*\n", inspect.cleandoc(doc)):
         rows = block.splitlines()
@@ -42,7 +45,9 @@ def paragraphs(doc: str) -> list[str]:
         if literal or all(r.startswith("  ") for r in rows):
             lines += verbatim(rows[literal:])
         else:
-            lines += [".Pp", text(block)]
+            prose = list(takewhile(lambda row: not SETTING.match(row), rows))
+            lines += [".Pp", text(" ".join(prose))] if prose else []
+            lines += verbatim(rows[len(prose) :]) if rows[len(prose) :] else []
     return lines[1:] if lines[:1] == [".Pp"] else lines
 
 
