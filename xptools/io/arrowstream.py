@@ -87,7 +87,7 @@ def batches(source: FdSource, name: str) -> tuple[pa.Schema, Iterator[pa.RecordB
     """The schema and the batches of a stream; a cut anywhere raises DataError with the number of rows read."""
     try:
         reader = pa.ipc.open_stream(pa.PythonFile(source, mode="r"))
-    except (pa.ArrowInvalid, OSError, EOFError) as fault:
+    except (pa.ArrowException, OSError, EOFError, ValueError) as fault:
         raise _cut(name, 0) from fault
     return reader.schema, _checked(reader, source, name)
 
@@ -97,9 +97,10 @@ def _checked(reader, source: FdSource, name: str) -> Iterator[pa.RecordBatch]:
     while True:
         try:
             batch = reader.read_next_batch()
+            batch.validate()
         except StopIteration:
             break
-        except (pa.ArrowInvalid, OSError) as fault:
+        except (pa.ArrowException, OSError, ValueError) as fault:
             raise _cut(name, rows) from fault
         rows += batch.num_rows
         yield batch

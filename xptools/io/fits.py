@@ -4,6 +4,7 @@ Columns are laid out from TFORM itself. Unsigned columns (TZERO at half range) s
 scaled columns become float64, bit and variable-length arrays become lists.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -74,20 +75,23 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
     size = whole.seek(0, 2)
     whole.seek(0)
     try:
-        with warnings.catch_warnings():
+        # astropy refuses a spooled file, which is open for writing too, so it gets a handle of its own.
+        with warnings.catch_warnings(), open(os.dup(whole.fileno()), "rb") as handle:
             warnings.simplefilter("ignore")
-            hdus = fits.open(whole, memmap=False, lazy_load_hdus=False)
+            hdus = fits.open(handle, memmap=False, lazy_load_hdus=False)
             table = next((h for h in hdus if isinstance(h, fits.BinTableHDU)), None)
-            primary, header = hdus[0].header, None if table is None else table.header
-    except (OSError, ValueError, TypeError, KeyError, fits.VerifyError) as fault:
-        reason = str(fault).splitlines()[0][:120]
+            if table is None:
+                raise DataError(
+                    f"{name} is a FITS file without a binary table. TRY: xp info on the file that has the catalogue"
+                )
+            return _reader(whole, name, hdus[0].header, table.header, table.fileinfo()["datLoc"], size, batch_rows)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, fits.VerifyError) as fault:
+        reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
         raise DataError(f"{name} is a damaged FITS file ({reason}). TRY: download it again") from fault
-    if table is None:
-        raise DataError(
-            f"{name} is a FITS file without a binary table. TRY: xp info on the file that has the catalogue"
-        )
-    start = table.fileinfo()["datLoc"]
-    rows, width = header["NAXIS2"], header["NAXIS1"]
+
+
+def _reader(whole: BinaryIO, name: str, primary, header, start: int, size: int, batch_rows: int) -> Reader:
+    rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
     end = start + rows * width + header.get("PCOUNT", 0)
     if end > size:
         raise DataError(f"{name} is a cut-off FITS file: {size:,} of {end:,} bytes. TRY: download it again")
@@ -96,9 +100,8 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
     kept = [i for i, one in enumerate(layouts) if one.size]
     schema = pa.schema([fields[i] for i in kept], _history(primary))
     heap = start + header.get("THEAP", rows * width)
-    reader = Reader(name, "fits", schema, rows, iter(()))
-    reader.batches = _rows(whole, [layouts[i] for i in kept], schema, (start, rows, width, heap), batch_rows)
-    return reader
+    batches = _rows(whole, [layouts[i] for i in kept], schema, (start, rows, width, heap), batch_rows)
+    return Reader(name, "fits", schema, rows, batches)
 
 
 def _layouts(header, name: str) -> list[Layout]:

@@ -193,6 +193,7 @@ def _arrow_batches(file, name: str) -> Iterator[pa.RecordBatch]:
     for i in range(file.num_record_batches):
         with _damage(name, "Arrow file"):
             batch = file.get_batch(i)
+            batch.validate()
         yield batch
 
 
@@ -230,8 +231,8 @@ def _chosen(schema: pa.Schema, columns: list[str]) -> pa.Schema:
 def _damage(name: str, what: str):
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError) as fault:
-        reason = str(fault).splitlines()[0].rstrip(". ")
+    except (pa.ArrowException, OSError, EOFError, ValueError) as fault:
+        reason = str(fault).splitlines()[0].rstrip(". ")[:120] if str(fault) else type(fault).__name__
         raise DataError(f"{name} is a damaged or cut-off {what} ({reason}). TRY: make or download it again") from fault
 
 

@@ -74,7 +74,7 @@ def read_csv(whole: BinaryIO, name: str) -> Reader:
     plan = Plan(name, delimiter, skip, types, flags={c for c, k in known.items() if k.type == "bool"})
     plan.words = {c: {"unit": k.unit or "", "ucd": k.ucd, "description": k.text} for c, k in known.items()}
     try:
-        _guess(plan, whole)
+        _guess(plan, whole, columns)
     except pa.ArrowInvalid as fault:
         raise _bad(plan, fault) from fault
     return _read(plan, whole)
@@ -145,11 +145,10 @@ def _ecsv_array(declared: dict) -> pa.DataType:
     return pa.list_(value, int(np.prod([int(s) for s in sizes])))
 
 
-def _guess(plan: Plan, whole: BinaryIO) -> None:
+def _guess(plan: Plan, whole: BinaryIO, columns: list[str]) -> None:
     """Types of the columns that nobody knows, into `plan.types`; the whole file is looked at."""
-    try:
-        first = plan.open(whole).read_next_batch()
-    except StopIteration:
+    first = _first(plan, whole, columns)
+    if first is None:
         return
     guesses = {f.name: f.type for f in first.schema if f.name not in plan.types}
     for name, kind in guesses.items():
@@ -157,10 +156,11 @@ def _guess(plan: Plan, whole: BinaryIO) -> None:
             # Dates stay as they are written; a column without a value yet may become anything.
             guesses[name] = pa.int64() if pa.types.is_null(kind) else pa.string()
     plan.types |= guesses
-    found = _looked_through(plan, whole, list(guesses)) if whole.seek(0, 2) > BLOCK else first
-    for name in guesses:
-        if found[name].null_count == found.num_rows if isinstance(found, pa.RecordBatch) else name in found:
-            plan.types[name] = pa.float64()
+    if whole.seek(0, 2) > BLOCK:
+        empty = _looked_through(plan, whole, list(guesses))
+    else:
+        empty = {n for n in guesses if first[n].null_count == first.num_rows}
+    plan.types |= dict.fromkeys(empty, pa.float64())
     for i, f in enumerate(first.schema):
         if (
             plan.types.get(f.name) == pa.string()
@@ -168,6 +168,21 @@ def _guess(plan: Plan, whole: BinaryIO) -> None:
             and (kind := _array_type(first.column(i)))
         ):
             plan.arrays[f.name] = kind
+
+
+def _first(plan: Plan, whole: BinaryIO, columns: list[str]) -> pa.RecordBatch | None:
+    """The first block. A column that only shares its name with one of Gaia's loses that one's type and unit."""
+    while True:
+        try:
+            return plan.open(whole).read_next_batch()
+        except StopIteration:
+            return None
+        except pa.ArrowInvalid as fault:
+            name = _column_in(fault, columns)
+            if name not in plan.types or name.strip().lower() == "source_id":
+                raise
+            for known in (plan.types, plan.words):
+                known.pop(name, None)
 
 
 def _looked_through(plan: Plan, whole: BinaryIO, columns: list[str]) -> set[str]:
@@ -179,14 +194,14 @@ def _looked_through(plan: Plan, whole: BinaryIO, columns: list[str]) -> set[str]
                 empty -= {n for n in list(empty) if batch[n].null_count < batch.num_rows}
             return empty
         except pa.ArrowInvalid as fault:
-            name = _column_in(plan, fault, columns)
+            name = _column_in(fault, columns)
             wider = {pa.int64(): pa.float64(), pa.float64(): pa.string(), pa.bool_(): pa.string()}
             if name is None or plan.types[name] not in wider:
                 raise
             plan.types[name] = wider[plan.types[name]]
 
 
-def _column_in(plan: Plan, fault: Exception, columns: list[str]) -> str | None:
+def _column_in(fault: Exception, columns: list[str]) -> str | None:
     number = re.search(r"In CSV column #(\d+)", str(fault))
     return columns[int(number[1])] if number and int(number[1]) < len(columns) else None
 

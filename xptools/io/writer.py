@@ -152,12 +152,15 @@ class Writer:
                 self.held.seek(0)
                 shutil.copyfileobj(self.held, self.target.raw, 1 << 20)
                 self.target.raw.flush()
+                self.held.close()
             self.target.commit()
 
     def abort(self) -> None:
         """Give up: the stream is poisoned, the file never appears."""
         with contextlib.suppress(OSError, pa.ArrowException):
             self.sink.abort()
+        if self.held is not None:
+            self.held.close()
         self.target.discard()
 
     @contextlib.contextmanager
