@@ -17,6 +17,7 @@ def own_cache(tmp_path_factory):
     """Tests keep their compiled kernels and converted maps to themselves, and read no one's configuration."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["XP_CACHE"] = str(folder)
+    (folder / "config").mkdir()
     os.environ["XDG_CONFIG_HOME"] = str(folder / "config")
     for name in ("XP_CONFIG", "XP_DATA", "XP_SEED", "XP_THREADS"):
         os.environ.pop(name, None)

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -169,6 +170,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     _fill_descriptors()
     debug = "--debug" in sys.argv or os.environ.get("XP_DEBUG", "") not in ("", "0", "false")
+    if not (debug or sys.warnoptions):
+        # stderr carries xp's own sentences only.
+        warnings.simplefilter("ignore")
     sys.exit(_guarded(debug))
 
 
