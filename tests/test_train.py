@@ -110,6 +110,8 @@ def test_xp_train_mass(xp, tmp_path):
         (("--ages", "old"), 2, b"no range"),
         (("--ages", "10:5"), 2, b"no rising range"),
         (("--hidden", "a"), 2, b"widths"),
+        (("--ages", "20:30"), 65, b"knows 1 to 13.5 Gyr"),
+        (("--mh", "1:2"), 65, b"too few main-sequence points"),
         (("--isochrones", "nowhere.dat"), 66, b"cannot open"),
         (("--isochrones", "pyproject.toml"), 65, b"not a PARSEC"),
     ],
@@ -120,6 +122,26 @@ def test_wrong_input_has_its_sentence(xp, tmp_path, options, code, words):
     done = xp("train", "mass", *options, "-o", tmp_path / "m", cwd=Path(__file__).parents[1])
     assert done.returncode == code and words in done.stderr and b"TRY:" in done.stderr
     assert not (tmp_path / "m").exists()
+
+
+def test_a_target_that_cannot_be_written_is_said_before_training(xp, tmp_path):
+    done = xp("train", "mass", "-o", tmp_path / "no" / "m", timeout=10)
+    assert done.returncode == 73 and b"cannot write the model" in done.stderr
+
+
+def test_real_tables_through_the_command(xp, shared_data, tmp_path):
+    """Old PARSEC tables: files and their sums in the description, left-out files named, families not mixed."""
+    from xptools import artefact
+
+    tables = shared_data / "isochrones" / "parsec_ybc"
+    small = ("train", "mass", "--ages", "10:13.5", "--points", 4000, "--epochs", 3, "--hidden", "8", "--batch", 500)
+    done = xp(*small, "--isochrones", tables, "-o", tmp_path / "m")
+    assert done.returncode == 0 and b"left out: loci_derived_masses.csv" in done.stderr
+    told = artefact.about(tmp_path / "m").training
+    assert told["family"] == "PARSEC YBC" and told["ages_gyr"] == [10.0, 13.5] and len(told["files"]) == 8
+    other = tables.parent / "other" / "parsec_not_ybc_mh-1.49.dat"
+    done = xp(*small, "--isochrones", f"{tables},{other}", "-o", tmp_path / "n")
+    assert done.returncode == 65 and b"different families" in done.stderr
 
 
 def test_groups_are_light_and_name_their_models(xp):

@@ -53,6 +53,13 @@ class Artefact:
     arrays: dict[str, np.ndarray]
 
 
+def writable(path: str | Path) -> None:
+    """Raises OutputError if `save` could not write there: asked before an hour of training, not after."""
+    folder = Path(path).parent
+    if not folder.is_dir() or not os.access(path if Path(path).exists() else folder, os.W_OK) or Path(path).is_dir():
+        raise OutputError(f"cannot write the model. {path}. TRY: -o FILE in a folder that exists")
+
+
 def save(path: str | Path, about: About, arrays: dict[str, np.ndarray]) -> None:
     """Write a model file: whole or not at all; a device or a pipe is written in place."""
     from safetensors.numpy import save as to_bytes  # only training writes, and it is slow to import

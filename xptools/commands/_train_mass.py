@@ -45,9 +45,13 @@ def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epoch
     from xptools.cores import isochrone, mass_training
 
     age_range, mh_range, layers = _range("ages", ages), _range("mh", mh), _layers(hidden)
+    artefact.writable(output)
     grid = isochrone.load(isochrones or None)
     say = (lambda _: None) if quiet else progress.say
     say(f"xp train mass: {'trained on the ' if not isochrones else ''}{grid.origin}")
+    if (known := _overlap(age_range, grid.age_range)) != age_range:
+        say(f"xp train mass: of the ages {ages} Gyr there are {known[0]:.3g} to {known[1]:.3g}")
+        age_range = known
     for name in getattr(grid, "skipped", ()):
         say(f"xp train mass: not an isochrone table, left out: {name}")
     drawn = mass_training.draw(grid, age_range, mh_range, points, seed)
@@ -59,7 +63,7 @@ def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epoch
     training = {
         "isochrones": grid.origin,
         "family": grid.family,
-        "files": _hashes(isochrones),
+        "files": _hashes(isochrones, getattr(grid, "skipped", ())),
         "ages_gyr": age_range,
         "mh": mh_range,
         "points": points,
@@ -121,6 +125,14 @@ def _range(option: str, text: str) -> tuple[float, float]:
     return found
 
 
+def _overlap(asked: tuple[float, float], known: tuple[float, float]) -> tuple[float, float]:
+    """The ages [Gyr] of `asked` that are known; `asked` itself where nothing is, which `draw` refuses."""
+    close = 1 + 1e-3  # tables round log age to 5 decimals
+    low = asked[0] if asked[0] * close >= known[0] else known[0]
+    high = asked[1] if asked[1] <= known[1] * close else known[1]
+    return (low, high) if low <= high else asked
+
+
 def _layers(text: str) -> tuple[int, ...]:
     try:
         found = tuple(int(w) for w in text.split(","))
@@ -131,13 +143,13 @@ def _layers(text: str) -> tuple[int, ...]:
     return found
 
 
-def _hashes(isochrones: str) -> dict[str, str]:
+def _hashes(isochrones: str, left_out: tuple[str, ...]) -> dict[str, str]:
     """sha256 of the tables that were read, by file name."""
     import hashlib
 
     from xptools.cores.isochrone import tables
 
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tables(isochrones)}
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tables(isochrones) if p.name not in left_out}
 
 
 def _versions() -> dict[str, str]:

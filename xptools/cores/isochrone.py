@@ -32,8 +32,10 @@ class Sequence:
 
     def ages(self, low: float, high: float, u: np.ndarray) -> np.ndarray:
         """Ages [Gyr] between low and high, uniform in log age, from uniform numbers u (N,)."""
-        low, high = np.clip([low, high], *self.age_range)
-        return low * (high / low) ** u
+        first, last = np.clip([low, high], *self.age_range)
+        if not (low <= self.age_range[1] and high >= self.age_range[0]):
+            raise DataError(f"the built-in sequence knows 1 to 13.5 Gyr, not {low:g} to {high:g}. TRY: another --ages")
+        return first * (last / first) ** u
 
     def mh_covering(self, age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest [M/H] described at each age."""

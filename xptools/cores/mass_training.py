@@ -53,7 +53,7 @@ def draw(isochrones: Grid | Sequence, ages: tuple[float, float], mh_range: tuple
         if have >= n:
             break
     else:
-        raise DataError(f"too few main-sequence points. {isochrones.origin}. TRY: ages not {ages[0]:g}:{ages[1]:g}")
+        raise DataError(f"too few main-sequence points. {isochrones.origin}. TRY: other --ages or --mh")
     columns = np.concatenate(kept)[:n].T
     return Points(*columns, weight=_uniform(columns[2], columns[3]))
 
