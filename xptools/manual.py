@@ -22,6 +22,7 @@ from xptools.protocol import Fold, Step
 
 RELEASED = "November 21, 2026"  # of this version; pages carry no other date, so making them again changes nothing
 MARK = '.\\" Made from the command by `make man`; change the command, not this page.'
+RESERVED = ("CONTEXT", "DIAGNOSTICS", "ERRORS", "STANDARDS", "HISTORY", "AUTHORS", "CAVEATS", "BUGS")
 GENERAL = (("xp", "1"), ("xp-columns", "5"), ("xp-pipes", "7"))
 OTHERS = [("xp-columns", "5"), ("xp-model", "5"), ("xp-pipes", "7")]
 FOLDERS = (Path(sys.prefix) / "share" / "man", Path(__file__).parent.parent / "man")
@@ -208,17 +209,8 @@ def _option(p: click.Option) -> tuple[str, str]:
 
 def _note(title: str, words: str) -> list[str]:
     # mdoc keeps these names for certain places and for pages of system calls.
-    reserved = title.upper() in (
-        "ERRORS",
-        "DIAGNOSTICS",
-        "CONTEXT",
-        "STANDARDS",
-        "HISTORY",
-        "AUTHORS",
-        "CAVEATS",
-        "BUGS",
-    )
-    return mdoc.section(f"NOTES ON {title}" if reserved else title, mdoc.paragraphs(words))
+    title = f"NOTES ON {title}" if title.upper() in RESERVED else title
+    return mdoc.section(title, mdoc.paragraphs(words))
 
 
 def _examples(about: Any) -> list[str]:
