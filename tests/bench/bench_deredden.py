@@ -1,8 +1,8 @@
 """3D dust: xp against dustmaps' Edenhofer2023Query, alternating in one run.
 
-python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 5] [--order stream|sky|random] [--keep DIR]
+python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 5] [--order ORDER] [--keep DIR]
 
-Order of the stars: `stream` is a 28th of the sky in the order of source_id, as a million of 28 million stars come; `sky`
+ORDER of the stars: `stream` is a 28th of the sky in the order of source_id, as a million of 28 million come; `sky`
 is the whole sky in that order; `random` is the whole sky in none.
 
 Both get the same ra, dec and distance arrays and must agree before anything is timed. `warm` is the time to answer with

@@ -95,7 +95,7 @@ class Deredden(RowOp):
         return {**columns, "ext_e": E._replace(text=text), **zero}
 
     def files(self) -> dict[str, str]:
-        found = {"passbands": self.passbands} if self.passbands else {}
+        found = {"passbands": self.passbands} if self._bands() else {}
         if self._mapped:
             from xptools.dustfiles import check
 

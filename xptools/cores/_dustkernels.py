@@ -117,7 +117,9 @@ def interpolate(theta, phi, z, d, lnE, radii, guide, steps, tables, x, factor, p
         # Where to look, for a block of stars, and then the looking: so the processor has many loads under way at once.
         for i in range(start, stop):
             n = i - start
-            pixel[n, :], node[n, :], share[n], factor[i], place[i] = 0, 0, 0.0, np.nan, OUTSIDE
+            share[n], factor[i], place[i] = 0.0, np.nan, OUTSIDE
+            for q in range(4):
+                pixel[n, q], weight[n, q], node[n, q // 2] = 0, 0.0, 0
             if theta[i] == theta[i] and d[i] > 0.0:
                 turn = phi[i] * (0.5 / math.pi)
                 p0, p1, p2, p3, w0, w1, w2, w3 = corners(
@@ -193,6 +195,19 @@ def rows_of(theta, phi, start, row, width, top, coarse, shift, found):
 
 
 @_compiled
+def median(values):
+    """Median of values[1:], which are sorted in place: there are few of them."""
+    last = len(values) - 1
+    for s in range(2, last + 1):
+        v, t = values[s], s
+        while t > 1 and values[t - 1] > v:
+            values[t] = values[t - 1]
+            t -= 1
+        values[t] = v
+    return 0.5 * (values[1 + (last - 1) // 2] + values[1 + last // 2])
+
+
+@_compiled
 def along_sight(found, d, profiles, modulus, statistic, E, spread, place):
     """Reddening of stars from profiles (rows, 1 + samples, moduli), linear in distance modulus.
 
@@ -220,9 +235,13 @@ def along_sight(found, d, profiles, modulus, statistic, E, spread, place):
         for s in range(count + 1):
             near, far = profiles[found[i], s, low], profiles[found[i], s, high]
             values[s] = factor * ((1.0 - a) * far + a * near)
-        samples = values[1:]
-        E[i] = values[0] if statistic == 2 else (np.median(samples) if statistic == 1 else samples.sum() / count)
-        spread[i] = samples.std() if count > 1 else np.nan
+        mean, variance = 0.0, 0.0
+        for s in range(1, count + 1):
+            mean += values[s] / count
+        for s in range(1, count + 1):
+            variance += (values[s] - mean) ** 2 / count
+        spread[i] = math.sqrt(variance) if count > 1 else np.nan
+        E[i] = values[0] if statistic == 2 else (median(values) if statistic == 1 else mean)
 
 
 @_compiled
@@ -241,7 +260,8 @@ def intrinsic(BP_RP, E, table, colour, reddening, stretch, rounds, out):
     for n in range(len(E)):
         bp_rp0 = BP_RP[n]
         if not (bp_rp0 == bp_rp0 and E[n] == E[n]):
-            out[:, n] = np.nan
+            for m in range(bands + 1):
+                out[m, n] = np.nan
             continue
         j, v0, v1, v2 = _three(stretch * E[n], reddening[0], reddening[1], reddenings)
         for _ in range(rounds):
@@ -252,5 +272,6 @@ def intrinsic(BP_RP, E, table, colour, reddening, stretch, rounds, out):
                 c = v0 * table[m, i + 2, j] + v1 * table[m, i + 2, j + 1] + v2 * table[m, i + 2, j + 2]
                 k[m] = stretch * (w0 * a + w1 * b + w2 * c)
             bp_rp0 = BP_RP[n] - E[n] * (k[1] - k[2])
-        out[:bands, n] = k
+        for m in range(bands):
+            out[m, n] = k[m]
         out[bands, n] = bp_rp0
