@@ -135,7 +135,7 @@ class Grid:
         right = np.clip(np.searchsorted(self._key, which * _SPAN + np.nan_to_num(mass)), first + 1, last)
         m0, m1 = self._mass[right - 1], self._mass[right]
         w = ((mass - m0) / (m1 - m0))[:, None]
-        value = (1 - w) * self._value[right - 1] + w * self._value[right]
+        value = (1 - w) * self._value.take(right - 1, axis=0) + w * self._value.take(right, axis=0)
         inside = (mass >= self._mass[first] - 1e-6) & (mass <= self._mass[last] + 1e-6)
         return np.where(inside[:, None], value, np.nan)
 

@@ -86,7 +86,7 @@ def absolute(mass, mh, age=10.0, xp=np):
     """(M_G, BP-RP) [mag] of main-sequence stars of initial `mass` [Msun], `mh` = [M/H] and `age` [Gyr]; all broadcast.
 
     NaN outside 0.1 ... 1.1 Msun and -2.5 <= [M/H] <= 0.5. `xp=jax.numpy` works under jit, grad and vmap.
-    A scalar `age` is about twice as fast as one age per star.
+    A scalar `age` is about three times as fast as one age per star (8 against 2.6 M stars/s on one core).
     """
     scalar_age = isinstance(age, int | float) or (xp is np and np.ndim(age) == 0)
     mass, mh = _inside(xp.asarray(mass) * 1.0, MASS_RANGE, xp), _inside(xp.asarray(mh) * 1.0, MH_RANGE, xp)
@@ -100,7 +100,7 @@ def absolute(mass, mh, age=10.0, xp=np):
     total = 0.0
     for a in range(4):
         for b in range(4):
-            total = total + (along_mass[a] * along_mh[b])[..., None] * table[base + (a * (KNOTS[1] + 3) + b)]
+            total = total + (along_mass[a] * along_mh[b])[..., None] * xp.take(table, base + (a * (KNOTS[1] + 3) + b), axis=0)
     if not scalar_age:
         weight = xp.stack(_bernstein(_age_coordinate(age, xp)), -1)  # (..., 4)
         total = (total.reshape(*total.shape[:-1], 4, 2) * weight[..., None]).sum(-2)
