@@ -100,7 +100,8 @@ def absolute(mass, mh, age=10.0, xp=np):
     total = 0.0
     for a in range(4):
         for b in range(4):
-            total = total + (along_mass[a] * along_mh[b])[..., None] * xp.take(table, base + (a * (KNOTS[1] + 3) + b), axis=0)
+            near = xp.take(table, base + (a * (KNOTS[1] + 3) + b), axis=0)
+            total = total + (along_mass[a] * along_mh[b])[..., None] * near
     if not scalar_age:
         weight = xp.stack(_bernstein(_age_coordinate(age, xp)), -1)  # (..., 4)
         total = (total.reshape(*total.shape[:-1], 4, 2) * weight[..., None]).sum(-2)
