@@ -169,12 +169,15 @@ def _edenhofer(path: Path, samples: bool, shell_correct: bool) -> Callable[..., 
     from xptools.cores.dustcube import Cube
 
     shells = _check_samples(path, samples)
-    size = 48 * shells.nside**2 * max(1, shells.samples) * (len(shells.centres) + 1)
-    folder, about = mapcache.converted(
-        path, "edenhofer-1", size, lambda half: dustfits.convert_shells(path, shells, half)
-    )
+    if shells is None:
+        folder, about = mapcache.known(path, dustfits.KIND)
+    else:
+        size = 48 * shells.nside**2 * max(1, shells.samples) * (len(shells.centres) + 1)
+        folder, about = mapcache.converted(
+            path, dustfits.KIND, size, lambda half: dustfits.convert_shells(path, shells, half)
+        )
     lnE, release = mapcache.opened(folder / "lnE.npy")
-    cube = Cube(shells.nside, lnE, dustfits.nodes(about, shell_correct), release)
+    cube = Cube(about["nside"], lnE, dustfits.nodes(about, shell_correct), release)
     query = cube.query if settings.device() != "cuda" else cube.query_jax
 
     def ask(lon, lat, d, equatorial, threads):
@@ -185,10 +188,12 @@ def _edenhofer(path: Path, samples: bool, shell_correct: bool) -> Callable[..., 
 
 
 def _check_samples(path: Path, samples: bool):
-    from xptools.dustfits import read_shells
+    """The layout of an Edenhofer 2023 file that holds what is asked for; None if it has been converted already."""
+    from xptools import dustfits
 
-    shells = read_shells(path)
-    if samples and not shells.samples:
+    done = mapcache.known(path, dustfits.KIND)
+    shells = None if done else dustfits.read_shells(path)
+    if samples and not (done[1]["samples"] if done else shells.samples):
         raise DataError(
             f"{path.name} has no posterior samples, only their mean. {path}. "
             "TRY: --map-file samples_healpix.fits (19.5 GB), or leave --samples out"

@@ -14,6 +14,7 @@ import numpy as np
 from xptools import mapcache
 from xptools.errors import DataError
 
+KIND = "edenhofer-1"  # the converted form and its version
 PIXELS = 16384  # converted at a time
 INNER = re.compile(r"inner density integrated within\s*([0-9.eE+-]+)\s*pc", re.IGNORECASE)
 CUBES = ("", "primary", "mean", "samples", "healpix times distance")

@@ -7,13 +7,16 @@ import numpy as np
 from xptools import mapcache
 from xptools.errors import DataError
 
+KIND = "bayestar-1"  # the converted form and its version
 ROWS = 8192  # converted at a time
 PARTS = ("pixel_info", "samples", "best_fit")
 ARRAYS = ("profiles", "start", "row", "width", "coarse", "modulus", "quality")
 
 
 def check_sights(path: Path) -> int:
-    """Check a Bayestar file; returns about how many bytes it takes converted. Raises DataError."""
+    """Check a Bayestar file; returns about how many bytes it takes converted, 0 if it is. Raises DataError."""
+    if mapcache.known(path, KIND):
+        return 0
     import h5py
 
     from xptools.dustfits import kind_of
@@ -65,7 +68,7 @@ def open_sights(path: Path):
     from xptools.cores.dustpixels import Pixels
 
     size = check_sights(path)
-    folder, about = mapcache.converted(path, "bayestar-1", size, lambda half: convert_sights(path, half))
+    folder, about = mapcache.converted(path, KIND, size, lambda half: convert_sights(path, half))
     arrays = {name: mapcache.opened(folder / f"{name}.npy") for name in ARRAYS}
     return Pixels(
         **{name: array for name, (array, _) in arrays.items()}, **about, release=arrays["profiles"][1]

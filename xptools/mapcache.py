@@ -24,6 +24,15 @@ ROWS = 50_000  # rows of work between two such times, if the work comes in the o
 _temporary: list[tempfile.TemporaryDirectory] = []
 
 
+def known(source: Path, kind: str) -> tuple[Path, dict] | None:
+    """The folder with `source` converted and what was said about it, if that has been done: then source is whole."""
+    base = settings.cache_dir()
+    folder = base / "maps" / f"{kind}-{fingerprint(source, kind)}" if base else None
+    if folder is None or not (folder / ABOUT).is_file():
+        return None
+    return folder, json.loads((folder / ABOUT).read_text())
+
+
 def converted(source: Path, kind: str, size: int, build: Callable[[Path], dict]) -> tuple[Path, dict]:
     """The folder with `source` converted to `kind`, and what `build(folder)` said about it.
 
