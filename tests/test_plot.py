@@ -81,6 +81,8 @@ def inputs(tmp_path_factory):
 
 
 FIGURES = {name: "mf.parquet" for name in ("mf", "veff", "xi")} | {"cmd": "stars.parquet", "cutflow": "flow.parquet"}
+FIGURES["hist"] = "stars.parquet"
+MORE = {"hist": ("--x", "mg0", "--bins", "2:16:28")}
 
 
 def run(*words):
@@ -93,7 +95,7 @@ def run(*words):
 def test_the_same_bytes_twice_and_a_twin(figure, form, inputs, tmp_path):
     for k in (1, 2):
         (tmp_path / str(k)).mkdir()
-        run(figure, inputs / FIGURES[figure], "-o", tmp_path / str(k) / f"a.{form}")
+        run(figure, *MORE.get(figure, ()), inputs / FIGURES[figure], "-o", tmp_path / str(k) / f"a.{form}")
     for name in (f"a.{form}", f"a.{form}.parquet"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     data = (tmp_path / "1" / f"a.{form}").read_bytes()
@@ -371,3 +373,19 @@ def test_real_stars_within_100_pc(shared_data, tmp_path):
     twin = pq.read_table(tmp_path / "g.png.parquet").to_pylist()
     assert sum(row["n"] for row in twin) == 12_366
     assert json.dumps(metadata.value_of(pq.read_schema(tmp_path / "g.png.parquet"), "xp.figure"))
+
+
+def test_histogram_counts_and_intervals(inputs, tmp_path):
+    out = tmp_path / "h.pdf"
+    run("hist", "--x", "10**(0.1*mg0)", "--bins", "3:40:74", inputs / "stars.parquet", "-o", out)
+    twin = pq.read_table(f"{out}.parquet").to_pydict()
+    values = 10 ** (0.1 * pq.read_table(inputs / "stars.parquet")["mg0"].to_numpy().astype(float))
+    np.testing.assert_array_equal(twin["n"], np.histogram(values, np.linspace(3, 40, 75))[0])
+    # The interval is about sqrt(n) wide where n is large
+    n, lo, hi = (np.array(twin[k]) for k in ("n", "n_lo", "n_hi"))
+    many = n > 100
+    np.testing.assert_allclose((hi - lo)[many], 2 * np.sqrt(n[many] + 0.5), rtol=0.02)
+    with pytest.raises(DataError, match="none of 4,000 rows"):
+        run("hist", "--x", "mg0", "--bins", "100:200:3", inputs / "stars.parquet", "-o", out)
+    with pytest.raises(MissingColumns):
+        run("hist", "--x", "mass", "--bins", "0:1:3", inputs / "stars.parquet", "-o", out)

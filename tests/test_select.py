@@ -15,6 +15,7 @@ from xptools.commands._select_input import limits, titled
 from xptools.commands.select import CutFlow, Select
 from xptools.cores import isochrone, photometry, selection
 from xptools.errors import DataError, InputError, MissingColumns, UsageError
+from xptools.protocol import Tally
 
 N = 3000
 ETA = Column("float32", None, "stat.likelihood", "log10 odds")
@@ -174,11 +175,13 @@ def test_unknown_values_fail_and_are_counted_apart():
     assert row["rows_out"] == np.nansum(feh < np.float32(-1.1))
     for command in ("--where 'feh > -9'", "--where 'not feh > -9'", "--feh :0"):
         assert flow(command, source).to_pylist()[0]["unknown"] == N / 10
-    tally = {}
     step = Select(feh=(None, -1.1))
+    tally = Tally(step.cuts())
     for batch in source.to_batches():
         step(batch, False, tally)
-    assert tally == {"feh": row["rows_out"], "feh (unknown)": N // 10}
+    assert tally.counts[:, :2].tolist() == [[N, 0], [row["rows_out"], N // 10]]
+    words = f"left after feh {row['rows_out']:,}; {N // 10:,} rejected because a value is unknown"
+    assert str(tally) == f"{N:,} rows in; {words}"
     column = pa.array(feh, mask=np.isnan(feh))
     nulls = source.set_column(source.schema.get_field_index("feh"), source.schema.field("feh"), column)
     assert flow("--feh :-1.1", nulls).equals(flow("--feh :-1.1", source))
@@ -311,10 +314,10 @@ def test_the_papers_table_from_its_own_fractions():
     counts = [27_978_851, 20_462_709, 18_996_706, 253_247, 70_346, 53_275]
     scale = 100  # one row stands for 100 stars
     rows = [round(n / scale) for n in counts]
-    step = xptools.op("select --parallax 0: --where 'isochrone = n < 204627' --where 'cstar = n < 189967' "
+    step = xptools.op("select --cutflow --parallax 0: --where 'isochrone = n < 204627' --where 'cstar = n < 189967' "
                       "--where 'eta = n < 2532' --where 'feh = n < 703' --where 'g = n < 533'")  # fmt: skip
     source = pa.table({"parallax": np.ones(rows[0]), "n": np.arange(rows[0])})
-    flowed = stream.fold(CutFlow(**{**step.__dict__}), source.to_batches(), source.schema).to_pylist()[1:]
+    flowed = stream.fold(step, source.to_batches(), source.schema).to_pylist()[1:]
     assert [row["rows_out"] for row in flowed] == rows[1:]
     published = [0.7314, 0.9284, 0.01333, 0.2778, 0.7573]
     assert [row["kept"] for row in flowed] == pytest.approx(published, rel=2e-3)
@@ -330,3 +333,35 @@ def test_report_is_a_table_with_fractions():
     text = console.export_text()
     assert "isochrone" in text
     assert f"{flow(PAPER).to_pylist()[0]['kept']:.4f}" in text
+
+
+def test_the_cut_flow_comes_with_the_rows_in_one_pass(xp, tmp_path):
+    source = tmp_path / "stars.parquet"
+    pq.write_table(STARS, source)
+    out, told = tmp_path / "out.parquet", tmp_path / "flow.parquet"
+    made = xp("select", "--fidelity", "0.5", "--magnitude", ":17", "--cutflow-out", told, source, "-o", out)
+    assert made.returncode == 0, made.stderr
+    counts = pq.read_table(told).to_pylist()
+    assert [c["cut"] for c in counts] == ["fidelity", "magnitude"]
+    assert counts[-1]["rows_out"] == pq.read_table(out).num_rows
+    assert counts == flow("--fidelity 0.5 --magnitude :17", STARS).to_pylist()
+    assert "cutflow_out" not in metadata.history(pq.read_schema(out))[-1]["params"]
+
+
+def test_two_selects_in_one_run_count_apart(xp, tmp_path):
+    source = tmp_path / "stars.parquet"
+    pq.write_table(STARS, source)
+    made = xp("run", "select --fidelity 0.5 | select --magnitude :17", source, "-o", tmp_path / "o.parquet")
+    lines = made.stderr.decode().splitlines()
+    first = lines[0].split("fidelity ")[1]
+    assert lines[0].startswith(f"xp select: {N:,} rows in; left after fidelity")
+    assert lines[1].startswith(f"xp select: {first.split(';')[0]} rows in; left after magnitude")
+
+
+def test_marks_come_with_c_star_and_its_scatter():
+    out = xptools.through("select --flag --cstar-nsigma 3", STARS).read_all()
+    excess, colour, G = (out[n].to_numpy() for n in ("phot_bp_rp_excess_factor", "bp_rp", "phot_g_mean_mag"))
+    np.testing.assert_allclose(out["c_star"], photometry.excess_corrected(excess, colour), rtol=1e-6)
+    np.testing.assert_allclose(out["c_star_err"], photometry.excess_sigma(G), rtol=1e-6)
+    inside = np.abs(out["c_star"].to_numpy()) < 3 * out["c_star_err"].to_numpy()
+    assert (inside == out["in_cstar"].to_numpy()).mean() > 0.999

@@ -5,7 +5,7 @@ sees arrays, never tables; this module carries arrays to Arrow and back. It know
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -110,11 +110,44 @@ class RowOp(Step):
         return pa.RecordBatch.from_arrays(columns, schema=out)
 
 
+class Tally:
+    """The cut-flow of a Cut: int64 (cuts + 1, 3), rows left, rows rejected as unknown, rows that pass it alone.
+
+    The first line counts the input. Tallies of different rows add.
+    """
+
+    def __init__(self, cuts: Iterable[str]):
+        import numpy as np
+
+        self.cuts = tuple(cuts)
+        self.counts = np.zeros((len(self.cuts) + 1, 3), np.int64)
+
+    def add(self, verdicts: "dict[str, tuple[np.ndarray, np.ndarray]]", rows: int) -> "np.ndarray":
+        """Count some rows by their (passes, unknown) per cut; returns which pass all, bool (rows,)."""
+        import numpy as np
+
+        keep = np.ones(rows, bool)
+        new = [(rows, 0, rows)]
+        for passes, unknown in verdicts.values():
+            lost = int((keep & unknown).sum())
+            keep = keep & passes
+            new.append((int(keep.sum()), lost, int(passes.sum())))
+        if rows:
+            self.counts += np.array(new, np.int64)
+        return keep
+
+    def __str__(self) -> str:
+        left = [f"{cut} {int(n):,}" for cut, n in zip(self.cuts, self.counts[1:, 0], strict=True)]
+        lost = int(self.counts[1:, 1].sum())
+        words = f"; {lost:,} rejected because a value is unknown" if lost else ""
+        return f"{int(self.counts[0, 0]):,} rows in; left after {', '.join(left)}{words}"
+
+
 class Cut(Step):
-    """Rows dropped or marked: `mask` returns named booleans in the order of the cut-flow.
+    """Rows dropped or marked: `judge` tells, for each cut in the order of the cut-flow, who passes, who is unknown.
 
     A row that fails an earlier cut is not counted by a later one. With `flag` all rows stay, with one boolean column
-    `in_<cut>` each and a bit in `<name>_flag` for each cut that failed.
+    `in_<cut>` each, a bit in `<name>_flag` for each cut that failed, and what `measured` gives.
     """
 
     flag: bool = False
@@ -123,45 +156,57 @@ class Cut(Step):
     def drops(self) -> bool:
         return not self.flag
 
-    def mask(self, **columns: "np.ndarray | None") -> dict[str, "np.ndarray"]:
-        """Arrays in; one boolean array per cut out. NaN fails."""
+    def judge(self, **columns: "np.ndarray | None") -> "dict[str, tuple[np.ndarray, np.ndarray]]":
+        """Arrays in; per cut two boolean arrays out: passes, and unknown (which never passes)."""
         raise NotImplementedError
 
     def cuts(self) -> dict[str, str]:
         """The cuts this step makes, in order: name -> description. Known before the first row."""
         raise NotImplementedError
 
+    def measures(self) -> dict[str, Column]:
+        """Columns that `measured` computes, appended with `flag`."""
+        return {}
+
+    def measured(self, **columns: "np.ndarray | None") -> "dict[str, np.ndarray]":
+        """What the cuts looked at, where it is no column of the input."""
+        return {}
+
+    def closed(self, tally: Tally, schema: "pa.Schema") -> None:
+        """Called once, after the output is whole, with the counts of all rows and the output's schema."""
+
     def added(self) -> dict[str, Column]:
         if not self.flag:
             return {}
         marks = {f"in_{cut}": Column("bool", None, "meta.code", f"Passes: {text}") for cut, text in self.cuts().items()}
         bits = {1 << i: f"fails {text}" for i, text in enumerate(self.cuts().values())}
-        return {**marks, f"{self.name}_flag": flag_column(self.name, bits)}
+        return {**self.measures(), **marks, f"{self.name}_flag": flag_column(self.name, bits)}
 
     def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":
         self.reads(schema)
         return _appended(self, schema, self.added(), replace)
 
-    def __call__(self, batch: "pa.RecordBatch", replace: bool = False, tally: dict | None = None) -> "pa.RecordBatch":
-        """The rows that pass, or all rows with marks; `tally` (cut -> rows left) is added to if given."""
+    def __call__(self, batch: "pa.RecordBatch", replace: bool = False, tally: Tally | None = None) -> "pa.RecordBatch":
+        """The rows that pass, or all rows with marks; counted in `tally` if given."""
         import numpy as np
         import pyarrow as pa
 
         out, reads = bound(self, batch.schema, replace)
         n = batch.num_rows
-        masks = self.mask(**arguments(self, batch, reads)) if n else dict.fromkeys(self.cuts(), np.zeros(0, bool))
-        keep = np.ones(n, bool)
-        bits = np.zeros(n, np.int16)
-        for i, (cut, passed) in enumerate(masks.items()):
-            keep &= passed
-            bits |= np.where(passed, 0, 1 << i).astype(np.int16)
-            if tally is not None:
-                tally[cut] = tally.get(cut, 0) + int(keep.sum())
+        columns = arguments(self, batch, reads)
+        nothing = np.zeros(0, bool)
+        verdicts = self.judge(**columns) if n else dict.fromkeys(self.cuts(), (nothing, nothing))
+        keep = (tally or Tally(verdicts)).add(verdicts, n)
         if not self.flag:
             return pa.RecordBatch.from_arrays(batch.columns, schema=out).filter(pa.array(keep))
-        marks = {**{f"in_{cut}": passed for cut, passed in masks.items()}, f"{self.name}_flag": bits}
-        columns = [to_arrow(marks[f.name], f, n, self.name) if f.name in marks else batch.column(f.name) for f in out]
-        return pa.RecordBatch.from_arrays(columns, schema=out)
+        bits = np.zeros(n, np.int16)
+        for i, (passes, _) in enumerate(verdicts.values()):
+            bits |= np.where(passes, 0, 1 << i).astype(np.int16)
+        marks = {f"in_{cut}": passes for cut, (passes, _) in verdicts.items()}
+        values = {**(self.measured(**columns) if n else {}), **marks, f"{self.name}_flag": bits}
+        own = self.added()
+        arrays = [to_arrow(values.get(f.name), f, n, self.name) if f.name in own else batch.column(f.name) for f in out]
+        return pa.RecordBatch.from_arrays(arrays, schema=out)
 
 
 class Fold(Step):

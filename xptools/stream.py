@@ -14,7 +14,7 @@ from xptools import io, metadata, preview, progress, terminal
 from xptools.errors import ComputeError, UsageError
 from xptools.io.batches import even
 from xptools.io.reader import BATCH_ROWS
-from xptools.protocol import Cut, Fold, RowOp, Source, Step
+from xptools.protocol import Cut, Fold, RowOp, Source, Step, Tally
 
 PREVIEW_ROWS = 20
 
@@ -44,12 +44,12 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What a run did: rows in and out, rows with flags by command, rows left by cut."""
+    """What a run did: rows in and out, rows with flags by command, the cut-flow of every Cut by its place."""
 
     read: int = 0
     written: int = 0
     flagged: dict[str, int] = field(default_factory=dict)
-    cuts: dict[str, dict[str, int]] = field(default_factory=dict)
+    tallies: dict[int, Tally] = field(default_factory=dict)
     table: pa.Table | None = None
 
 
@@ -62,10 +62,10 @@ def schemas(plans: list[Plan], schema: pa.Schema) -> pa.Schema:
 
 def apply(plans: list[Plan], batch: pa.RecordBatch, outcome: Outcome) -> pa.RecordBatch:
     """One batch through a chain of RowOps and Cuts."""
-    for plan in plans:
+    for place, plan in enumerate(plans):
         step = plan.step
         if isinstance(step, Cut):
-            batch = step(batch, plan.replace, outcome.cuts.setdefault(step.name, {}))
+            batch = step(batch, plan.replace, outcome.tallies.setdefault(place, Tally(step.cuts())))
         else:
             batch = step(batch, plan.replace)
         _count_flags(step, batch, outcome)
@@ -75,7 +75,7 @@ def apply(plans: list[Plan], batch: pa.RecordBatch, outcome: Outcome) -> pa.Reco
 def through(steps: Step | Iterable[Step], table: Any, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
     """Row steps over anything with `__arrow_c_stream__` (polars, DuckDB, pyarrow): a RecordBatchReader."""
     plans = [Plan(s) for s in ([steps] if isinstance(steps, Step) else steps)]
-    reader = pa.RecordBatchReader.from_stream(table)
+    reader = io.plain(pa.RecordBatchReader.from_stream(table))
     out = schemas(plans, reader.schema)
     outcome = Outcome()
     return pa.RecordBatchReader.from_batches(out, (apply(plans, b, outcome) for b in even(reader, rows)))
@@ -115,7 +115,7 @@ def run(plans: list[Plan], options: Options) -> Outcome:
             _written(flow, out, total if _keeps_rows(chain) else None, options, outcome)
     finally:
         bar.close()
-    _close(plans, options, outcome, bar)
+    _close(chain, plans[-1].step, options, outcome, out, bar)
     return outcome
 
 
@@ -229,18 +229,18 @@ def _count_flags(step: Step, batch: pa.RecordBatch, outcome: Outcome) -> None:
         outcome.flagged[step.name] = outcome.flagged.get(step.name, 0) + int(np.count_nonzero(bits))
 
 
-def _close(plans: list[Plan], options: Options, outcome: Outcome, bar) -> None:
+def _close(chain: list[Plan], last: Step, options: Options, outcome: Outcome, out: pa.Schema, bar) -> None:
+    for place, tally in outcome.tallies.items():
+        chain[place].step.closed(tally, out)
     if options.quiet:
         return
     for line in progress.repeated():
         progress.say(line)
-    for step in (p.step for p in plans if isinstance(p.step, Cut)):
-        counts = outcome.cuts.get(step.name, {})
-        flow = ", ".join(f"{cut} {n:,}" for cut, n in counts.items())
-        progress.say(f"xp {step.name}: {outcome.read:,} rows in; left after {flow}")
+    for place, tally in outcome.tallies.items():
+        progress.say(f"xp {chain[place].step.name}: {tally}")
     if progress.on_terminal() and not _previews(options):
         flagged = "".join(f", {n:,} flagged by {name}" for name, n in outcome.flagged.items() if n)
-        progress.say(f"xp {plans[-1].step.name}: {outcome.written:,} rows{flagged}, {bar.seconds:.1f} s")
+        progress.say(f"xp {last.name}: {outcome.written:,} rows{flagged}, {bar.seconds:.1f} s")
 
 
 __all__ = ["Options", "Outcome", "Plan", "apply", "fold", "run", "schemas", "through", "write_report"]

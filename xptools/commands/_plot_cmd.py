@@ -44,7 +44,7 @@ def counted(
     with reader:
         about = _about(reader.schema, words, ranges, invert)
         cloud = Cloud.empty(_grid(words, about, ranges, cell))
-        for one, other in _values(reader, pair):
+        for one, other in rows_of(reader, pair):
             cloud.add(one, other)
     drawn = int(cloud.counts.sum())
     if drawn == 0:
@@ -63,7 +63,7 @@ def _opened(path: str, x: str | None, y: str | None) -> tuple[tuple[str, str], t
     reader = io.open_reader(path, None, ROWS)
     try:
         words = axes(reader.schema, x, y)
-        pair = tuple(_parsed(text) for text in words)
+        pair = tuple(parsed(text) for text in words)
         names = found(reader.schema, tuple(dict.fromkeys(c for e in pair for c in e.columns)))
     except XpError:
         reader.close()
@@ -74,25 +74,27 @@ def _opened(path: str, x: str | None, y: str | None) -> tuple[tuple[str, str], t
     return words, pair, reader
 
 
-def _parsed(text: str) -> Expression:
+def parsed(text: str) -> Expression:
+    """An axis's expression; UsageError if it is none."""
     from xptools.cores.expression import ExpressionError, parse
 
     try:
         return parse(text)
     except ExpressionError as fault:
-        raise UsageError(f"{fault}. TRY: xp plot cmd --help") from None
+        raise UsageError(f"{fault}. TRY: xp plot --help") from None
 
 
-def _values(reader: Any, pair: tuple[Expression, Expression]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def rows_of(reader: Any, axes: tuple[Expression, ...]) -> Iterator[tuple[np.ndarray, ...]]:
+    """The axes' values, batch by batch."""
     from xptools.cores.expression import ExpressionError
     from xptools.protocol import to_numpy
 
-    names = found(reader.schema, tuple(dict.fromkeys(c for e in pair for c in e.columns)))
+    names = found(reader.schema, tuple(dict.fromkeys(c for e in axes for c in e.columns)))
     for batch in reader:
         columns = {n: to_numpy(batch.column(batch.schema.get_field_index(s)), s) for n, s in names.items()}
         if batch.num_rows:
             try:
-                yield pair[0].number(columns), pair[1].number(columns)
+                yield tuple(axis.number(columns) for axis in axes)
             except ExpressionError as fault:
                 raise DataError(f"{fault}. TRY: xp info for the columns and their types") from None
 
@@ -115,24 +117,26 @@ def _grid(words: Pair, about: dict[str, Any], ranges: tuple[Range, Range], cell:
     return Grid(spans[0][0], spans[1][0], *cell, shape)
 
 
-def _about(schema: pa.Schema, words: tuple[str, str], ranges: tuple[Range, Range], invert: bool) -> dict[str, Any]:
+def expression_words(schema: pa.Schema, text: str) -> dict[str, Any]:
+    """Unit, UCD and axis label of an expression: a column's own, those of M_G, or the text itself."""
     from xptools import metadata
     from xptools.columns import KNOWN
     from xptools.figures import style
     from xptools.protocol import spelled
 
+    if "".join(text.split()) == "".join(OBSERVED.split()):
+        return {"unit": "mag", "ucd": "phys.magAbs;em.opt", "label": style.label("mg", "mag")}
+    spelling, known = spelled(schema, text), KNOWN.get(text)
+    said = metadata.words_of(schema.field(spelling)) if spelling else {}
+    unit = said.get("unit") or (known.unit if known else None)
+    ucd = said.get("ucd") or (known.ucd if known else "stat.value")
+    return {"unit": unit, "ucd": ucd, "label": style.label(text, unit, said.get("description"))}
+
+
+def _about(schema: pa.Schema, words: tuple[str, str], ranges: tuple[Range, Range], invert: bool) -> dict[str, Any]:
     about: dict[str, Any] = {"x": words[0], "y": words[1], "x_range": ranges[0], "y_range": ranges[1]}
     for axis, text in zip("xy", words, strict=True):
-        spelling = spelled(schema, text)
-        known = KNOWN.get(text)
-        said = metadata.words_of(schema.field(spelling)) if spelling else {}
-        unit = said.get("unit") or (known.unit if known else None)
-        name = text
-        if "".join(text.split()) == "".join(OBSERVED.split()):
-            name, unit, said = "mg", "mag", {"ucd": "phys.magAbs;em.opt"}
-        about[f"{axis}_unit"] = unit
-        about[f"{axis}_ucd"] = said.get("ucd") or (known.ucd if known else "stat.value")
-        about[f"{axis}_label"] = style.label(name, unit, said.get("description"))
+        about |= {f"{axis}_{key}": value for key, value in expression_words(schema, text).items()}
     units = {about["x_unit"], about["y_unit"]}
     about["cell_unit"] = units.pop() if len(units) == 1 and None not in units else ""
     about["invert_y"] = invert and about["y_unit"] == "mag"
@@ -149,7 +153,7 @@ def with_background(numbers: Numbers, path: str, x: str | None, y: str | None, g
     try:
         _, pair, reader = _opened(path, x, y)
         with reader:
-            for one, other in _values(reader, pair):
+            for one, other in rows_of(reader, pair):
                 cloud.add(one, other)
     except MissingColumns as fault:
         raise MissingColumns("plot cmd --background", fault.missing, fault.present) from None

@@ -11,7 +11,7 @@ from xptools.columns import Column
 from xptools.commands import _plot_input as shared_input
 from xptools.commands._select_input import limits
 from xptools.errors import UsageError
-from xptools.options import About, plain_command, shared
+from xptools.options import About, edges, plain_command, shared
 
 
 class Figures(click.Group):
@@ -107,6 +107,29 @@ def cmd(
     return shared_input.finish(step, drawing.draw, numbers, about, where, schema, columns)
 
 
+@figure("hist", "xp plot hist --x mass --bins 0.1:1:45 masses.parquet -o masses.pdf")
+@click.option("--x", metavar="EXPR", required=True, help="Column or expression to count.")
+@click.option("--bins", metavar="LIST", required=True, help="Bins: LO:HI:N, or edges with commas.")
+@click.option("--log", is_flag=True, help="Logarithmic numbers.")
+def hist(input, output, form, data_out, column, no_clobber, x, bins, log):
+    """Histogram of a column of a table of any length.
+
+    Stars per bin with the 68 % interval of each count (Poisson, Jeffreys' prior). Counted as the table streams by.
+    """
+    import numpy as np
+
+    from xptools.commands._plot_hist import counted
+    from xptools.figures import hist as drawing
+
+    bounds = np.array(edges(bins))
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    shared_input.need_input(input)
+    counts, about, schema, columns = counted(input, x, bounds)
+    about["log"] = log
+    step = shared_input.Figure("hist", (("x", x), ("bins", bins), ("log", log)))
+    shared_input.finish(step, drawing.draw, drawing.with_intervals(bounds, counts), about, where, schema, columns)
+
+
 @figure("mf", "xp plot mf mf.parquet -o mf.pdf --column double")
 @click.option("--reference/--no-reference", default=True, show_default=True, help="Draw Kroupa, Chabrier and Salpeter.")
 def mf(input, output, form, data_out, column, no_clobber, reference):
@@ -195,4 +218,3 @@ def _pair(text: str) -> tuple[float, float]:
     if len(pair) != 2 or min(pair) <= 0:
         raise UsageError(f"--cell {text!r} is not two positive numbers. TRY: --cell 0.02,0.05")
     return pair[0], pair[1]
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import click
@@ -14,12 +14,16 @@ from xptools.commands._select_input import identifiers, limits, quantile_thresho
 from xptools.commands._select_words import NOTES, QUANTILE_HELP, WHERE_HELP, report
 from xptools.errors import DataError, UsageError
 from xptools.options import cut_command, shared
-from xptools.protocol import Cut, Fold, arguments, bound
+from xptools.protocol import Cut, Fold, Tally
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+CSTAR = {
+    "c_star": Column("float32", None, "arith.factor;phot.flux;em.opt", "Corrected excess factor C* (Riello+ 2021)"),
+    "c_star_err": Column("float32", None, "stat.error;arith.factor", "Scatter of C* expected at this G (Riello+ 2021)"),
+}
 Range = tuple[float | None, float | None] | None
 MOST_CUTS = 15  # bits of an int16 flag
 
@@ -187,26 +191,39 @@ class Cuts:
 class Select(Cuts, Cut):
     """Rows that pass every cut; with `flag` all rows, with `in_<cut>` columns and select_flag bits."""
 
-    def mask(self, **columns: Any) -> dict[str, np.ndarray]:
-        """One bool array a cut; a row whose value is unknown fails."""
-        return {name: passes for name, (passes, _) in self.judged(columns).items()}
+    cutflow_out: str = ""
 
-    def __call__(self, batch: pa.RecordBatch, replace: bool = False, tally: dict | None = None) -> pa.RecordBatch:
-        """As every Cut; a filter counts besides, as "<cut> (unknown)", the rows it rejects for a NaN."""
-        if self.flag or tally is None or batch.num_rows == 0:
-            return super().__call__(batch, replace, tally)
-        import numpy as np
-        import pyarrow as pa
+    def judge(self, **columns: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Per cut (passes, unknown); a row whose value is unknown fails."""
+        return self.judged(columns)
 
-        out, reads = bound(self, batch.schema, replace)
-        keep = np.ones(batch.num_rows, dtype=bool)
-        for name, (passes, unknown) in self.judged(arguments(self, batch, reads)).items():
-            lost = int((keep & unknown).sum())
-            keep = keep & passes
-            tally[name] = tally.get(name, 0) + int(keep.sum())
-            if lost:
-                tally[f"{name} (unknown)"] = tally.get(f"{name} (unknown)", 0) + lost
-        return pa.RecordBatch.from_arrays(batch.columns, schema=out).filter(pa.array(keep))
+    def measures(self) -> dict[str, Column]:
+        """C* and its error, if there is a cut on it."""
+        return dict(CSTAR) if self.cstar_nsigma is not None else {}
+
+    def measured(self, **columns: Any) -> dict[str, np.ndarray]:
+        """C* = C - f(BP-RP), and sigma_C*(G) (Riello+ 2021 eqs 6 and 18)."""
+        if self.cstar_nsigma is None:
+            return {}
+        from xptools.cores import photometry
+
+        excess, bp_rp, G = (columns[n] for n in ("phot_bp_rp_excess_factor", "bp_rp", "phot_g_mean_mag"))
+        return {
+            "c_star": photometry.excess_corrected(excess, bp_rp),
+            "c_star_err": photometry.excess_sigma(G),
+        }
+
+    def params(self) -> dict[str, Any]:
+        """All but where the cut-flow goes: no result depends on it."""
+        return {k: v for k, v in super().params().items() if k != "cutflow_out"}
+
+    def closed(self, tally: Tally, schema: pa.Schema) -> None:
+        """The cut-flow to its own file, if asked for."""
+        if self.cutflow_out:
+            from xptools.stream import Options, write_report
+
+            flow = CutFlow(**{f.name: getattr(self, f.name) for f in fields(Cuts)})
+            write_report(flow.table(tally.counts, schema), Options(output=self.cutflow_out))
 
 
 @dataclass(frozen=True)
@@ -227,21 +244,13 @@ class CutFlow(Cuts, Fold):
 
     def zero(self) -> np.ndarray:
         """int64 (cuts + 1, 3): rows left, rows unknown, rows that pass it alone; the first row counts the input."""
-        import numpy as np
-
-        return np.zeros((len(self.rules()) + 1, 3), dtype=np.int64)
+        return Tally(self.cuts()).counts
 
     def add(self, state: np.ndarray, **columns: Any) -> np.ndarray:
         """The counts after these rows."""
-        import numpy as np
-
-        keep = np.ones(len(next(iter(columns.values()))), dtype=bool)
-        new = [(keep.size, 0, keep.size)]
-        for passes, unknown in self.judged(columns).values():
-            rejected_unknown = int((keep & unknown).sum())
-            keep = keep & passes
-            new.append((int(keep.sum()), rejected_unknown, int(passes.sum())))
-        return state + np.array(new, dtype=np.int64)
+        tally = Tally(self.cuts())
+        tally.add(self.judged(columns), len(next(iter(columns.values()))))
+        return state + tally.counts
 
     def merge(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         """Counts add."""
@@ -312,9 +321,10 @@ def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
 @click.option("--where", multiple=True, metavar="EXPR", help=WHERE_HELP)
 @click.option("--flag", is_flag=True, help="Keep every row; append in_<cut> columns and select_flag.")
 @click.option("--cutflow", is_flag=True, help="Give the cut-flow instead of the rows.")
+@click.option("--cutflow-out", metavar="FILE", default="", help="Write the cut-flow here, besides the rows.")
 def command(
     ids, parallax, parallax_over_error, absolute_magnitude, bp_rp, isochrone, isochrones, age, iso_offset, iso_blue,
-    cstar_nsigma, eta_ratio, eta_quantile, fidelity, feh, magnitude, where, flag, cutflow, input,
+    cstar_nsigma, eta_ratio, eta_quantile, fidelity, feh, magnitude, where, flag, cutflow, cutflow_out, input,
 ):  # fmt: skip
     """Keep the rows that pass every cut, and count them.
 
@@ -333,7 +343,7 @@ def command(
     if eta_quantile is not None:
         given["eta_above"] = quantile_threshold(Cuts(**given), input, eta_quantile)
     _checked(Cuts(**given))
-    return CutFlow(**given) if cutflow else Select(**given)
+    return CutFlow(**given) if cutflow else Select(**given, cutflow_out=cutflow_out)
 
 
 def _checked(cuts: Cuts) -> None:
