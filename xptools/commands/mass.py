@@ -49,10 +49,10 @@ class Mass(RowOp):
         try:
             found = super().reads(schema)
         except MissingColumns as fault:
-            if {"phot_g_mean_mag", "bp_rp", "parallax"} <= {n.lower() for n in schema.names}:
-                missing = ", ".join(fault.missing)
+            archive = {"phot_g_mean_mag", "bp_rp", "parallax"} <= {n.lower() for n in schema.names}
+            if archive and fault.missing == self.needs:
                 raise DataError(
-                    f"column {missing} missing, but the table has phot_g_mean_mag, bp_rp and parallax. TRY: "
+                    "columns mg0, bp_rp0 missing, but the table has phot_g_mean_mag, bp_rp and parallax. TRY: "
                     "xp deredden --map none first, or xp deredden with a dust map"
                 ) from fault
             raise
