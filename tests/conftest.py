@@ -52,3 +52,26 @@ def xp():
 
     run.program = program
     return run
+
+
+@pytest.fixture
+def inside(monkeypatch, capfd):
+    """Run the program in this process, quickly: `inside("info", path)` gives (exit code, stdout, stderr).
+
+    Not for commands that write a table to stdout: give them -o.
+    """
+    from xptools import cli
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["xp", *map(str, args)])
+        kept = dict(os.environ)
+        capfd.readouterr()
+        try:
+            code = cli._guarded("--debug" in args)
+        finally:
+            os.environ.clear()
+            os.environ.update(kept)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run

@@ -5,7 +5,7 @@ batches of any size (`even` makes them equal); writers replace a regular file at
 """
 
 from xptools.io.batches import even
-from xptools.io.reader import Reader, digest, open_reader
+from xptools.io.reader import Reader, digest, open_reader, plain
 from xptools.io.writer import Writer, open_writer
 
-__all__ = ["Reader", "Writer", "digest", "even", "open_reader", "open_writer"]
+__all__ = ["Reader", "Writer", "digest", "even", "open_reader", "open_writer", "plain"]

@@ -300,6 +300,14 @@ def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return array if array.type == kind else array.cast(kind)
 
 
+def plain(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+    """Batches from another library with the types that files have here: no views, dictionaries or large strings."""
+    from xptools.io import foreign
+
+    schema = foreign.plain_types(reader.schema)
+    return pa.RecordBatchReader.from_batches(schema, _as(reader, schema, "the table"))
+
+
 def digest(path: str) -> str | None:
     """The SHA-256 of an input, None for a pipe."""
     path = "/dev/stdin" if path == "-" else path
