@@ -65,8 +65,8 @@ def test_example(xp, stages, desk, line):
     for stage in steps:
         shutil.copy(stages[stage], desk / "stars.parquet")
         words = ["bash", "-o", "pipefail", "-c", small]
-        done = subprocess.run(words, cwd=desk, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(words, cwd=desk, env=env, capture_output=True, timeout=120)
         if done.returncode == 0:
             return
-        failures.append(f"{stage}: {done.returncode}: {done.stderr.strip()}")
+        failures.append(f"{stage}: {done.returncode}: {done.stderr.decode().strip()}")
     pytest.fail("\n".join(failures))
