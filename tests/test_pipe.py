@@ -254,7 +254,8 @@ def test_batches_threads_and_carriers_do_not_change_a_file(folder, xp):
 
 @pytest.mark.skipif(shutil.which("script") is None, reason="script(1) is not installed")
 def test_a_terminal_gets_a_preview_and_never_binary(shell):
-    _, out, _ = shell("script -qec 'stty cols 100; xp convert --keep source_id,ra,note big.arrows; echo code=$?' /dev/null")
+    command = "xp convert --keep source_id,ra,note big.arrows"
+    _, out, _ = shell(f"script -qec 'stty cols 100; {command}; echo code=$?' /dev/null")
     text = out.decode()
     assert "code=0" in text
     assert "source_id" in text and "deg" in text and "the first 20 rows" in text

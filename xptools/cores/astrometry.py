@@ -120,6 +120,7 @@ def zero_point_bright(G: np.ndarray) -> np.ndarray:
 
 
 def _zero_point(G, x, s, table, terms):
+    G, x, s = (np.where(np.isfinite(a), a, np.nan) for a in (G, x, s))
     colour = (
         np.ones_like(x),
         np.clip(x - 1.48, -0.24, 0.24),
@@ -131,7 +132,7 @@ def _zero_point(G, x, s, table, terms):
     z = np.zeros(np.broadcast(G, x, s).shape)
     for column, (j, k) in enumerate(terms):
         z += np.interp(G, _G_KNOTS, table[:, column]) * colour[j] * latitude[k]
-    return np.where(np.isfinite(x), z, np.nan) / 1000.0
+    return z / 1000.0
 
 
 def distance(parallax: np.ndarray) -> np.ndarray:
