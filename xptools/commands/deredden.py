@@ -127,7 +127,8 @@ class Deredden(RowOp):
 
         from xptools.cores import deredden as core
 
-        parallax = np.asarray(parallax, np.float64)
+        parallax, phot_g_mean_mag = _finite(parallax), _finite(phot_g_mean_mag)
+        columns = {name: None if values is None else _finite(values) for name, values in columns.items()}
         flag = np.zeros(len(parallax), np.int16)
         zero = self._zero_point(phot_g_mean_mag, columns, flag)
         parallax = parallax - np.nan_to_num(zero)
@@ -165,7 +166,7 @@ class Deredden(RowOp):
 
         unknown = np.full(len(parallax), np.nan)
         if self.e_column:
-            E = np.asarray(columns[self.e_column], np.float64)
+            E = columns[self.e_column]
             flag[np.isnan(E)] |= NO_VALUE
             return E, unknown
         if self.map == "none":
@@ -213,13 +214,19 @@ class Deredden(RowOp):
         return read_bands(self.passbands)
 
 
-def _colour(columns):
+def _finite(values):
+    """As float64, whatever is infinite as NaN: unknown."""
     import numpy as np
 
+    values = np.asarray(values, np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _colour(columns):
     bp, rp, bp_rp = (columns[name] for name in ("phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp"))
     if bp is None or rp is None:
-        return np.asarray(bp_rp, np.float64)
-    return np.asarray(bp, np.float64) - np.asarray(rp, np.float64)
+        return bp_rp
+    return bp - rp
 
 
 def _listed() -> str:
