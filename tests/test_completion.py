@@ -43,6 +43,7 @@ def test_commands_options_choices(offered):
     assert offered("xp deredden --curve-unit ") == ["plain,mag", "plain,tau"]
     assert "plain,edenhofer2023" in offered("xp deredden --map ")
     assert offered("xp convert st") == ["file,st"]
+    assert offered("xp help pi") == ["plain,pipes"]
 
 
 def test_columns_of_the_table_on_the_line(xp, offered, tmp_path):

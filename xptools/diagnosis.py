@@ -73,12 +73,16 @@ def _threads() -> Iterator[Finding]:
 def _memory() -> Iterator[Finding]:
     free = _available()
     if free is not None and free < LEAST_MEMORY:
-        yield Finding("fault", "memory", f"{_size(free)} free.", "close programs, or use a smaller --batch-rows")
+        words = f"{_size(free)} free, {_size(LEAST_MEMORY)} needed."
+        yield Finding("fault", "memory", words, "close programs, or use a smaller --batch-rows")
     elif free is not None:
-        yield Finding("ok", "memory", f"{_size(free)} free")
+        yield Finding("ok", "memory", f"{_size(free)} free, {_size(LEAST_MEMORY)} needed")
     disk = shutil.disk_usage(tempfile.gettempdir()).free
-    state, cure = ("ok", "") if disk >= LEAST_DISK else ("fault", "TMPDIR on another disk")
-    yield Finding(state, "disk", f"{_size(disk)} free in {tempfile.gettempdir()}{'.' if cure else ''}", cure)
+    words = f"{_size(disk)} free in {tempfile.gettempdir()}, {_size(LEAST_DISK)} needed"
+    if disk < LEAST_DISK:
+        yield Finding("fault", "disk", f"{words}.", "TMPDIR=DIR on another disk")
+    else:
+        yield Finding("ok", "disk", words)
 
 
 def _available() -> int | None:

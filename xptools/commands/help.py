@@ -5,6 +5,14 @@ import click
 from xptools.errors import UsageError
 from xptools.options import plain_command
 
+PAGES = ("columns", "model", "pipes")
+
+
+def _topics(_ctx, _param, begun: str) -> list[str]:
+    from xptools import cli
+
+    return [name for name in (*cli.names(), *PAGES) if name.startswith(begun)]
+
 
 @plain_command(
     "help",
@@ -12,7 +20,7 @@ from xptools.options import plain_command
     examples=("xp help", "xp help mass", "xp help pipes"),
     see=("completion",),
 )
-@click.argument("topic", nargs=-1)
+@click.argument("topic", nargs=-1, shell_complete=_topics)
 def command(topic):
     """Show the manual page of a command or of a topic.
 
@@ -45,7 +53,7 @@ def _help_of(topic: tuple[str, ...]) -> str:
     for word in topic:
         found = command.get_command(ctx, word) if isinstance(command, click.Group) else None
         if found is None:
-            near = difflib.get_close_matches(word, (*cli.names(), "pipes", "columns", "model"), 1)
+            near = difflib.get_close_matches(word, (*cli.names(), *PAGES), 1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise UsageError(f"there is no page {' '.join(topic)!r}{hint} TRY: xp --help")
         command, ctx = found, click.Context(found, info_name=word, parent=ctx)
