@@ -18,7 +18,7 @@ LOWER, SPLIT = 0.2, 0.5  # Msun, limits of xi_MR (Li+ 2026 eq. 10)
 
 @dataclass(frozen=True)
 class Fit:
-    """Counts (B, K), volumes, draws of ln Phi (D, B, K) (NaN where no volume), mean and sd of log10 Phi (B, K)."""
+    """Counts (B, K), volumes, draws of ln Phi for ratios (D, B, K), mean and sd of log10 Phi (B, K); NaN: no volume."""
 
     n: np.ndarray
     table: BinTable

@@ -43,6 +43,7 @@ class Volumes:
     seed: int = 0
     bin_point: str = "average"
     feh_points: int = 1
+    mdf: tuple[float, ...] = ()
     veff_mode: str = "each"
     veff_feh: float = -1.3
     veff_scale: float = 1.0
@@ -146,8 +147,11 @@ def _row(v: Volumes, b: int, lo: float, hi: float, sky, known: dict):
         known[survey] = Volume(survey) if sky.plain() else LineVolume(survey, sky)
     seen = known[survey]
     nodes = lo + (hi - lo) * (np.arange(v.feh_points) + 0.5) / v.feh_points
+    weights = np.ones(len(nodes))
+    if v.mdf:
+        weights = np.exp(-0.5 * ((nodes - v.mdf[0]) / v.mdf[1]) ** 2 + 0.5 * ((nodes[0] - v.mdf[0]) / v.mdf[1]) ** 2)
     if v.veff_mode == "shared":
-        nodes = np.array([v.veff_feh])
+        nodes, weights = np.array([v.veff_feh]), np.ones(1)
     mh = nodes + float(salaris(v.alpha_fe))
 
     def light(mass, h):
@@ -157,8 +161,9 @@ def _row(v: Volumes, b: int, lo: float, hi: float, sky, known: dict):
     def volume(mass):
         pairs = [light(mass, h) for h in mh]
         if sky.plain():
-            return np.mean([seen(M_G) for M_G, _ in pairs], axis=0)
-        return np.mean([seen(M_G, colour, _coefficient(v, colour)) for M_G, colour in pairs], axis=0)
+            return np.average([seen(M_G) for M_G, _ in pairs], axis=0, weights=weights)
+        lines = [seen(M_G, colour, _coefficient(v, colour)) for M_G, colour in pairs]
+        return np.average(lines, axis=0, weights=weights)
 
     veff, fine = bins.average(volume, v.mass_edges, refine=10 if sky.plain() else 1)
     if v.bin_point == "centre":
@@ -214,6 +219,19 @@ def _coefficient(v: Volumes, colour):
     from xptools.cores.extinction import coefficients
 
     return np.asarray(coefficients(np.nan_to_num(colour), np.full(np.shape(colour), REDDENING), v.curve_unit)[0])
+
+
+def mean_and_width(text: str) -> tuple[float, ...]:
+    """(mean, sigma) of "MEAN,SIGMA"; empty if not given."""
+    if not text:
+        return ()
+    try:
+        mean, sigma = (float(x) for x in text.split(","))
+    except ValueError:
+        sigma = mean = 0.0
+    if sigma <= 0:
+        raise UsageError(f"--mdf {text!r} is no mean and width. TRY: --mdf=-1.45,0.4")
+    return (mean, sigma)
 
 
 def number_or_none(option: str, text: str) -> float | None:

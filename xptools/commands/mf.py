@@ -206,14 +206,13 @@ class MassFunction(Fold):
         else:
             mean, sd, levels = mf.exact(n[use], offset, s, self.prior)
             phi, phi_err = mf.moments(n[use], offset, s, self.prior)
-            draws = mf.draw(n[use], offset, s, rng, self.chains * self.draws, self.prior)
             rhat = ess = np.full(len(V), np.nan)
         values = {"phi": phi, "phi_err": phi_err, "log_phi": mean, "log_phi_median": levels[0], "log_phi_sd": sd,
                   "log_phi_lo": levels[1], "log_phi_hi": levels[2], "log_phi_lo95": levels[3],
                   "log_phi_hi95": levels[4], "rhat": rhat, "ess": ess}  # fmt: skip
         full = {name: _scattered(v, use) for name, v in values.items()}
-        every = np.full((len(draws), *use.shape), np.nan)
-        every[:, use] = draws
+        every = np.full((self.chains * self.draws, *use.shape), np.nan)
+        every[:, use] = mf.draw(n[use], offset, s, rng, len(every), "ratio")
         fit = Fit(n, table, every, full["log_phi"], full["log_phi_sd"])
         flag = np.where(use, 0, NO_VOLUME) | np.where(~use & (n > 0), STRAY, 0)
         columns = _edges(table) | {"n": n, "veff": table.veff, "veff_err": table.veff_err, **full, "mf_flag": flag}
@@ -275,7 +274,8 @@ the same posterior, a Gamma distribution of shape n + 1/2, without sampling; the
 break shared between both. weighted and unweighted: straight lines through log Phi at the bin centres inside the
 segment, error times max(1, sqrt(chi2_red)). All three are in the report; --slope-method picks the one shown.""",
     "XI_MR": """Mass between 0.2 and 0.5 Msun over mass between 0.2 and --xi-upper (Li+ 2026 eq. 10). flat: Phi constant
-in each bin; shaped: Phi runs inside the bins with the fitted slopes, which removes a bias of up to 0.01.""",
+in each bin; shaped: Phi runs inside the bins with the fitted slopes, which removes a bias of up to 0.01. As a sum over
+bins it has a prior of its own, a third of a star per bin instead of Jeffreys' half; exact draws, whatever --method.""",
 }
 
 

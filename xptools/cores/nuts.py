@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -80,6 +81,7 @@ def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_acce
     return Sampled(ln_phi, *_convergence(ln_phi), int(diverging.sum()), _bfmi(energy))
 
 
+@lru_cache(maxsize=8)
 def _program(noisy, prior, warmup, draws, target_accept):
     """The compiled function (n (K,), keys (C,), starts (C, K)) -> draws (C, draws, K), divergences and energies."""
     jax = configure()
