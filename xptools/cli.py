@@ -123,15 +123,17 @@ def parse_step(command_line: str | list[str]):
     import shlex
 
     words = shlex.split(command_line) if isinstance(command_line, str) else list(command_line)
+    if {"-h", "--help", "--version", "--json-usage"} & set(words):
+        raise UsageError(f"{' '.join(words)!r} asks for help, not for a step")
     try:
         ctx = xp.make_context("xp", words)
         ctx.meta["xp.parse"] = True
         with ctx:
             plan = xp.invoke(ctx)
     except click.exceptions.Exit as stop:
-        raise UsageError(f"{command_line!r} asks for help, not for a step") from stop
+        raise UsageError(f"{' '.join(words)!r} asks for help, not for a step") from stop
     except click.ClickException as fault:
-        raise UsageError(f"{' '.join(words)}: {fault.format_message()}") from fault
+        raise UsageError(f"in {' '.join(words)!r}: {fault.format_message()}") from fault
     if plan is None or not hasattr(plan, "step"):
         raise UsageError(
             f"{words[0]} is not a step of a pipe. TRY: one of {', '.join(n for n in names() if _is_step(n))}"
@@ -239,7 +241,8 @@ def _failed(path: str, message: str, code: int, debug: bool) -> int:
 def _helped(fault: XpError) -> str:
     """The message, with the nearest name and the command that makes what is missing."""
     if not isinstance(fault, MissingColumns):
-        return str(fault)
+        cure = "xp info on the input" if fault.code == 65 else f"{_path()} --help"
+        return str(fault) if "TRY:" in str(fault) else f"{str(fault).rstrip('.')}. TRY: {cure}"
     import difflib
 
     near = difflib.get_close_matches(fault.missing[0], fault.present, 1)

@@ -39,6 +39,8 @@ def format_of(target: str, named: str | None) -> str:
     if named:
         return named
     suffix = Path(target).suffix.lower()
+    if target != "-" and Path(target).is_dir():
+        raise OutputError(f"{target} is a folder. TRY: name a file in it")
     if target == "-" or in_place(target):
         return SUFFIXES.get(suffix, "arrows")
     if suffix not in SUFFIXES:
