@@ -217,6 +217,19 @@ def test_names_that_are_no_maps():
             dustfiles.check(name)
 
 
+def test_a_map_that_is_replaced_is_opened_again(maps, tmp_path):
+    path = tmp_path / "map.fits"
+    star = np.array([10.0]), np.array([20.0]), np.array([300.0])
+    shutil.copy(maps / "mean.fits", path)
+    first = dustfiles.open_map("edenhofer2023", str(path))
+    assert dustfiles.open_map("edenhofer2023", str(path)) is first
+    shutil.copy(maps / "ring.fits", path)
+    assert dustfiles.open_map("edenhofer2023", str(path)).query(*star).E != first.query(*star).E
+    path.unlink()
+    with pytest.raises(UnavailableError, match="no map file"):
+        dustfiles.open_map("edenhofer2023", str(path))
+
+
 def build(args):
     os.environ["XP_CACHE"], path = args
     chart = dustfiles.open_map("edenhofer2023", path)
@@ -262,9 +275,9 @@ def test_conversion_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_without_a_cache(maps, sky, monkeypatch):
     here = dustfiles.open_map("edenhofer2023", str(maps / "mean.fits")).query(*sky).E
     monkeypatch.setenv("XP_CACHE", "off")
-    dustfiles.open_map.cache_clear()
+    dustfiles._open.cache_clear()
     assert np.array_equal(dustfiles.open_map("edenhofer2023", str(maps / "mean.fits")).query(*sky).E, here)
-    dustfiles.open_map.cache_clear()
+    dustfiles._open.cache_clear()
     mapcache._temporary.pop().cleanup()
 
 

@@ -76,6 +76,7 @@ class DustMap:
 
     name: str
     path: str
+    stamp: tuple[int, int]
     factor: float
     ask: Callable[..., Answer]
 
@@ -100,10 +101,10 @@ def locate(name: str, map_file: str = "", flavor: str = "main", samples: bool = 
     tried = [root.joinpath(*place, file) for root in roots() for place in places]
     found = next((path for path in tried if path.is_file()), None)
     if found is None:
-        size = "19.5 GB" if samples else about.size
+        size = "" if flavor != "main" else " (19.5 GB)" if samples else f" ({about.size})" if about.size else ""
         looked = ", ".join(str(root) for root in roots())
         raise UnavailableError(
-            f"the dust map {name} is not on this machine: {about.folder}/{file} ({size}) was looked for in {looked}. "
+            f"the dust map {name} is not on this machine: {about.folder}/{file}{size} was looked for in {looked}. "
             f"{cure(name)}"
         )
     return found
@@ -136,7 +137,6 @@ def roots() -> list[Path]:
     return [*settings.data_roots(), *([cache] if cache else []), _dustmaps_folder()]
 
 
-@lru_cache(maxsize=4)
 def open_map(
     name: str,
     map_file: str = "",
@@ -147,7 +147,29 @@ def open_map(
     unit: str = "mag",
     a_v: float | None = None,
 ) -> DustMap:
-    """The map `name`, converted on first use; `a_v` [mag] replaces A_V per unit of the map's values."""
+    """The map `name`, converted on first use; `a_v` [mag] replaces A_V per unit of the map's values.
+
+    Kept open for the process; opened again if its file has changed since.
+    """
+    wanted = (name, map_file, flavor, samples, statistic, shell_correct, unit, a_v)
+    chart = _open(*wanted)
+    if _stamp(chart.path) != chart.stamp:
+        _open.cache_clear()
+        chart = _open(*wanted)
+    return chart
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Size and time of a file; zeros without one."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _open(name, map_file, flavor, samples, statistic, shell_correct, unit, a_v) -> DustMap:
     from xptools.cores.extinction import visual
 
     path = check(name, map_file, flavor, samples, a_v)
@@ -161,7 +183,7 @@ def open_map(
         from xptools.dustforeign import asker
 
         ask = asker(name, path, statistic)
-    return DustMap(name, str(path or ""), factor, ask)
+    return DustMap(name, str(path or ""), _stamp(str(path or "")), factor, ask)
 
 
 def _edenhofer(path: Path, samples: bool, shell_correct: bool) -> Callable[..., Answer]:
