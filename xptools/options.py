@@ -185,7 +185,7 @@ def edges(text: str) -> tuple[float, ...]:
             values = tuple(float(x) for x in text.split(","))
     except (ValueError, ZeroDivisionError) as fault:
         raise UsageError(f"{text!r} is no list of edges. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1") from fault
-    if len(values) < 2 or any(b <= a for a, b in pairwise(values)):
+    if len(values) < 2 or not all(a < b for a, b in pairwise(values)):
         raise UsageError(f"the edges {text!r} do not ascend. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1")
     return values
 
