@@ -25,7 +25,7 @@ def table(tmp_path):
 
 def test_run_gives_the_bytes_of_the_pipe(xp, table):
     piped = subprocess.run(
-        " | ".join(f"{xp.program} {step}" for step in STEPS).replace(STEPS[0], f"{STEPS[0]} '{table}'"),
+        " | ".join(f"'{xp.program}' {step}" for step in STEPS).replace(STEPS[0], f"{STEPS[0]} '{table}'"),
         shell=True, capture_output=True, check=True,
     ).stdout  # fmt: skip
     ran = xp("run", " | ".join(STEPS), table)
