@@ -83,10 +83,12 @@ class Cube:
         def stretch(start, stop):
             some = slice(start, stop)
             x, factor = self._interpolate(*directions(lon[some], lat[some], equatorial), d[some], place[some])
+            if x.shape[1] == 1:
+                np.multiply(factor, np.exp(x[:, 0]), out=E[some])
+                return
             values = factor[:, None] * np.exp(x)
             E[some] = values.mean(axis=1)
-            if values.shape[1] > 1:
-                spread[some] = values.std(axis=1)
+            spread[some] = values.std(axis=1)
 
         spread_out(stretch, len(d), threads)
         if self.release is not None:
