@@ -34,6 +34,24 @@ def test_run_gives_the_bytes_of_the_pipe(xp, table):
     assert len(piped) > 40_000 * 16
 
 
+def test_a_cut_in_the_middle_gives_the_bytes_of_the_pipe(xp, table):
+    steps = ["select --where 'a > 0.7'", "deredden --map none --e-column c", "select --where 'mg0 > -9'"]
+    source = table.with_name("stars.arrows")
+    stars = pq.read_table(table)
+    n = stars.num_rows
+    for name in ("parallax", "phot_g_mean_mag", "bp_rp"):
+        stars = stars.append_column(name, pa.array(np.linspace(1, 2, n)))
+    with pa.ipc.new_stream(str(source), stars.schema) as out:
+        out.write_table(stars, 5_000)
+    piped = subprocess.run(
+        f"cat '{source}' | " + " | ".join(f"'{xp.program}' -q {step}" for step in steps),
+        shell=True, capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    ran = xp("-q", "run", " | ".join(steps), stdin=source.read_bytes())
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == piped
+
+
 def test_xp_before_each_command_and_quotes_are_understood():
     got = plans("xp convert --keep 'a,b' | xp convert --rename a=c")
     assert [p.step.name for p in got] == ["convert", "convert"]
@@ -57,3 +75,8 @@ def test_a_bad_pipe_says_what_is_wrong(pipe, words):
 def test_a_bad_pipe_exits_2(xp, table):
     out = xp("run", "convert | nonsense", table)
     assert (out.returncode, out.stdout) == (2, b"")
+
+
+def test_a_step_with_an_input_of_its_own_is_refused():
+    with pytest.raises(UsageError, match="no INPUT of its own"):
+        plans("convert stars.parquet | convert")

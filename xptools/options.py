@@ -343,6 +343,8 @@ def _runner(build: Callable, kind: str, report: Callable | None) -> Callable:
         if ctx.find_root().meta.get("xp.parse"):
             from xptools.stream import Plan
 
+            if values.get("input", "-") != "-":
+                raise UsageError(f"a step takes no INPUT of its own, but {values['input']!r} is one. TRY: --help")
             return Plan(step, values["replace"])
         if values["print_params"]:
             from xptools.config import show

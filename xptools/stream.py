@@ -60,16 +60,29 @@ def schemas(plans: list[Plan], schema: pa.Schema) -> pa.Schema:
     return schema
 
 
-def apply(plans: list[Plan], batch: pa.RecordBatch, outcome: Outcome) -> pa.RecordBatch:
-    """One batch through a chain of RowOps and Cuts."""
+def chained(
+    plans: list[Plan], batches: Iterable[pa.RecordBatch], outcome: Outcome, rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Batches through a chain of RowOps and Cuts.
+
+    After a step that drops rows the batches are made even again, as the next command of a pipe would: so a chain gives
+    the bytes of the pipe, and no kernel works on scraps.
+    """
     for place, plan in enumerate(plans):
-        step = plan.step
-        if isinstance(step, Cut):
-            batch = step(batch, plan.replace, outcome.tallies.setdefault(place, Tally(step.cuts())))
-        else:
-            batch = step(batch, plan.replace)
+        if place and plans[place - 1].step.drops:
+            batches = even(batches, rows)
+        batches = _stepped(plan, place, batches, outcome)
+    yield from batches
+
+
+def _stepped(plan: Plan, place: int, batches: Iterable[pa.RecordBatch], outcome: Outcome) -> Iterator[pa.RecordBatch]:
+    step = plan.step
+    if isinstance(step, Cut):
+        tally = outcome.tallies.setdefault(place, Tally(step.cuts()))
+    for batch in batches:
+        batch = step(batch, plan.replace, tally) if isinstance(step, Cut) else step(batch, plan.replace)
         _count_flags(step, batch, outcome)
-    return batch
+        yield batch
 
 
 def through(steps: Step | Iterable[Step], table: Any, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
@@ -78,7 +91,7 @@ def through(steps: Step | Iterable[Step], table: Any, rows: int = BATCH_ROWS) ->
     reader = io.plain(pa.RecordBatchReader.from_stream(table))
     out = schemas(plans, reader.schema)
     outcome = Outcome()
-    return pa.RecordBatchReader.from_batches(out, (apply(plans, b, outcome) for b in even(reader, rows)))
+    return pa.RecordBatchReader.from_batches(out, chained(plans, even(reader, rows), outcome, rows))
 
 
 def fold(step: Fold, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
@@ -106,7 +119,7 @@ def run(plans: list[Plan], options: Options) -> Outcome:
     outcome = Outcome()
     bar = progress.Bar(" | ".join(p.step.name for p in plans), total, _draws(options))
     try:
-        flow = _flow(chain, batches, outcome, bar)
+        flow = chained(chain, _counted(batches, outcome, bar), outcome, options.batch_rows)
         if last is not None:
             _folded(last, flow, out, options, outcome)
         elif _previews(options):
@@ -135,13 +148,13 @@ def _input(chain: list[Plan], options: Options, last: Step | None):
     return schema, even(reader, options.batch_rows), reader.rows, chain
 
 
-def _flow(chain: list[Plan], batches: Iterable[pa.RecordBatch], outcome: Outcome, bar) -> Iterator[pa.RecordBatch]:
+def _counted(batches: Iterable[pa.RecordBatch], outcome: Outcome, bar) -> Iterator[pa.RecordBatch]:
     fail_at = int(os.environ.get("XP_TEST_FAIL_AT", 0))
     for i, batch in enumerate(batches, 1):
         if i == fail_at:
             raise ComputeError(f"stopped at batch {i} because XP_TEST_FAIL_AT is set. TRY: unset XP_TEST_FAIL_AT")
         outcome.read += batch.num_rows
-        yield apply(chain, batch, outcome)
+        yield batch
         bar.add(batch.num_rows)
 
 
@@ -230,17 +243,17 @@ def _count_flags(step: Step, batch: pa.RecordBatch, outcome: Outcome) -> None:
 
 
 def _close(chain: list[Plan], last: Step, options: Options, outcome: Outcome, out: pa.Schema, bar) -> None:
-    for place, tally in outcome.tallies.items():
+    for place, tally in sorted(outcome.tallies.items()):
         chain[place].step.closed(tally, out)
     if options.quiet:
         return
     for line in progress.repeated():
         progress.say(line)
-    for place, tally in outcome.tallies.items():
+    for place, tally in sorted(outcome.tallies.items()):
         progress.say(f"xp {chain[place].step.name}: {tally}")
     if progress.on_terminal() and not _previews(options):
         flagged = "".join(f", {n:,} flagged by {name}" for name, n in outcome.flagged.items() if n)
         progress.say(f"xp {last.name}: {outcome.written:,} rows{flagged}, {bar.seconds:.1f} s")
 
 
-__all__ = ["Options", "Outcome", "Plan", "apply", "fold", "run", "schemas", "through", "write_report"]
+__all__ = ["Options", "Outcome", "Plan", "chained", "fold", "run", "schemas", "through", "write_report"]

@@ -24,6 +24,10 @@ class Join(Step):
 
     name: ClassVar[str] = "join"
 
+    @property
+    def drops(self) -> bool:
+        return self.how != "left"
+
     def params(self) -> dict[str, Any]:
         return {k: v for k, v in super().params().items() if k != "other"}
 
