@@ -110,30 +110,34 @@ def interpolate(theta, phi, z, d, lnE, radii, guide, steps, tables, x, factor, p
     [rad], linear in distance between nodes.
     """
     ring_theta, ring_first, ring_count, ring_shift = tables
-    pixel, node = np.empty((BLOCK, 4), np.int64), np.empty((BLOCK, 2), np.int64)
-    weight, share = np.empty((BLOCK, 4)), np.empty(BLOCK)
+    samples, nodes = lnE.shape[1], lnE.shape[2]
+    flat = lnE.reshape(-1)
+    cell, weight = np.empty((BLOCK, 4), np.int64), np.empty((BLOCK, 4))  # first cells looked at, their weights
+    step, share = np.empty(BLOCK, np.int64), np.empty(BLOCK)  # from them to those behind the star, and their share
     for start in range(0, len(d), BLOCK):
         stop = min(start + BLOCK, len(d))
         # Where to look, for a block of stars, and then the looking: so the processor has many loads under way at once.
         for i in range(start, stop):
             n = i - start
-            share[n], factor[i], place[i] = 0.0, np.nan, OUTSIDE
+            step[n], share[n], factor[i], place[i] = 0, 0.0, np.nan, OUTSIDE
             for q in range(4):
-                pixel[n, q], weight[n, q], node[n, q // 2] = 0, 0.0, 0
+                cell[n, q], weight[n, q] = 0, 0.0
             if theta[i] == theta[i] and d[i] > 0.0:
                 turn = phi[i] * (0.5 / math.pi)
                 p0, p1, p2, p3, w0, w1, w2, w3 = corners(
                     z[i], theta[i], turn - math.floor(turn), ring_theta, ring_first, ring_count, ring_shift
                 )
-                pixel[n, 0], pixel[n, 1], pixel[n, 2], pixel[n, 3] = p0, p1, p2, p3
+                k, m, share[n], factor[i], place[i] = between(d[i], radii, guide, steps)
+                row, step[n] = samples * nodes, m - k
+                cell[n, 0], cell[n, 1], cell[n, 2], cell[n, 3] = p0 * row + k, p1 * row + k, p2 * row + k, p3 * row + k
                 weight[n, 0], weight[n, 1], weight[n, 2], weight[n, 3] = w0, w1, w2, w3
-                node[n, 0], node[n, 1], share[n], factor[i], place[i] = between(d[i], radii, guide, steps)
-        for s in range(lnE.shape[1]):
+        for s in range(samples):
             for n in range(stop - start):
                 near, far, u = 0.0, 0.0, share[n]
                 for q in range(4):
-                    near += weight[n, q] * lnE[pixel[n, q], s, node[n, 0]]
-                    far += weight[n, q] * lnE[pixel[n, q], s, node[n, 1]]
+                    at = cell[n, q] + s * nodes
+                    near += weight[n, q] * flat[at]
+                    far += weight[n, q] * flat[at + step[n]]
                 # Plain near + u (far - near) would make NaN of two nodes without any dust (ln 0).
                 x[start + n, s] = near if u == 0.0 else (1.0 - u) * near + u * far
 
