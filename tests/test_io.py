@@ -541,6 +541,40 @@ def test_votables_of_astropy(tmp_path, serial):
         assert back["n"].to_pylist() == [1, None, 3]
 
 
+@pytest.mark.parametrize("serial", ["binary", "binary2"])
+def test_binary_votables_stream_as_astropy_reads_them(tmp_path, serial, monkeypatch):
+    from astropy.io.votable import from_table, parse, writeto
+    from astropy.table import Table
+
+    from xptools.io import votablestream
+
+    rng = np.random.default_rng(1)
+    rows = Table({"id": np.arange(500) + 2**60, "x": rng.normal(size=500).astype("f4"), "v": rng.normal(size=(500, 3))})
+    rows["s"] = [["", "a", "Straße", "with \\ & <"][i % 4] for i in range(500)]
+    rows["c"] = np.array([b"ab", b"", b"xyz", b"q"] * 125)
+    document = from_table(rows)
+    document.get_first_table().format = serial
+    writeto(document, str(tmp_path / "t.vot"))
+    monkeypatch.setattr(votablestream, "PIECE", 777)
+    monkeypatch.setattr("astropy.io.votable.parse", lambda *a, **k: pytest.fail("not streamed"))
+    back = read(tmp_path / "t.vot")
+    theirs = parse(str(tmp_path / "t.vot")).get_first_table().to_table()
+    assert back["id"].to_pylist() == theirs["id"].tolist()
+    assert back["x"].to_pylist() == theirs["x"].tolist()
+    assert back["v"].to_pylist() == theirs["v"].tolist()
+    assert back["s"].to_pylist() == rows["s"].tolist()
+    assert back["c"].to_pylist() == ["ab", "", "xyz", "q"] * 125
+    data = (tmp_path / "t.vot").read_bytes()
+    for cut in (len(data) // 2, len(data) - 40):
+        (tmp_path / "cut.vot").write_bytes(data[:cut])
+        with pytest.raises(DataError, match="cut-off"):
+            read(tmp_path / "cut.vot")
+    late = data.replace(b"</RESOURCE>", b'<INFO name="QUERY_STATUS" value="OVERFLOW"/></RESOURCE>')
+    (tmp_path / "late.vot").write_bytes(late)
+    with pytest.raises(DataError, match="overflow"):
+        read(tmp_path / "late.vot")
+
+
 def test_the_servers_words_are_passed_on(tmp_path):
     head = '<?xml version="1.0"?><VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3"><RESOURCE>'
     text = head + '<INFO name="QUERY_STATUS" value="ERROR">Column plx unknown</INFO></RESOURCE></VOTABLE>'

@@ -1,4 +1,6 @@
-"""VOTable in: through astropy, whole and in memory. A query that overflowed or failed on the server is refused."""
+"""VOTable in: binary tables as a stream, others through astropy, whole and in memory.
+
+A query that overflowed or failed on the server is refused."""
 
 import warnings
 import xml.etree.ElementTree as ET
@@ -10,6 +12,7 @@ import pyarrow as pa
 
 from xptools import metadata
 from xptools.errors import DataError
+from xptools.io import votablestream
 from xptools.io.reader import Reader
 
 LISTED = {
@@ -25,6 +28,10 @@ LISTED = {
 
 def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
     """The first table of a VOTable document."""
+    streamed = votablestream.read(whole, name)
+    if streamed is not None:
+        return streamed
+    whole.seek(0)
     from xml.parsers.expat import ExpatError
 
     from astropy.io import votable
@@ -34,7 +41,8 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             document = votable.parse(whole, verify="ignore")
-            _status(document, name)
+            infos = [(i.name or "", i.value or "", i.content or "") for r in document.resources for i in r.infos]
+            votablestream.refuse_status(infos, name)
             table = document.get_first_table()
     except (VOTableSpecError, ExpatError, ValueError, IndexError, OSError, TypeError, EOFError) as fault:
         reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
@@ -45,15 +53,6 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
     fields = _own_units(whole, fields)
     schema = pa.schema(fields, _history(document))
     return Reader(name, "votable", schema, len(table.array), _rows(table.array, schema, batch_rows))
-
-
-def _status(document, name: str) -> None:
-    for info in (i for r in document.resources for i in r.infos):
-        if info.name == "QUERY_STATUS" and info.value in ("ERROR", "OVERFLOW"):
-            words = (info.content or "").strip() or info.value
-            raise DataError(
-                f"{name} is the archive's {info.value.lower()} reply ({words[:120]}). TRY: ask for fewer rows"
-            )
 
 
 def _history(document) -> dict[bytes, bytes] | None:

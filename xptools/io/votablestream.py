@@ -1,0 +1,293 @@
+"""VOTable in as a stream: BINARY and BINARY2 tables of any length, in bounded memory.
+
+expat reads the document piece by piece; rows are cut out of the base64 text as it comes. Other serialisations
+(TABLEDATA, FITS) and rarer types are left to astropy (`None` is returned).
+"""
+
+import binascii
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+from xml.parsers import expat
+
+import numpy as np
+import pyarrow as pa
+
+from xptools import metadata
+from xptools.errors import DataError
+from xptools.io.reader import Reader
+
+PIECE = 1 << 20
+CODES = {
+    "boolean": ("u1", pa.bool_()),
+    "unsignedByte": ("u1", pa.uint8()),
+    "short": (">i2", pa.int16()),
+    "int": (">i4", pa.int32()),
+    "long": (">i8", pa.int64()),
+    "float": (">f4", pa.float32()),
+    "double": (">f8", pa.float64()),
+    "char": ("S1", pa.string()),
+    "unicodeChar": (">u2", pa.string()),
+}
+
+
+@dataclass
+class Column:
+    """One FIELD: what its values are and how many a row holds (None: each row says)."""
+
+    name: str
+    datatype: str
+    count: int | None
+    array: bool
+    words: dict[str, str]
+    null: int | None = None
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of one item in the stream."""
+        return np.dtype(CODES[self.datatype][0])
+
+    def arrow(self) -> pa.Field:
+        """The Arrow field."""
+        kind = CODES[self.datatype][1]
+        if self.array and kind != pa.string():
+            item = pa.field("item", kind, nullable=False)
+            kind = pa.list_(item) if self.count is None else pa.list_(item, self.count)
+        return pa.field(self.name, kind, metadata={k: v for k, v in self.words.items() if v})
+
+
+@dataclass
+class Document:
+    """What the parser has seen: columns, INFOs, and the text of the stream that is not decoded yet."""
+
+    columns: list[Column] = field(default_factory=list)
+    infos: list[tuple[str, str, str]] = field(default_factory=list)
+    serial: str = ""
+    encoding: str = ""
+    text: list[str] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+    strange: bool = False
+    ended: bool = False
+    words: list[str] = field(default_factory=list)
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element opens."""
+        tag = tag.rpartition(":")[2]
+        self.path.append(tag)
+        self.words = []
+        if tag == "FIELD" and not self.serial:
+            self._column(attributes)
+        elif tag == "VALUES" and "null" in attributes and "FIELD" in self.path and self.columns:
+            text = attributes["null"]
+            self.columns[-1].null = int(text) if re.fullmatch(r"[+-]?\d+", text) else None
+        elif tag == "INFO":
+            self.infos.append((attributes.get("name", ""), attributes.get("value", ""), ""))
+        elif tag == "TABLE" and not self.serial:
+            self.columns = []
+        elif tag in ("BINARY", "BINARY2", "TABLEDATA", "FITS") and not self.serial:
+            self.serial = tag
+        elif tag == "STREAM" and not self.encoding:
+            self.encoding = "remote" if "href" in attributes else attributes.get("encoding", "none")
+
+    def end(self, tag: str) -> None:
+        """An element closes."""
+        tag = self.path.pop()
+        inside = self.path[-1] if self.path else ""
+        if tag == "DESCRIPTION" and inside == "FIELD" and not self.ended and self.columns:
+            self.columns[-1].words.setdefault("description", " ".join("".join(self.words).split()))
+        elif tag == "INFO" and self.infos:
+            self.infos[-1] = (*self.infos[-1][:2], "".join(self.words).strip())
+        elif tag == "STREAM":
+            self.ended = True
+
+    def characters(self, text: str) -> None:
+        """Text, of the stream or of a description."""
+        if self.path[-1] == "STREAM":
+            if not self.ended:
+                self.text.append(text)
+        else:
+            self.words.append(text)
+
+    def _column(self, attributes: dict[str, str]) -> None:
+        size, datatype = attributes.get("arraysize", "").strip(), attributes.get("datatype", "")
+        fixed = re.fullmatch(r"\d+(x\d+)*", size)
+        self.strange |= datatype not in CODES or not (fixed or re.fullmatch(r"|\d*\*", size))
+        self.strange |= datatype in ("char", "unicodeChar") and "x" in size
+        count = int(np.prod([int(n) for n in size.split("x")])) if fixed else 1 if not size else None
+        self.strange |= count == 0 or (count == 1 and bool(size) and datatype not in ("char", "unicodeChar"))
+        words = {"unit": attributes.get("unit", ""), "ucd": attributes.get("ucd", "")}
+        name = attributes.get("name") or attributes.get("ID") or f"col{len(self.columns) + 1}"
+        self.columns.append(Column(name, datatype, count, bool(size), words))
+
+
+def read(whole: BinaryIO, name: str) -> Reader | None:
+    """A reader of the first table, None if astropy must do it; DataError for a document that is cut off or damaged."""
+    document = Document()
+    pieces = _pieces(whole, document, name)
+    for _ in pieces:
+        if document.encoding or document.serial in ("TABLEDATA", "FITS"):
+            break
+    refuse_status(document.infos, name)
+    if document.serial not in ("BINARY", "BINARY2") or document.encoding != "base64" or document.strange:
+        return None
+    if not document.columns:
+        return None
+    records = [value for key, value, _ in document.infos if key.startswith("xp.provenance.")]
+    history = {metadata.HISTORY: ("[" + ", ".join(records) + "]").encode()} if records else None
+    schema = pa.schema([c.arrow() for c in document.columns], history)
+    return Reader(name, "votable", schema, None, _batches(document, pieces, schema, name))
+
+
+def refuse_status(infos: list[tuple[str, str, str]], name: str) -> None:
+    """DataError if the server says that its answer is an error, or only a part."""
+    for key, value, text in infos:
+        if key == "QUERY_STATUS" and value in ("ERROR", "OVERFLOW"):
+            words = text or value
+            raise DataError(f"{name} is the archive's {value.lower()} reply ({words[:120]}). TRY: ask for fewer rows")
+
+
+def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
+    """Feed the document to the parser; yields after each piece."""
+    parser = expat.ParserCreate()
+    parser.buffer_text, parser.buffer_size = True, PIECE
+    parser.StartElementHandler, parser.EndElementHandler = document.start, document.end
+    parser.CharacterDataHandler = document.characters
+    whole.seek(0)
+    try:
+        while piece := whole.read(PIECE):
+            parser.Parse(piece)
+            yield
+        parser.Parse(b"", True)
+    except (expat.ExpatError, ValueError) as fault:
+        raise DataError(f"{name} is a damaged or cut-off VOTable ({fault}). TRY: download it again") from fault
+    yield
+
+
+def _batches(document: Document, pieces: Iterator[None], schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
+    rows = Rows(document.columns, document.serial == "BINARY2")
+    text, done = b"", False
+    while not done:
+        done = next(pieces, "end") == "end"
+        text += re.sub(rb"\s+", b"", "".join(document.text).encode("ascii", "replace"))
+        document.text.clear()
+        cut = len(text) if document.ended else len(text) // 4 * 4
+        try:
+            rows.rest += binascii.a2b_base64(text[:cut])
+        except binascii.Error as fault:
+            raise DataError(f"{name} is a damaged VOTable ({fault}). TRY: download it again") from fault
+        text = text[cut:]
+        if columns := rows.take(name):
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+    if rows.rest:
+        raise DataError(f"{name} is a damaged VOTable: its last row is incomplete. TRY: download it again")
+    refuse_status(document.infos, name)
+
+
+class Rows:
+    """Rows cut out of bytes; what is left of an incomplete row waits for more bytes."""
+
+    def __init__(self, columns: list[Column], flagged: bool):
+        self.columns, self.rest = columns, b""
+        self.flags = (len(columns) + 7) // 8 if flagged else 0
+
+    def take(self, name: str) -> list[pa.Array] | None:
+        """The complete rows as Arrow columns; None if there is none."""
+        data = np.frombuffer(self.rest, "u1")
+        starts, sizes, end = self._offsets(name)
+        if len(starts) == 0:
+            return None
+        missing = np.zeros((len(starts), len(self.columns)), bool)
+        if self.flags:
+            bits = np.unpackbits(_gathered(data, starts, self.flags), axis=1)
+            missing = bits[:, : len(self.columns)].astype(bool)
+        at = starts + self.flags
+        out = []
+        for i, column in enumerate(self.columns):
+            if column.count is None:
+                n = sizes[i]
+                out.append(_ragged(self.rest, at + 4, n, column, missing[:, i]))
+                at = at + 4 + n * column.dtype.itemsize
+            else:
+                width = column.count * column.dtype.itemsize
+                out.append(_fixed(_gathered(data, at, width), column, missing[:, i]))
+                at = at + width
+        self.rest = self.rest[end:]
+        return out
+
+    def _offsets(self, name: str) -> tuple[np.ndarray, dict[int, np.ndarray], int]:
+        """Where rows start, how many items their variable columns have, where the last complete row ends."""
+        gaps, lead = [], self.flags
+        for i, column in enumerate(self.columns):
+            if column.count is None:
+                gaps.append((i, lead, column.dtype.itemsize))
+                lead = 0
+            else:
+                lead += column.count * column.dtype.itemsize
+        if not gaps:
+            n = len(self.rest) // lead
+            return np.arange(n) * lead, {}, n * lead
+        starts, counts, at, size = [], [], 0, len(self.rest)
+        while True:
+            place, row = at, []
+            for _, before, item in gaps:
+                place += before
+                n = int.from_bytes(self.rest[place : place + 4], "big", signed=True)
+                if n < 0:
+                    raise DataError(f"{name} is a damaged VOTable: an array of {n} values. TRY: download it again")
+                row.append(n)
+                place += 4 + n * item
+            if place + lead > size or place <= at:
+                break
+            starts.append(at)
+            counts.append(row)
+            at = place + lead
+        table = np.array(counts, np.int64).reshape(len(starts), len(gaps))
+        return np.array(starts, np.int64), {i: table[:, k] for k, (i, _, _) in enumerate(gaps)}, at
+
+
+def _gathered(data: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
+    """Bytes (rows, width) at the starts."""
+    step = int(starts[1] - starts[0]) if len(starts) > 1 else width
+    if len(starts) < 2 or (np.diff(starts) == step).all():
+        first = int(starts[0])
+        view = np.lib.stride_tricks.as_strided(data[first:], (len(starts), width), (step, 1))
+        return np.ascontiguousarray(view)
+    return data[starts[:, None] + np.arange(width)]
+
+
+def _fixed(raw: np.ndarray, column: Column, missing: np.ndarray) -> pa.Array:
+    kind = column.arrow().type
+    if column.datatype in ("char", "unicodeChar"):
+        return pa.array([_text(r.tobytes(), column.datatype) for r in raw], mask=missing)
+    values, unknown = _values(raw.view(column.dtype), column)
+    if pa.types.is_fixed_size_list(kind):
+        if values.dtype.kind == "f" and missing.any():
+            values[missing] = np.nan
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
+    missing = missing if unknown is None else missing | unknown[:, 0]
+    return pa.array(np.ascontiguousarray(values[:, 0]), kind, mask=missing if missing.any() else None)
+
+
+def _values(raw: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray | None]:
+    if column.datatype == "boolean":
+        true, false = np.isin(raw, list(b"Tt1")), np.isin(raw, list(b"Ff0"))
+        return true, ~(true | false)
+    unknown = raw == column.null if column.null is not None and raw.dtype.kind in "iu" else None
+    return raw.astype(raw.dtype.newbyteorder("=")), unknown
+
+
+def _ragged(data: bytes, starts: np.ndarray, counts: np.ndarray, column: Column, missing: np.ndarray) -> pa.Array:
+    item = column.dtype.itemsize
+    cells = [data[a : a + n * item] for a, n in zip(starts.tolist(), counts.tolist(), strict=True)]
+    if column.datatype in ("char", "unicodeChar"):
+        return pa.array([_text(c, column.datatype) for c in cells], pa.string(), mask=missing)
+    values, _ = _values(np.frombuffer(b"".join(cells), column.dtype), column)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    kind = column.arrow().type
+    gaps = pa.array(missing) if missing.any() else None
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, kind.value_type), kind, mask=gaps)
+
+
+def _text(cell: bytes, datatype: str) -> str:
+    return cell.decode("utf-8" if datatype == "char" else "utf-16-be", "replace").partition("\0")[0]
