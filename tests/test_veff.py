@@ -115,6 +115,25 @@ def test_table_is_a_source_of_56_rows(xp, tmp_path):
     assert metadata.unit_of(table.schema.field("veff")) == "kpc**3"
 
 
+def test_volume_averaged_over_a_metallicity_distribution():
+    """Against stars drawn from the Gaussian inside the bin, each with its own volume."""
+    from scipy.stats import truncnorm
+
+    from xptools.cores import sequence
+    from xptools.cores.veff import Survey, Volume
+
+    mean, sigma, lo, hi = -1.45, 0.4, -2.2, -1.8
+    feh = truncnorm((lo - mean) / sigma, (hi - mean) / sigma, mean, sigma).rvs(20_000, random_state=1)
+    mass = np.random.default_rng(2).uniform(0.15, 0.90 - 13 * 0.75 / 14, 20_000)
+    drawn = Volume(Survey(mg_limit=4.0))(sequence.absolute(mass, feh)[0]).mean()
+    base = "veff --feh-edges=-2.2,-1.8"
+    flat, shaped = (xptools.op(f"{base} {o}").table().veff[0, 0] for o in ("", "--mdf=-1.45,0.4"))
+    assert shaped == pytest.approx(drawn, rel=0.02)
+    assert flat / shaped > 1.03
+    with pytest.raises(UsageError, match="no mean and width"):
+        xptools.op("veff --mdf=-1.45")
+
+
 def test_density_law_and_the_suns_place():
     base = "veff --feh-edges=-1.6,-1.4"
     top = [xptools.op(f"{base} {o}").table().veff[0, 9] for o in ("", "--h-r 3", "--z-sun 0.0208", "--r-sun 8.275")]

@@ -58,8 +58,9 @@ class Volumes:
     @property
     def cites(self) -> tuple[str, ...]:
         """The papers behind the settings."""
-        dust = () if self.map == "none" else (self.map, "zhang2023")
-        return ("li2026", "bressan2012", *dust)
+        maps = {"edenhofer2023": ("edenhofer2024",), "bayestar2019": ("green2019",)}
+        dust = () if self.map == "none" else ("zhang2023", *maps.get(self.map, ()))
+        return ("li2026", "xiang2025", "gravity2018", "bressan2012", *dust)
 
     def files(self) -> dict[str, str]:
         """Every file that decides the volumes."""

@@ -49,7 +49,9 @@ class MassFunction(Fold):
     seed: int = 0
 
     name: ClassVar[str] = "mf"
-    cites: ClassVar[tuple[str, ...]] = ("li2026", "numpyro", "kroupa2001", "chabrier2003", "salpeter1955")
+    cites: ClassVar[tuple[str, ...]] = (
+        "li2026", "phan2019", "hoffman2014", "vehtari2021", "kroupa2001", "chabrier2003", "salpeter1955"
+    )  # fmt: skip
     packages: ClassVar[tuple[str, ...]] = ("jax", "numpyro", "numpy", "scipy")
     flags: ClassVar[dict[int, str]] = {NO_VOLUME: "no effective volume", STRAY: "stars where there is no volume"}
 
@@ -286,7 +288,7 @@ bins it has a prior of its own, a third of a star per bin instead of Jeffreys' h
     examples=(
         "xp mass stars.parquet | xp veff | xp mf",
         "xp mf --veff veff.parquet --method exact --report mf.json stars.parquet -o mf.parquet",
-        "xp mock 100000 | xp mass | xp veff | xp mf --truth",
+        "xp mock 100000 | xp deredden --map none | xp mass | xp veff | xp mf --truth",
     ),
     see=("veff", "plot", "mock"),
     notes=NOTES,
