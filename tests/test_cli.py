@@ -178,6 +178,30 @@ def test_no_provenance_and_no_dates(here, inside):
     assert b"xp-convert" not in (here / "o.parquet").read_bytes()
 
 
+def test_a_broken_history_can_be_left_out(here, inside):
+    for text in ("{no json", "5", "[1]"):
+        write(gallery(3).replace_schema_metadata({"xp.provenance": text, "xp.rows_hint": "many"}), here / "t.arrows")
+        code, _, err = inside("convert", "--keep", "ra", "t.arrows", "-o", "o.arrow")
+        assert code == 65 and "--no-provenance" in err
+        assert inside("convert", "--keep", "ra", "t.arrows", "-o", "o.arrow", "--no-provenance")[0] == 0
+        assert not read(here / "o.arrow").schema.metadata
+
+
+def test_a_file_may_be_read_and_replaced_at_once(here, inside):
+    write(gallery(30), here / "t.parquet")
+    assert inside("convert", "--drop", "ra", "t.parquet", "-o", "t.parquet") == (0, "", "")
+    assert read(here / "t.parquet").schema.names == [n for n in gallery(1).schema.names if n != "ra"]
+    code, _, err = inside("convert", "--keep", "mag", "--drop", "mag", "t.parquet", "-o", "t.parquet")
+    assert code == 65 and "no column" in err
+
+
+def test_no_room_for_a_temporary_copy(here, xp):
+    data = write(gallery(3), here / "t.parquet").read_bytes()
+    done = xp("convert", "-o", here / "o.arrow", stdin=data, env={"XP_TMPDIR": str(here / "none")})
+    assert done.returncode == 74
+    assert b"XP_TMPDIR=" in done.stderr and done.stderr.count(b"\n") == 1
+
+
 @pytest.mark.parametrize("line", ["mass", "deredden --map none"])
 def test_one_thread_is_one_core(here, xp, line):
     table = stars(60000)

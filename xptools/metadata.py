@@ -72,12 +72,13 @@ def field_of(name: str, column: Column) -> pa.Field:
 
 def words_of(field: pa.Field) -> dict[str, str]:
     """Unit, UCD and description of a field, as text."""
-    return {k.decode(): v.decode() for k, v in (field.metadata or {}).items() if k in (b"unit", b"ucd", b"description")}
+    known = (b"unit", b"ucd", b"description")
+    return {k.decode(): v.decode("utf-8", "replace") for k, v in (field.metadata or {}).items() if k in known}
 
 
 def unit_of(field: pa.Field) -> str:
     """The field's unit, empty if it has none."""
-    return (field.metadata or {}).get(b"unit", b"").decode().strip()
+    return (field.metadata or {}).get(b"unit", b"").decode("utf-8", "replace").strip()
 
 
 def same_unit(one: str, other: str) -> bool:
@@ -145,9 +146,12 @@ def history(schema: pa.Schema) -> list[dict]:
     if text is None:
         return []
     try:
-        return json.loads(text)
+        records = json.loads(text)
     except ValueError as fault:
         raise DataError(f"the history (xp.provenance) is not JSON: {fault}. TRY: --no-provenance") from fault
+    if not isinstance(records, list) or not all(isinstance(r, dict) and "id" in r for r in records):
+        raise DataError("the history (xp.provenance) is no list of records. TRY: --no-provenance")
+    return records
 
 
 def with_record(schema: pa.Schema, step) -> pa.Schema:

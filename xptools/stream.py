@@ -145,7 +145,12 @@ def _input(chain: list[Plan], options: Options, last: Step | None):
     if options.provenance and (last is not None or any(p.step.records for p in chain)):
         digest = io.digest(options.input)
         schema = metadata.with_values(schema, {metadata.INPUT.decode(): digest} if digest else {})
-    return schema, even(reader, options.batch_rows), reader.rows, chain
+    batches = even(reader, options.batch_rows)
+    if not options.provenance:
+        # Also what is no readable history must be got rid of.
+        schema = metadata.without(schema, (metadata.HISTORY,))
+        batches = (b.replace_schema_metadata(schema.metadata) for b in batches)
+    return schema, batches, reader.rows, chain
 
 
 def _counted(batches: Iterable[pa.RecordBatch], outcome: Outcome, bar) -> Iterator[pa.RecordBatch]:

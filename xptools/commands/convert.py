@@ -33,6 +33,8 @@ class Convert(Step):
         fields = [f for name, i in self._layout(schema) for f in [self._field(schema, name, i)]]
         names = [f.name for f in fields]
         double = next((n for n in names if names.count(n) > 1), None)
+        if not names:
+            raise DataError("no column would be left. TRY: --keep with the columns you want")
         if double:
             raise DataError(f"two columns would be named {double}. TRY: another --rename")
         out = pa.schema(fields, schema.metadata)

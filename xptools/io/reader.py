@@ -17,7 +17,7 @@ import pyarrow as pa
 from xptools import metadata
 from xptools.errors import DataError, InputError, PermissionFault
 from xptools.io import arrowstream, sniff
-from xptools.io.spool import spool
+from xptools.io.spool import spool, spooled
 
 BATCH_ROWS = 16384
 
@@ -143,10 +143,7 @@ def _head(raw: BinaryIO) -> bytes:
 
 def _spooled(files: Files, raw: BinaryIO, head: bytes) -> BinaryIO:
     # Parquet and FITS need seeking: a pipe is copied to a file that has no name and vanishes with us.
-    whole = files.keep(spool())
-    whole.write(head)
-    shutil.copyfileobj(raw, whole, 1 << 20)
-    return whole
+    return files.keep(spooled(raw, head))
 
 
 def _unpacked(files: Files, raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
@@ -171,7 +168,7 @@ def _stream(raw: BinaryIO, head: bytes, name: str) -> Reader:
     source = arrowstream.FdSource(raw.fileno(), b"" if raw.seekable() else head)
     schema, batches = arrowstream.batches(source, name)
     hint = (schema.metadata or {}).get(metadata.ROWS_HINT)
-    return Reader(name, "arrows", schema, int(hint) if hint else None, batches)
+    return Reader(name, "arrows", schema, int(hint) if hint and hint.isdigit() else None, batches)
 
 
 def _holding(batches: Iterator[pa.RecordBatch], files: Files) -> Iterator[pa.RecordBatch]:

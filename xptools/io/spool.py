@@ -1,10 +1,36 @@
 """Files without a name, gone with the process whatever ends it."""
 
 import os
+import shutil
 import tempfile
 from typing import BinaryIO
+
+from xptools.errors import DiskError
 
 
 def spool() -> BinaryIO:
     """A temporary file in XP_TMPDIR (else TMPDIR); it is unlinked from the start."""
-    return tempfile.TemporaryFile(dir=os.environ.get("XP_TMPDIR"))
+    folder = os.environ.get("XP_TMPDIR")
+    try:
+        return tempfile.TemporaryFile(dir=folder)
+    except OSError as fault:
+        raise _failed(folder, fault) from fault
+
+
+def spooled(raw: BinaryIO, head: bytes = b"") -> BinaryIO:
+    """A copy of what is left of a stream, after `head`, that can be read anywhere; at its end."""
+    whole = spool()
+    try:
+        whole.write(head)
+        shutil.copyfileobj(raw, whole, 1 << 20)
+        whole.flush()
+    except OSError as fault:
+        whole.close()
+        raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
+    return whole
+
+
+def _failed(folder: str | None, fault: OSError) -> DiskError:
+    where = folder or tempfile.gettempdir()
+    words = os.strerror(fault.errno) if fault.errno else str(fault)
+    return DiskError(f"cannot keep a temporary copy in {where}: {words}. TRY: XP_TMPDIR=/another/disk")
