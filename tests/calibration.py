@@ -146,7 +146,8 @@ def mocked(universes: int, stars: int = 20_000, seed: int = 0, masses: str = "tr
         out["log Phi"].add(*(x[use] for x in span), rank[use])
         for name, (low, high) in RANGES.items():
             k = use & (expected >= low) & (expected < high)
-            out[name].add(*(x[k] for x in span), rank[k])
+            # the truth is the same in every universe: with few stars its ranks are a few fixed numbers
+            out[name].add(*(x[k] for x in span), rank[k] if low >= 30 else None)
         _reported(out, json.loads(table.schema.metadata[b"xp.mf"]))
     return out
 
