@@ -288,3 +288,13 @@ def test_real_stars(shared_data, maps):
     c0 = out["bp_rp0"].to_numpy()[good]
     assert (c0 < out["bp_rp"].to_numpy(zero_copy_only=False)[good]).all()
     assert np.isfinite(out["mg0_err"].to_numpy()[good]).all()
+
+
+def test_the_parallax_error_may_come_as_parallax_over_error():
+    whole = pa.table(
+        {"parallax": [5.0, 2.0], "phot_g_mean_mag": [10.0, 12.0], "bp_rp": [1.0, 2.0], "parallax_error": [0.05, 0.1]}
+    )
+    ratio = whole.drop_columns("parallax_error").append_column("parallax_over_error", pa.array([100.0, 20.0]))
+    one, other = (xptools.through("deredden --map none", t).read_all()["mg0_err"].to_numpy() for t in (whole, ratio))
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(one, 2.1715 * np.array([0.01, 0.05]), rtol=1e-4)

@@ -53,6 +53,7 @@ class Deredden(RowOp):
     needs: ClassVar[tuple[str, ...]] = ("parallax", "phot_g_mean_mag")
     wants: ClassVar[tuple[str, ...]] = (
         "ra", "dec", "l", "b", "phot_bp_mean_mag", "phot_rp_mean_mag", "bp_rp", "parallax_error",
+        "parallax_over_error",
         "phot_g_mean_flux_over_error", "phot_bp_mean_flux_over_error", "phot_rp_mean_flux_over_error",
         "astrometric_params_solved", "nu_eff_used_in_astrometry", "pseudocolour", "ecl_lat",
     )  # fmt: skip
@@ -131,13 +132,14 @@ class Deredden(RowOp):
         columns = {name: None if values is None else _finite(values) for name, values in columns.items()}
         flag = np.zeros(len(parallax), np.int16)
         zero = self._zero_point(phot_g_mean_mag, columns, flag)
+        parallax_error = _parallax_error(columns, parallax)
         parallax = parallax - np.nan_to_num(zero)
         flag[~(parallax > 0)] |= NO_DISTANCE
         E, E_err = self._extinction(parallax, columns, flag)
         colour = _colour(columns)
         flag[np.isnan(colour)] |= NO_COLOUR
         snr = [columns[f"phot_{band}_mean_flux_over_error"] for band in ("g", "bp", "rp")]
-        errors = core.Errors(E_err, columns["parallax_error"], *snr)
+        errors = core.Errors(E_err, parallax_error, *snr)
         out = core.deredden(phot_g_mean_mag, colour, parallax, E, errors, self.curve_unit, self._bands())
         flag[~out.known_law & np.isfinite(colour) & np.isfinite(E)] |= EDGE
         names = ("ag", "abp", "arp", "ag_err", "abp_err", "arp_err", "mg0", "mg0_err", "bp_rp0", "bp_rp0_err")
@@ -220,6 +222,16 @@ def _finite(values):
 
     values = np.asarray(values, np.float64)
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def _parallax_error(columns, parallax):
+    """The parallax error [mas], from parallax_over_error where a table has only that."""
+    import numpy as np
+
+    if columns["parallax_error"] is not None or columns["parallax_over_error"] is None:
+        return columns["parallax_error"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.abs(parallax / columns["parallax_over_error"])
 
 
 def _colour(columns):

@@ -84,10 +84,14 @@ def deredden(
 
 
 def _block(G, BP_RP, parallax, E, E_err, parallax_err, snr_G, snr_BP, snr_RP, unit, bands):
-    kG, kBP, kRP, BP_RP0 = intrinsic_compiled(BP_RP, E, unit, bands)
     unknown = np.full(len(G), np.nan)
     sE = unknown if E_err is None else E_err
     dust = np.where(np.isnan(sE), 0.0, sE)
+    if E.any() or dust.any():
+        kG, kBP, kRP, BP_RP0 = intrinsic_compiled(BP_RP, E, unit, bands)
+    else:
+        # Without dust the coefficients multiply zeros only: a second for loading the kernel is saved.
+        kG, kBP, kRP, BP_RP0 = *(3 * (np.where(np.isnan(BP_RP), np.nan, 0.0),)), BP_RP
     positive = np.where(parallax > 0, parallax, np.nan)
     distance = unknown if parallax_err is None else PARALLAX_TERM * parallax_err / positive
     sG = 0.0 if snr_G is None else np.nan_to_num(magnitude_error(snr_G))
