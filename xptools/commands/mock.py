@@ -33,7 +33,7 @@ slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
     20,
     examples=(
         "xp mock 10000 -o stars.parquet",
-        "xp mock 1000000 --fractions 0 0 1 --noise 0 --binaries 0 --select true --g-limit 17 | xp mass | xp info",
+        "xp mock 100000 --fractions 0 0 1 --binaries 0 --select true | xp deredden --map none | xp mass | xp info",
         "xp mock 50000 --sample giants -o giants.parquet",
     ),
     see=("fetch", "deredden", "mf"),
