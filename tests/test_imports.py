@@ -178,6 +178,19 @@ def test_completion_loads_nothing_heavy(words):
     assert not loaded(code, env) & HEAVY
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "convert --help"])
+def test_help_is_quick(words, xp):
+    """Under 0.15 s of processor time, the best of a few (the contract's figure is for an idle machine)."""
+    best = 9.0
+    for _ in range(4):
+        before = os.times()
+        subprocess.run([xp.program, *words.split()], capture_output=True, check=True)
+        after = os.times()
+        spent = after.children_user + after.children_system - before.children_user - before.children_system
+        best = min(best, spent)
+    assert best < 0.15
+
+
 def test_importing_xptools_does_nothing():
     assert not loaded("import xptools; xptools.__version__") & (HEAVY | {"click"})
 

@@ -169,7 +169,10 @@ class Terminated(BaseException):
 
 def main() -> None:
     """Entry point: run, and exit with the status the man page promises."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):
+        # A terminal that closes must leave no temporary file either; under nohup the signal stays ignored.
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _terminated)
     _fill_descriptors()
     debug = "--debug" in sys.argv or os.environ.get("XP_DEBUG", "") not in ("", "0", "false")
     if not (debug or sys.warnoptions):
