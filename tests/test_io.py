@@ -154,6 +154,14 @@ def test_foreign_arrow_types_become_plain(tmp_path):
     assert back["view"].to_pylist() == ["a", "b", None]
 
 
+@pytest.mark.parametrize("suffix", ["fits", "vot", "ecsv", "csv"])
+@pytest.mark.parametrize("value", [{"a": 1}, ["a", "b"]])
+def test_what_a_format_cannot_hold_is_refused(tmp_path, suffix, value):
+    with pytest.raises(DataError, match="cannot hold"):
+        write(pa.table({"x": [value]}), tmp_path / f"t.{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("suffix", ["vot", "ecsv", "arrow", "parquet"])
 def test_lists_of_any_length(tmp_path, suffix):
     table = pa.table({"n": [1, 2, 3], "x": pa.array([[1.5], [2.0, 3.0], []], pa.list_(pa.float64()))})

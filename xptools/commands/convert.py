@@ -146,8 +146,9 @@ def command(keep, drop, rename, unit, explode):
     """Convert a table between formats, and choose, rename or label its columns.
 
     Reads Arrow, Parquet, FITS, VOTable, ECSV and CSV (also gzip or zstd), recognised by their bytes; writes what the
-    output's suffix says. Units, UCDs, descriptions and the history go along. Values are never changed, except that
-    FITS, CSV and ECSV have their own ways to say that a value is missing.
+    output's suffix says. Units, UCDs, descriptions and the history go along. Values are never changed, but every format
+    has its own way to say that one is missing: in Parquet and FITS a missing float is NaN and a missing text is empty,
+    in CSV and ECSV the cell is empty. CSV has no units and no array columns.
     """
     units = tuple((name, _vounit(unit)) for name, unit in _pairs(unit, "--unit"))
     return Convert(_names(keep), _names(drop), _pairs(rename, "--rename"), units, explode)

@@ -19,6 +19,9 @@ class TextSink:
             raise DataError(
                 f"CSV cannot hold the array column {arrays[0]}. TRY: --explode, or .ecsv, .fits or .parquet"
             )
+        odd = next((f for f in schema if pa.types.is_nested(f.type) and not _numbers(f.type)), None)
+        if odd is not None:
+            raise DataError(f"ECSV cannot hold column {odd.name} of type {odd.type}. TRY: .parquet, or convert --drop")
         self.raw = raw
         if ecsv:
             lines = ["%ECSV 1.0", "---", "delimiter: ','", *metadata.ecsv_yaml(schema, texts=True).splitlines()]
@@ -37,6 +40,11 @@ class TextSink:
 
     def abort(self) -> None:
         """A text file has no end mark: the target is thrown away by whoever holds it."""
+
+
+def _numbers(kind: pa.DataType) -> bool:
+    item = getattr(kind, "value_type", None)
+    return item is not None and (pa.types.is_primitive(item) or pa.types.is_boolean(item))
 
 
 def _written(kind: pa.DataType) -> pa.DataType:
