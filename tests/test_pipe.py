@@ -97,6 +97,21 @@ def test_a_crash_upstream_fails_every_stage_and_leaves_nothing(shell, folder):
     assert not (folder / "o.parquet").exists() and leftovers(folder) == []
 
 
+MAIN = "xp mock 200000 | xp deredden --map none | xp select -q --magnitude :20 | xp mass | xp veff"
+
+
+def test_head_ends_the_main_pipe_quietly(shell):
+    codes, out, words = shell(f"{MAIN} | head -c1")
+    assert (codes, words, len(out)) == ([141] * 5 + [0], "", 1)
+
+
+def test_a_crash_fails_the_main_pipe_to_its_end(shell, folder):
+    codes, out, words = shell(f"XP_TEST_FAIL_AT=3 {MAIN} | xp mf --method exact -o phi.parquet")
+    assert codes == [70, 65, 65, 65, 65, 65]
+    assert out == b"" and "Traceback" not in words and words.count("error:") == 6
+    assert not (folder / "phi.parquet").exists() and leftovers(folder) == []
+
+
 @pytest.mark.parametrize("fmt", ["parquet", "arrow", "fits", "votable"])
 def test_a_crash_is_seen_through_every_format(shell, fmt):
     codes, _, _ = shell(f"XP_TEST_FAIL_AT=2 xp convert big.arrows -O {fmt} | xp convert > /dev/null")
