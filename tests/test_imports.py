@@ -24,9 +24,10 @@ ALLOWED = {
     "terminal": {"errors"},
     "progress": set(),
     "metadata": {"columns", "errors"},
-    "protocol": {"columns", "errors", "metadata"},
+    "arrays": {"errors"},
+    "protocol": {"arrays", "columns", "errors", "metadata"},
 }
-IO_ALLOWED = {"io", "metadata", "errors", "columns", "protocol", "progress"}
+IO_ALLOWED = {"io", "metadata", "errors", "columns", "protocol", "progress", "arrays"}
 COMMAND_TOP = {"options", "protocol", "columns", "errors"}
 
 

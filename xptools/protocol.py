@@ -1,7 +1,7 @@
 """What a command is: RowOp (a row in, a row out), Cut (rows dropped or marked), Fold (rows to one table), Source.
 
 A step is a frozen dataclass of plain values, so it pickles, compares, hashes and prints as its own history line. It
-sees arrays, never tables; this module carries arrays to Arrow and back. It knows no file and no option.
+sees arrays, never tables; `arrays` carries them to Arrow and back. This module knows no file and no option.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from xptools.arrays import to_arrow, to_numpy
 from xptools.columns import KNOWN, Column, flag_column
 from xptools.errors import DataError, MissingColumns
 
@@ -292,92 +293,6 @@ def spelled(schema: "pa.Schema", name: str) -> str | None:
         return name
     same = [n for n in schema.names if n.lower() == name.lower()]
     return same[0] if len(same) == 1 else None
-
-
-def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarray":
-    """A column as an array, first axis = row; null becomes NaN, a null list a row of NaN.
-
-    An int64 identifier with nulls raises: as float it would lose digits.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return to_numpy(column.dictionary_decode(), name)
-    if pa.types.is_fixed_size_list(kind):
-        return _fixed_lists(column)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _equal_lists(column, name)
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan)
-    if pa.types.is_decimal(kind):
-        column = column.cast(pa.float64())
-    if kind == pa.string_view() or pa.types.is_large_string(kind):
-        return to_numpy(column.cast(pa.string()), name)
-    if column.null_count and not pa.types.is_floating(column.type):
-        if pa.types.is_string(kind):
-            return column.fill_null("").to_numpy(zero_copy_only=False)
-        if name.lower().endswith("_id"):
-            raise DataError(f"column {name} has {column.null_count} nulls; an identifier may not be missing")
-        return (
-            column.cast(pa.float64() if not pa.types.is_boolean(kind) else pa.int8())
-            .cast(pa.float64())
-            .to_numpy(zero_copy_only=False)
-        )
-    return column.to_numpy(zero_copy_only=False)
-
-
-def to_arrow(values: Any, field: "pa.Field", rows: int, step: str) -> "pa.Array":
-    """An array as the column `field`; None gives an all-unknown column. Shape and type errors are bugs of the step."""
-    import numpy as np
-    import pyarrow as pa
-
-    if pa.types.is_fixed_size_list(field.type):
-        width = field.type.list_size
-        item = field.type.value_type.to_pandas_dtype()
-        flat = np.full((rows, width), np.nan, item) if values is None else np.ascontiguousarray(values, item)
-        if flat.shape != (rows, width):
-            raise ValueError(f"xp {step} made {field.name} with shape {flat.shape}, not {(rows, width)}")
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=field.type)
-    if values is None:
-        missing = pa.types.is_floating(field.type)
-        values = np.full(rows, np.nan if missing else 0, field.type.to_pandas_dtype())
-    if pa.types.is_string(field.type):
-        return pa.array(values, field.type)
-    values = np.asarray(values)
-    if values.shape != (rows,):
-        raise ValueError(f"xp {step} made {field.name} with shape {values.shape}, not {(rows,)}")
-    return pa.array(np.ascontiguousarray(values.astype(field.type.to_pandas_dtype(), copy=False)), field.type)
-
-
-def _fixed_lists(column: "pa.FixedSizeListArray") -> "np.ndarray":
-    import numpy as np
-
-    width = column.type.list_size
-    # .flatten() would drop null lists and shift every later star by one; .values ignores the offset.
-    flat = column.values.slice(column.offset * width, len(column) * width)
-    block = flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
-    if column.null_count:
-        block = np.array(block, dtype=np.result_type(block.dtype, np.float32))
-        block[~column.is_valid().to_numpy(zero_copy_only=False)] = np.nan
-    return block
-
-
-def _equal_lists(column: "pa.Array", name: str) -> "np.ndarray":
-    import numpy as np
-    import pyarrow.compute as pc
-
-    lengths = pc.list_value_length(column)
-    sizes = pc.unique(lengths.drop_null()).to_pylist()
-    if len(sizes) > 1:
-        raise DataError(f"column {name} has arrays of different lengths ({min(sizes)} to {max(sizes)})")
-    block = np.full((len(column), sizes[0] if sizes else 0), np.nan)
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    block[valid] = column.flatten().to_numpy(zero_copy_only=False).reshape(int(valid.sum()), -1) if sizes else np.nan
-    return block
 
 
 def arguments(step: Step, batch: "pa.RecordBatch", reads: dict[str, str]) -> dict[str, Any]:
