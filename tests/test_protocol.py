@@ -160,9 +160,21 @@ def test_names_in_any_case_and_exact_ones_first():
     assert spelled(pa.schema([("RA", pa.int8()), ("Ra", pa.int8())]), "ra") is None
 
 
-def test_text_for_a_number_is_named():
-    with pytest.raises(DataError, match="text"):
-        Doubled()(batch(parallax=["a"]))
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (pa.array(["a"]), "text"),
+        (pa.array([b"a"]), "text"),
+        (pa.array([{"a": 1}]), "text"),
+        (pa.array([1], pa.timestamp("s")), "times"),
+        (pa.array([None], pa.timestamp("s")), "type timestamp"),
+        (pa.array([None], pa.date32()), "type date"),
+        (pa.array([None], pa.binary()), "type binary"),
+    ],
+)
+def test_what_is_no_number_is_named(values, words):
+    with pytest.raises(DataError, match=words):
+        Doubled()(batch(parallax=values))
 
 
 def test_schemas_that_differ_only_in_units_are_not_confused():

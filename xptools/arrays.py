@@ -36,7 +36,12 @@ def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarra
         if pa.types.is_string(kind):
             return column.fill_null("").to_numpy(zero_copy_only=False)
         if name.lower().endswith("_id"):
-            raise DataError(f"column {name} has {column.null_count} nulls; an identifier may not be missing")
+            raise DataError(
+                f"column {name} has {column.null_count} nulls; an identifier may not be missing. "
+                "TRY: leave those rows out where the table was made"
+            )
+        if not (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
+            raise DataError(f"column {name} is of type {kind}, not numbers. TRY: xp convert --drop {name}")
         return (
             column.cast(pa.float64() if not pa.types.is_boolean(kind) else pa.int8())
             .cast(pa.float64())

@@ -306,6 +306,8 @@ def _numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
     known = KNOWN.get(name)
     if array.dtype == object and (known is None or known.type != "string"):
         raise DataError(f"column {spelling} holds text, not numbers. TRY: xp convert with a cleaned input")
+    if array.dtype.kind in "mM":
+        raise DataError(f"column {spelling} holds times, not numbers. TRY: xp convert --drop {spelling}")
     if name == "source_id" and array.dtype.kind == "f":
         raise DataError(
             "column source_id is floating point, so its last digits are lost (19-digit integers). "
