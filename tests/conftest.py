@@ -60,7 +60,7 @@ def inside(monkeypatch, capfd):
 
     Not for commands that write a table to stdout: give them -o.
     """
-    from xptools import cli
+    from xptools import cli, terminal
 
     def run(*args):
         monkeypatch.setattr(sys, "argv", ["xp", *map(str, args)])
@@ -71,6 +71,11 @@ def inside(monkeypatch, capfd):
         finally:
             os.environ.clear()
             os.environ.update(kept)
+            raw = terminal._claimed.pop("raw", None)
+            if raw is not None:
+                raw.flush()
+                os.dup2(raw.fileno(), 1)
+                raw.close()
         out, err = capfd.readouterr()
         return code, out, err
 
