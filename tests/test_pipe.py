@@ -335,7 +335,7 @@ def test_memory_stays_flat(folder, xp):
 def test_threads_are_obeyed(xp):
     for args, env in ((["--threads", "1"], {}), ([], {"XP_THREADS": "1"}), (["-@1"], {"OMP_NUM_THREADS": "7"})):
         code = (
-            "import os, sys; from xptools.options import limit_threads; import xptools.cli as c;"
+            "import os, sys; from xptools.session import limit_threads; import xptools.cli as c;"
             "import xptools.commands.convert as v, xptools.stream as s;"
             "s.run = lambda *a: sys.stderr.write(f\"{len(os.sched_getaffinity(0))} {os.environ['OMP_NUM_THREADS']}\");"
             "sys.argv = ['xp', 'convert', *sys.argv[1:], 'x']; c.main()"

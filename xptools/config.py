@@ -29,6 +29,34 @@ def load(named: str | None) -> dict[str, Any]:
     return merged
 
 
+def defaults(ctx: click.Context, args: list[str]) -> dict[str, Any]:
+    """The configuration for this command: its own table over the top level."""
+    named = next((a.split("=", 1)[1] for a in args if a.startswith("--config=")), None)
+    if named is None and "--config" in args[:-1]:
+        named = args[args.index("--config") + 1]
+    named = named or (ctx.find_root().params.get("config")) or os.environ.get("XP_CONFIG")
+    config = load(named)
+    path = [c.info_name for c in _lineage(ctx)][1:]
+    own: dict[str, Any] = {k: v for k, v in config.items() if not isinstance(v, dict)}
+    table: Any = config
+    for name in path:
+        table = table.get(name, {}) if isinstance(table, dict) else {}
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path[-1]!r} is a table of the configuration. TRY: [{'.'.join(path)}]")
+    own |= {k: v for k, v in table.items() if not isinstance(v, dict)}
+    names = {spelling.lstrip("-").replace("-", "_"): p.name for p in ctx.command.params for spelling in p.opts}
+    unknown = [k for k in table if k.replace("-", "_") not in names and not isinstance(table[k], dict)]
+    if unknown:
+        raise ConfigError(
+            f"the configuration of {' '.join(path)} has {unknown[0]!r}, which is no option. TRY: xp {' '.join(path)} -P"
+        )
+    return {names[k.replace("-", "_")]: v for k, v in own.items() if k.replace("-", "_") in names}
+
+
+def _lineage(ctx: click.Context) -> list[click.Context]:
+    return [*_lineage(ctx.parent), ctx] if ctx.parent else [ctx]
+
+
 def show(ctx: click.Context) -> None:
     """Print the resolved parameters of a command as a configuration that gives the same run."""
     path = ctx.command_path.split()[1:]

@@ -4,7 +4,6 @@ A command is a function that takes its own options and returns a step; `row_comm
 `source_command` add the common options, read and write the table, and run it. `plain_command` is for the rest.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,7 +12,9 @@ from typing import Any
 import click
 
 from xptools.completing import offer
-from xptools.errors import ConfigError, UsageError
+from xptools.config import defaults
+from xptools.errors import UsageError
+from xptools.session import settle
 
 SECTIONS = ("get", "catalogue", "spectra", "population", "models", "tables", "help")
 FORMATS = ("arrows", "arrow", "parquet", "fits", "votable", "ecsv", "csv", "json")
@@ -210,41 +211,11 @@ class XpCommand(click.Command):
     build: Callable | None = None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.default_map = _defaults(ctx, args)
+        ctx.default_map = defaults(ctx, args)
         return super().parse_args(ctx, args)
 
     def get_short_help_str(self, limit: int = 90) -> str:
         return super().get_short_help_str(limit)
-
-
-def _defaults(ctx: click.Context, args: list[str]) -> dict[str, Any]:
-    """The configuration for this command: its own table over the top level."""
-    named = next((a.split("=", 1)[1] for a in args if a.startswith("--config=")), None)
-    if named is None and "--config" in args[:-1]:
-        named = args[args.index("--config") + 1]
-    named = named or (ctx.find_root().params.get("config")) or os.environ.get("XP_CONFIG")
-    from xptools.config import load
-
-    config = load(named)
-    path = [c.info_name for c in _lineage(ctx)][1:]
-    own: dict[str, Any] = {k: v for k, v in config.items() if not isinstance(v, dict)}
-    table: Any = config
-    for name in path:
-        table = table.get(name, {}) if isinstance(table, dict) else {}
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path[-1]!r} is a table of the configuration. TRY: [{'.'.join(path)}]")
-    own |= {k: v for k, v in table.items() if not isinstance(v, dict)}
-    names = {spelling.lstrip("-").replace("-", "_"): p.name for p in ctx.command.params for spelling in p.opts}
-    unknown = [k for k in table if k.replace("-", "_") not in names and not isinstance(table[k], dict)]
-    if unknown:
-        raise ConfigError(
-            f"the configuration of {' '.join(path)} has {unknown[0]!r}, which is no option. TRY: xp {' '.join(path)} -P"
-        )
-    return {names[k.replace("-", "_")]: v for k, v in own.items() if k.replace("-", "_") in names}
-
-
-def _lineage(ctx: click.Context) -> list[click.Context]:
-    return [*_lineage(ctx.parent), ctx] if ctx.parent else [ctx]
 
 
 def row_command(section: str, order: int, **about: Any) -> Callable:
@@ -292,7 +263,7 @@ def plain_command(section: str, order: int, output: bool = False, **about: Any) 
         def call(**values: Any) -> Any:
             if click.get_current_context().find_root().meta.get("xp.parse"):
                 return None
-            settle(values)
+            settle(values, GLOBAL_NAMES)
             everything = bool(build.__code__.co_flags & 0x08)  # the function has **common
             return build(**{k: v for k, v in values.items() if everything or k in accepts})
 
@@ -338,7 +309,7 @@ def _runner(build: Callable, kind: str, report: Callable | None) -> Callable:
 
     def call(**values: Any) -> Any:
         ctx = click.get_current_context()
-        settle(values)
+        settle(values, GLOBAL_NAMES)
         step = build(**{k: v for k, v in values.items() if k in accepts})
         if ctx.find_root().meta.get("xp.parse"):
             from xptools.stream import Plan
@@ -389,56 +360,6 @@ def _input_or_usage(ctx: click.Context, kind: str, values: dict[str, Any]) -> No
         ctx.get_usage() + f"\nNo INPUT, and standard input is a terminal. TRY: {ctx.command_path} --help", err=True
     )
     ctx.exit(64)
-
-
-def settle(values: dict[str, Any]) -> None:
-    """Merge global options given before the command into `values`, and put run-time settings into the environment."""
-    ctx = click.get_current_context()
-    root = ctx.find_root()
-    from click.core import ParameterSource
-
-    for name in GLOBAL_NAMES:
-        given = ctx.get_parameter_source(name)
-        if (
-            root is not ctx
-            and given is not ParameterSource.COMMANDLINE
-            and root.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        ):
-            values[name] = root.params[name]
-            ctx.params[name] = root.params[name]
-    _require(values.get("require_version"))
-    for name, key in (("data", "XP_DATA"), ("cache", "XP_CACHE"), ("device", "XP_DEVICE"), ("color", "XP_COLOR")):
-        if values.get(name) and not (name == "device" and values[name] == "auto"):
-            os.environ[key] = values[name]
-    if values.get("offline"):
-        os.environ["XP_OFFLINE"] = "1"
-    if values.get("quiet"):
-        os.environ["XP_QUIET"] = "1"
-    limit_threads(values.get("threads") or 0)
-
-
-def _require(wanted: str | None) -> None:
-    if wanted:
-        import xptools
-
-        if xptools.__version__ != wanted:
-            raise ConfigError(
-                f"this is xp {xptools.__version__}, but {wanted} is required. TRY: pip install xptools=={wanted}"
-            )
-
-
-def limit_threads(n: int) -> None:
-    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that."""
-    if hasattr(os, "sched_setaffinity") and n:
-        allowed = sorted(os.sched_getaffinity(0))
-        # The commands of one pipe must not all sit on the first core.
-        first = os.getpid() % len(allowed)
-        os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:n])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[key] = str(cores) if n else os.environ.get(key, str(cores))
-    # Spinning OpenMP threads starve the other commands of a pipe.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 __all__ = [

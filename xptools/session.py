@@ -1,0 +1,57 @@
+"""What a process settles before it runs: global options, threads, the version that was asked for."""
+
+import os
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from xptools.errors import ConfigError
+
+
+def settle(values: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Merge the global options (`names`) given before the command into `values`, and put them into the environment."""
+    ctx = click.get_current_context()
+    root = ctx.find_root()
+    for name in names:
+        given = ctx.get_parameter_source(name)
+        if (
+            root is not ctx
+            and given is not ParameterSource.COMMANDLINE
+            and root.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        ):
+            values[name] = root.params[name]
+            ctx.params[name] = root.params[name]
+    _require(values.get("require_version"))
+    for name, key in (("data", "XP_DATA"), ("cache", "XP_CACHE"), ("device", "XP_DEVICE"), ("color", "XP_COLOR")):
+        if values.get(name) and not (name == "device" and values[name] == "auto"):
+            os.environ[key] = values[name]
+    if values.get("offline"):
+        os.environ["XP_OFFLINE"] = "1"
+    if values.get("quiet"):
+        os.environ["XP_QUIET"] = "1"
+    limit_threads(values.get("threads") or 0)
+
+
+def _require(wanted: str | None) -> None:
+    if wanted:
+        import xptools
+
+        if xptools.__version__ != wanted:
+            raise ConfigError(
+                f"this is xp {xptools.__version__}, but {wanted} is required. TRY: pip install xptools=={wanted}"
+            )
+
+
+def limit_threads(n: int) -> None:
+    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that."""
+    if hasattr(os, "sched_setaffinity") and n:
+        allowed = sorted(os.sched_getaffinity(0))
+        # The commands of one pipe must not all sit on the first core.
+        first = os.getpid() % len(allowed)
+        os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:n])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[key] = str(cores) if n else os.environ.get(key, str(cores))
+    # Spinning OpenMP threads starve the other commands of a pipe.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
