@@ -171,14 +171,9 @@ def _written(
         if total is not None
         else metadata.without(out, (metadata.ROWS_HINT,))
     )
-    writer = io.open_writer(options.output, hinted, options.format, options.clobber, _stdout(options))
-    try:
+    with io.open_writer(options.output, hinted, options.format, options.clobber, _stdout(options)) as writer:
         for batch in flow:
             writer.write(batch.replace_schema_metadata(hinted.metadata))
-        writer.close()
-    except BaseException:
-        writer.abort()
-        raise
     outcome.written = writer.rows
 
 
@@ -195,14 +190,9 @@ def write_report(table: pa.Table, options: Options) -> None:
     if _previews(options):
         terminal.show(options.report(table) if options.report else preview.drawn(table)[0])
         return
-    writer = io.open_writer(options.output, table.schema, options.format, options.clobber, _stdout(options))
-    try:
+    with io.open_writer(options.output, table.schema, options.format, options.clobber, _stdout(options)) as writer:
         for batch in table.to_batches():
             writer.write(batch)
-        writer.close()
-    except BaseException:
-        writer.abort()
-        raise
 
 
 def _stdout(options: Options):

@@ -170,14 +170,9 @@ def _plain(value: Any) -> bool:
 def _write_twin(table: pa.Table, where: Target) -> None:
     from xptools import io
 
-    writer = io.open_writer(where.twin, table.schema, None, where.clobber)
-    try:
+    with io.open_writer(where.twin, table.schema, None, where.clobber) as writer:
         for batch in table.to_batches():
             writer.write(batch)
-        writer.close()
-    except BaseException:
-        writer.abort()
-        raise
 
 
 def _write_bytes(data: bytes, where: Target) -> None:

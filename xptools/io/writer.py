@@ -146,6 +146,20 @@ class Writer:
             self.sink.write(batch)
         self.rows += batch.num_rows
 
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind, _fault, _trace) -> None:
+        """Close what went well; abort what did not, even if it is the closing that fails."""
+        if kind is not None:
+            self.abort()
+            return
+        try:
+            self.close()
+        except BaseException:
+            self.abort()
+            raise
+
     def close(self) -> None:
         """Finish the table and let it appear."""
         with self._disk():
