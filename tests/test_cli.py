@@ -78,6 +78,12 @@ def test_suggestions(inside):
     assert code == 2, "no abbreviated options"
 
 
+def test_without_a_command_comes_the_help(inside):
+    for words in ((), ("plot",), ("train",)):
+        code, out, err = inside(*words)
+        assert (code, out) == (2, "") and err.startswith("Usage: xp") and "error" not in err and "TRY" not in err
+
+
 def test_usage_as_json_tells_everything(inside):
     code, out, _ = inside("--json-usage")
     usage = json.loads(out)

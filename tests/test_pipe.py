@@ -246,6 +246,19 @@ def test_a_full_disk_leaves_nothing(shell, folder):
     assert not (folder / "full.arrow").exists() and leftovers(folder) == [], codes
 
 
+@pytest.mark.parametrize("form", ["arrows", "arrow", "parquet", "fits", "votable", "ecsv", "csv", "json"])
+def test_a_full_device_is_noticed_in_every_format(shell, form):
+    command = f"xp convert --explode -O {form} small.arrows"
+    _, out, words = shell(f"{command} > /dev/full; echo $?; {command} -o /dev/full; echo $?")
+    assert out.decode().split() == ["74", "74"], words
+    assert words.count("No space left on device. TRY: df -h") == 2
+
+
+def test_a_full_device_is_noticed_by_reports(shell):
+    _, out, words = shell("xp info small.arrows > /dev/full; echo $? >&2; xp cite > /dev/full; echo $? >&2")
+    assert words.count("No space left on device. TRY: df -h") == 2 and words.count("74") == 2, (out, words)
+
+
 def test_outputs_are_the_same_bytes_anywhere(shell, folder):
     script = []
     for i, (how, env) in enumerate((("", ""), ("-q -@ 1", "cd other;"), ("--threads 2", "XP_PROGRESS=off"))):

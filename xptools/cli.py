@@ -1,5 +1,6 @@
 """The command `xp`: finds its commands by file name, lists them in pipeline order, turns errors into exit codes."""
 
+import errno
 import os
 import signal
 import sys
@@ -193,6 +194,9 @@ def _guarded(debug: bool) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as fault:
+        progress.say(fault.format_message())
+        return 2
     except click.ClickException as fault:
         ctx = getattr(fault, "ctx", None)
         path = ctx.command_path if ctx else "xp"
@@ -211,10 +215,16 @@ def _guarded(debug: bool) -> int:
     except MemoryError:
         return _failed(_path(), "out of memory. TRY: a smaller --batch-rows", 70, debug)
     except OSError as fault:
-        return _failed(_path(), f"{fault}. TRY: --debug to see where", 74, debug)
+        return _failed(_path(), _disk(fault), 74, debug)
     except Exception as fault:
         words = f"internal error, {type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
         return _failed(_path(), f"{words}. This is a bug. TRY: --debug, and report what it shows", 1, debug)
+
+
+def _disk(fault: OSError) -> str:
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot write {fault.filename or 'the output'}: {fault.strerror}. TRY: df -h, or write to another disk"
+    return f"{fault}. TRY: --debug to see where"
 
 
 def _invoke(args: list[str]):

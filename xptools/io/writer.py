@@ -84,11 +84,12 @@ class Target:
 
     def commit(self) -> None:
         """Make the file appear under its name, on disk before it is seen."""
+        # Not every sink flushes, and what stdout still holds would be lost without a word.
+        self.raw.flush()
         if self.temporary is None:
             if self.target != "-":
                 self.raw.close()
             return
-        self.raw.flush()
         os.fsync(self.raw.fileno())
         self.raw.close()
         if self.path.exists():
@@ -142,7 +143,7 @@ class Writer:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write a batch; DiskError (74) if the device is full, BrokenPipeError if the reader has gone."""
-        with self._disk():
+        with _disk(self.target.target):
             self.sink.write(batch)
         self.rows += batch.num_rows
 
@@ -162,7 +163,7 @@ class Writer:
 
     def close(self) -> None:
         """Finish the table and let it appear."""
-        with self._disk():
+        with _disk(self.target.target):
             self.sink.close()
             if self.held is not None:
                 self.held.seek(0)
@@ -179,16 +180,17 @@ class Writer:
             self.held.close()
         self.target.discard()
 
-    @contextlib.contextmanager
-    def _disk(self):
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except OSError as fault:
-            where = "standard output" if self.target.target == "-" else self.target.target
-            words = os.strerror(fault.errno) if fault.errno else str(fault)
-            raise DiskError(f"cannot write {where}: {words}. TRY: df -h, or write to another disk") from fault
+
+@contextlib.contextmanager
+def _disk(target: str):
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        where = "standard output" if target == "-" else target
+        words = os.strerror(fault.errno) if fault.errno else str(fault)
+        raise DiskError(f"cannot write {where}: {words}. TRY: df -h, or write to another disk") from fault
 
 
 def open_writer(target: str, schema: pa.Schema, format: str | None = None, clobber: bool = True, stdout=None) -> Writer:
@@ -200,7 +202,8 @@ def open_writer(target: str, schema: pa.Schema, format: str | None = None, clobb
         raw = place.raw
         if named in SEEKING and (place.temporary is None):
             raw = held = spool()
-        return Writer(place, _sink(named, raw, schema), held)
+        with _disk(target):
+            return Writer(place, _sink(named, raw, schema), held)
     except BaseException:
         place.discard()
         raise
