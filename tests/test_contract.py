@@ -238,6 +238,19 @@ def test_unknown_is_unknown_and_touches_no_neighbour(build, line):
 
 
 @pytest.mark.parametrize("line", [line for line in ROW if not line.startswith(("convert", "join"))])
+def test_an_unknown_value_of_a_needed_column_is_flagged(build, line):
+    step, table = build(line)
+    if not step.flags:
+        return
+    for column in [c for c in step.needs if c in table.schema.names]:
+        where = table.schema.get_field_index(column)
+        field = table.schema.field(where)
+        if pa.types.is_floating(field.type):
+            nans = table.set_column(where, field, pa.array(np.full(table.num_rows, np.nan), field.type))
+            assert np.all(through(step, nans)[f"{step.name}_flag"].to_numpy() != 0), column
+
+
+@pytest.mark.parametrize("line", [line for line in ROW if not line.startswith(("convert", "join"))])
 def test_null_and_nan_are_read_alike(build, line):
     step, table = build(line)
     for column in [c for c in step.needs if c in table.schema.names]:

@@ -9,7 +9,7 @@ import xptools
 from xptools.cores import astrometry, extinction
 from xptools.errors import DataError, MissingColumns, UnavailableError, UsageError
 
-NO_DISTANCE, NO_VALUE, NEAR, FAR, UNSURE, NO_COLOUR, EDGE, NO_ZERO_POINT = (1 << i for i in range(8))
+NO_DISTANCE, NO_VALUE, NEAR, FAR, UNSURE, NO_COLOUR, EDGE, NO_ZERO_POINT, NO_G = (1 << i for i in range(9))
 
 
 @pytest.fixture(scope="module")
@@ -298,3 +298,10 @@ def test_the_parallax_error_may_come_as_parallax_over_error():
     one, other = (xptools.through("deredden --map none", t).read_all()["mg0_err"].to_numpy() for t in (whole, ratio))
     np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(one, 2.1715 * np.array([0.01, 0.05]), rtol=1e-4)
+
+
+def test_a_star_without_g_is_flagged():
+    G = np.array([15.0, np.nan, np.inf, 15.0])
+    out = run("--map none", stars(4, phot_g_mean_mag=G))
+    assert out["deredden_flag"].tolist() == [0, NO_G, NO_G, 0]
+    np.testing.assert_array_equal(np.isnan(out["mg0"]), [False, True, True, False])

@@ -91,7 +91,7 @@ def test_the_input_may_repeat_an_identifier(tmp_path):
 
 @pytest.mark.parametrize(
     ("column", "words"),
-    [(pa.array([1.0, 2.0]), "last digits"), (pa.array([1, None]), "1 nulls"), (pa.array(["1", "2"]), "last digits")],
+    [(pa.array([1.0, 2.0]), "last digits"), (pa.array([1, None]), "1 nulls"), (pa.array(["1", "2"]), "not integer")],
 )
 def test_an_identifier_that_is_no_integer_is_refused(tmp_path, column, words):
     other = write(tmp_path / "o.parquet", [1, 2], feh=[0.1, 0.2])

@@ -212,6 +212,10 @@ def test_ids_from_a_list_and_from_a_table(tmp_path):
     for name in ("ids.txt", "ids.parquet"):
         out = kept(f"select --ids {tmp_path / name}")
         np.testing.assert_array_equal(out["source_id"].to_numpy(), A["source_id"][np.isin(A["source_id"], wanted)])
+    for name, kind in (("float64", "double, so its last digits may be lost"), ("str", "string, not integer")):
+        pq.write_table(pa.table({"source_id": wanted.astype(name)}), tmp_path / f"{name}.parquet")
+        with pytest.raises(DataError, match=kind):
+            xptools.op(f"select --ids {tmp_path / name}.parquet")
     with pytest.raises(InputError, match="cannot open"):
         xptools.op(f"select --ids {tmp_path / 'none.txt'}")
     (tmp_path / "bad.txt").write_text("99999999999999999999999\n")

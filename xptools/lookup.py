@@ -101,9 +101,8 @@ def identifiers(column: pa.Array, name: str, where: str) -> np.ndarray:
     if column.null_count:
         raise DataError(f"{where}: column {name} has {column.null_count} nulls; an identifier may not be missing")
     if not pa.types.is_integer(column.type):
-        raise DataError(
-            f"{where}: column {name} is {column.type}, so its last digits may be lost. TRY: read it again as int64"
-        )
+        lost = ", so its last digits may be lost" if pa.types.is_floating(column.type) else ", not integer"
+        raise DataError(f"{where}: column {name} is {column.type}{lost}. TRY: read it again as int64")
     return column.to_numpy(zero_copy_only=False).astype(np.int64)
 
 

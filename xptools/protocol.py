@@ -305,7 +305,7 @@ def _numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
     array = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
     known = KNOWN.get(name)
     if array.dtype == object and (known is None or known.type != "string"):
-        raise DataError(f"column {spelling} holds text, not numbers. TRY: xp convert with a cleaned input")
+        raise DataError(f"column {spelling} holds text, not numbers. TRY: mend it where the table was made")
     if array.dtype.kind in "mM":
         raise DataError(f"column {spelling} holds times, not numbers. TRY: xp convert --drop {spelling}")
     if name == "source_id" and array.dtype.kind == "f":
@@ -326,7 +326,7 @@ def _check_unit(name: str, field: "pa.Field") -> None:
     if unit and not metadata.same_unit(unit, known.unit):
         raise DataError(
             f"column {field.name} is in {unit}, but {known.unit} is needed. "
-            f"TRY: xp convert --unit {field.name}={known.unit}"
+            f"TRY: xp convert --unit {field.name}={known.unit} if only the label is wrong, else rescale the values"
         )
 
 

@@ -71,15 +71,15 @@ def _listed_numbers(path: str) -> np.ndarray:
 def _column_of(path: str) -> np.ndarray:
     import numpy as np
 
-    from xptools import io
-    from xptools.protocol import spelled, to_numpy
+    from xptools import io, lookup
+    from xptools.protocol import spelled
 
     with io.open_reader(path, ["source_id"]) as reader:
         name = spelled(reader.schema, "source_id")
         if name is None:
             raise MissingColumns("select", ("source_id",), tuple(reader.schema.names))
-        parts = [to_numpy(batch.column(batch.schema.get_field_index(name)), name) for batch in reader]
-    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+        parts = [lookup.identifiers(batch.column(batch.schema.get_field_index(name)), name, path) for batch in reader]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
 
 
 def quantile_threshold(cuts: Any, path: str, fraction: float) -> float:

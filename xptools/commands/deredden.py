@@ -10,7 +10,7 @@ from xptools.errors import DataError, MissingColumns, UsageError
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp, spelled
 
-NO_DISTANCE, NO_VALUE, NEAR, FAR, UNSURE, NO_COLOUR, EDGE, NO_ZERO_POINT = (1 << i for i in range(8))
+NO_DISTANCE, NO_VALUE, NEAR, FAR, UNSURE, NO_COLOUR, EDGE, NO_ZERO_POINT, NO_G = (1 << i for i in range(9))
 LEUNG = "leung2023"
 
 
@@ -74,6 +74,7 @@ class Deredden(RowOp):
         NO_COLOUR: "no BP-RP, so no extinction in magnitudes",
         EDGE: "colour or E beyond the coefficient table, whose edge was used",
         NO_ZERO_POINT: "parallax zero point unknown (parallax left as it is) or outside its calibrated range",
+        NO_G: "no G, so no absolute magnitude",
     }
     packages: ClassVar[tuple[str, ...]] = ("dustmaps", "numba")
 
@@ -138,6 +139,7 @@ class Deredden(RowOp):
         E, E_err = self._extinction(parallax, columns, flag)
         colour = _colour(columns)
         flag[np.isnan(colour)] |= NO_COLOUR
+        flag[np.isnan(phot_g_mean_mag)] |= NO_G
         snr = [columns[f"phot_{band}_mean_flux_over_error"] for band in ("g", "bp", "rp")]
         errors = core.Errors(E_err, parallax_error, *snr)
         out = core.deredden(phot_g_mean_mag, colour, parallax, E, errors, self.curve_unit, self._bands())
