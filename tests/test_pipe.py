@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -229,6 +230,22 @@ def test_an_interrupted_csv(folder, xp, name):
         assert process.wait(20) == 130
         assert process.stderr.read().decode().count("\n") == 1
     assert not (folder / name).exists() and leftovers(folder) == []
+
+
+def test_an_interrupted_sampler(folder, xp):
+    pipe = "mock 3000 --fractions 0 0 1 | deredden --map none | mass | veff | mf --draws 1000000"
+    with started(xp.program, "run", pipe, "-o", "phi.parquet", cwd=folder) as process:
+        time.sleep(6)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr.read().decode().count("\n") == 1
+    assert not (folder / "phi.parquet").exists() and leftovers(folder) == []
+
+
+def test_a_ctrl_c_while_the_program_loads_prints_no_traceback():
+    words = "import signal, xptools.__main__ as m; signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
 def test_two_writers_of_one_file_leave_one_whole_file(shell, folder):

@@ -179,7 +179,17 @@ def main() -> None:
     if not (debug or sys.warnoptions):
         # stderr carries xp's own sentences only.
         warnings.simplefilter("ignore")
-    sys.exit(_guarded(debug))
+    code = _guarded(debug)
+    if code in (130, 143):
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """Stop at once: an interpreter that winds down while JAX still computes ends in a crash, and late."""
+    if mapcache := sys.modules.get("xptools.mapcache"):
+        mapcache.forget()
+    os._exit(code)
 
 
 def _terminated(_signal, _frame):

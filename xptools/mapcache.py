@@ -49,6 +49,12 @@ def converted(source: Path, kind: str, size: int, build: Callable[[Path], dict])
     return folder, json.loads((folder / ABOUT).read_text())
 
 
+def forget() -> None:
+    """Take away what was converted for this process alone."""
+    while _temporary:
+        _temporary.pop().cleanup()
+
+
 def fingerprint(path: Path, salt: str = "") -> str:
     """A digest of a file's size, time and 33 blocks spread over it: a 3 GB map is recognised in milliseconds."""
     stat = path.stat()
