@@ -2,7 +2,6 @@
 
 import errno
 import os
-import signal
 import sys
 import warnings
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from xptools import interrupt
 from xptools.errors import DataError, MissingColumns, XpError
 from xptools.options import GLOBAL_NAMES, GLOBAL_OPTIONS, SECTIONS, UsageError, XpCommand
 
@@ -164,36 +164,18 @@ def makers(column: str) -> list[str]:
     return [n for n in dict.fromkeys(found) if n != "mock"] or list(dict.fromkeys(found))
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
 def main() -> None:
     """Entry point: run, and exit with the status the man page promises."""
-    for name in ("SIGTERM", "SIGHUP"):
-        # A terminal that closes must leave no temporary file either; under nohup the signal stays ignored.
-        if (number := getattr(signal, name, None)) and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _terminated)
     _fill_descriptors()
+    interrupt.listen()
     debug = "--debug" in sys.argv or os.environ.get("XP_DEBUG", "") not in ("", "0", "false")
     if not (debug or sys.warnoptions):
         # stderr carries xp's own sentences only.
         warnings.simplefilter("ignore")
     code = _guarded(debug)
-    if code in (130, 143):
-        _leave(code)
+    if code in interrupt.CODES.values():
+        interrupt.leave(code)
     sys.exit(code)
-
-
-def _leave(code: int) -> None:
-    """Stop at once: an interpreter that winds down while JAX still computes ends in a crash, and late."""
-    if mapcache := sys.modules.get("xptools.mapcache"):
-        mapcache.forget()
-    os._exit(code)
-
-
-def _terminated(_signal, _frame):
-    raise Terminated
 
 
 def _guarded(debug: bool) -> int:
@@ -213,10 +195,8 @@ def _guarded(debug: bool) -> int:
         message = fault.format_message()
         return _failed(path, message if "TRY:" in message else f"{message} TRY: {path} --help", 2, debug)
     except (KeyboardInterrupt, click.Abort):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        progress.say("xp: interrupted; nothing was written that looks whole")
         return 130
-    except Terminated:
+    except interrupt.Terminated:
         return 143
     except BrokenPipeError:
         return _quiet_pipe()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from xptools import metadata
+from xptools import interrupt, metadata
 from xptools.errors import DiskError, OutputError, PermissionFault, UsageError
 from xptools.io import arrowstream
 from xptools.io.spool import spool
@@ -80,6 +80,7 @@ class Target:
             raise OutputError(f"{self.target} exists and --no-clobber forbids to replace it. TRY: another name")
         self.path = path
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        interrupt.unfinished(self.temporary)
         return _opened(self.target, lambda: open(self.temporary, "xb"))
 
     def commit(self) -> None:
@@ -98,6 +99,7 @@ class Target:
             os.replace(self.temporary, self.path)
         else:
             self._link()
+        interrupt.finished(self.temporary)
         self.temporary = None
 
     def _link(self) -> None:
@@ -117,6 +119,7 @@ class Target:
             with contextlib.suppress(OSError, ValueError):
                 self.raw.close()
             self.temporary.unlink(missing_ok=True)
+            interrupt.finished(self.temporary)
             self.temporary = None
 
 
