@@ -55,6 +55,30 @@ def test_flags_over_environment_over_project_over_user_over_defaults(here, insid
     assert resolved(inside, "--config", "own.toml", "convert")["keep"] == ["own"]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[deredde]\nmap = 'none'", r"\[deredde\], which is no command"), ("sed = 1", "'sed' above its tables"),
+     ("[convert]\nkep = 1", "has 'kep'"), ("[convert", "no valid TOML"), ("convert = 3", "'convert' above")],
+)  # fmt: skip
+def test_a_configuration_that_says_nothing_to_xp_is_refused(here, inside, text, words):
+    import re
+
+    (here / "xp.toml").write_text(text)
+    code, _, err = inside("convert", "-P")
+    assert code == 78 and re.search(words, err) and "TRY:" in err, err
+    assert inside("convert", "-P", "--config", "/dev/null")[0] == 0
+
+
+@pytest.mark.parametrize("line", ["plot cmd -o x.pdf", "train mass -o x.safetensors", "info", "run 'convert | mass'"])
+def test_every_command_prints_its_parameters(inside, line):
+    import shlex
+    import tomllib
+
+    code, out, err = inside(*shlex.split(line), "-P")
+    assert (code, err) == (0, ""), err
+    assert tomllib.loads(out)[line.split()[0]]
+
+
 def test_printed_parameters_give_the_same_bytes(here, inside):
     write(gallery(20), here / "t.arrow")
     words = ["--keep", "ra,label", "--rename", 'label=la"bel', "--batch-rows", "7"]

@@ -28,7 +28,7 @@ ALLOWED = {
     "arrays": {"errors"},
     "protocol": {"arrays", "columns", "errors", "metadata"},
 }
-IO_ALLOWED = {"io", "metadata", "errors", "columns", "protocol", "progress", "arrays"}
+IO_ALLOWED = {"io", "interrupt", "metadata", "errors", "columns", "protocol", "progress", "arrays"}
 COMMAND_TOP = {"options", "protocol", "columns", "errors"}
 
 

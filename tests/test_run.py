@@ -34,6 +34,22 @@ def test_run_gives_the_bytes_of_the_pipe(xp, table):
     assert len(piped) > 40_000 * 16
 
 
+def test_what_is_given_to_run_holds_for_its_steps(inside, tmp_path):
+    def made(name, *words):
+        code, _, err = inside(*words, "-o", tmp_path / name)
+        assert code == 0, err
+        return (tmp_path / name).read_bytes()
+
+    (tmp_path / "c.toml").write_text("seed = 5\n[mock]\nbinaries = 0.0\n")
+    known = made("a.parquet", "mock", 50, "--seed", 5)
+    assert known == made("b.parquet", "run", "--seed", 5, "mock 50") == made("c.parquet", "--seed", 5, "run", "mock 50")
+    assert known == made("d.parquet", "run", "--seed", 6, "mock 50 --seed 5")
+    single = made("e.parquet", "mock", 50, "--config", tmp_path / "c.toml")
+    assert single != known and single == made("f.parquet", "run", "--config", tmp_path / "c.toml", "mock 50")
+    made("g.parquet", "run", "deredden --map none", tmp_path / "a.parquet")
+    made("h.parquet", "run", "--replace", "deredden --map none", tmp_path / "g.parquet")
+
+
 def test_a_cut_in_the_middle_gives_the_bytes_of_the_pipe(xp, table):
     steps = ["select --where 'a > 0.7'", "deredden --map none --e-column c", "select --where 'mg0 > -9'"]
     source = table.with_name("stars.arrows")

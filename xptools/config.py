@@ -18,7 +18,7 @@ NOT_KEPT = {"help", "config", "print_params", "input", "output", "debug", "no_cl
 def load(named: str | None) -> dict[str, Any]:
     """The merged configuration; ConfigError (78) if a file is missing or is no TOML."""
     if named:
-        if not Path(named).is_file():
+        if not Path(named).exists():
             raise ConfigError(f"the configuration file {named} is not there. TRY: xp COMMAND -P > {named}")
         return _read(Path(named))
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "xp" / "config.toml"
@@ -29,13 +29,14 @@ def load(named: str | None) -> dict[str, Any]:
     return merged
 
 
-def defaults(ctx: click.Context, args: list[str]) -> dict[str, Any]:
-    """The configuration for this command: its own table over the top level."""
+def defaults(ctx: click.Context, args: list[str], common: tuple[str, ...]) -> dict[str, Any]:
+    """The configuration for this command: its own table over the top level, where the `common` options stand."""
     named = next((a.split("=", 1)[1] for a in args if a.startswith("--config=")), None)
     if named is None and "--config" in args[:-1]:
         named = args[args.index("--config") + 1]
     named = named or (ctx.find_root().params.get("config")) or os.environ.get("XP_CONFIG")
     config = load(named)
+    _check(config, ctx, common)
     path = [c.info_name for c in _lineage(ctx)][1:]
     own: dict[str, Any] = {k: v for k, v in config.items() if not isinstance(v, dict)}
     table: Any = config
@@ -51,6 +52,20 @@ def defaults(ctx: click.Context, args: list[str]) -> dict[str, Any]:
             f"the configuration of {' '.join(path)} has {unknown[0]!r}, which is no option. TRY: xp {' '.join(path)} -P"
         )
     return {names[k.replace("-", "_")]: v for k, v in own.items() if k.replace("-", "_") in names}
+
+
+def _check(config: dict[str, Any], ctx: click.Context, common: tuple[str, ...]) -> None:
+    """ConfigError if a table is no command, or a key above the tables no common option."""
+    root = ctx.find_root()
+    commands = root.command.list_commands(root) if isinstance(root.command, click.Group) else [root.info_name]
+    for key, value in config.items():
+        if isinstance(value, dict) and key not in commands:
+            raise ConfigError(f"the configuration has a table [{key}], which is no command. TRY: xp COMMAND -P")
+        if not isinstance(value, dict) and key.replace("-", "_") not in common:
+            raise ConfigError(
+                f"the configuration has {key!r} above its tables, but it is no common option. "
+                "TRY: put it under [COMMAND]"
+            )
 
 
 def _lineage(ctx: click.Context) -> list[click.Context]:

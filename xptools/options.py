@@ -24,6 +24,7 @@ def _option(*names: str, **kwargs) -> Callable:
     return click.option(*names, **kwargs)
 
 
+PRINT = _option("-P", "--print-params", is_flag=True, help="Print the resolved parameters as TOML and stop.")
 # Where bytes come from and go to, and how the run looks. No result depends on these (seed apart).
 IO_OPTIONS = (
     _option(
@@ -34,7 +35,7 @@ IO_OPTIONS = (
     _option("--replace", is_flag=True, help="Compute columns again that are already there."),
     _option("--no-clobber", is_flag=True, help="Never replace an existing output file."),
     _option("--no-provenance", is_flag=True, help="Leave the history out of the output."),
-    _option("-P", "--print-params", is_flag=True, help="Print the resolved parameters as TOML and stop."),
+    PRINT,
 )
 GLOBAL_OPTIONS = (
     _option("-q", "--quiet", is_flag=True, help="Errors only on stderr."),
@@ -211,7 +212,7 @@ class XpCommand(click.Command):
     build: Callable | None = None
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.default_map = defaults(ctx, args)
+        ctx.default_map = defaults(ctx, args, GLOBAL_NAMES + IO_NAMES)
         return super().parse_args(ctx, args)
 
     def get_short_help_str(self, limit: int = 90) -> str:
@@ -264,11 +265,15 @@ def plain_command(section: str, order: int, output: bool = False, **about: Any) 
             if click.get_current_context().find_root().meta.get("xp.parse"):
                 return None
             settle(values, GLOBAL_NAMES)
+            if values["print_params"]:
+                from xptools.config import show
+
+                return show(click.get_current_context())
             everything = bool(build.__code__.co_flags & 0x08)  # the function has **common
             return build(**{k: v for k, v in values.items() if everything or k in accepts})
 
         call.__click_params__ = params
-        command = _command(call, build, (IO_OPTIONS if output else ()) + GLOBAL_OPTIONS, XpCommand)
+        command = _command(call, build, (IO_OPTIONS if output else (PRINT,)) + GLOBAL_OPTIONS, XpCommand)
         command.about = About(section, order, "plain", **about)
         return command
 

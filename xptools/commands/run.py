@@ -42,19 +42,34 @@ def command(pipe, input, **common):
 
     PIPE is written as in the shell, in one pair of quotes, with or without `xp` before each command. The first command
     may be one that makes rows (mock); the last may be one that counts them (mf). Nothing is serialised in between.
+    --seed, --config and --replace of xp run hold for every step.
     """
     import os
+    from dataclasses import replace
 
     from xptools import stream
     from xptools.protocol import Source
 
-    steps = plans(pipe)
+    _hand_down(common)
+    steps = [replace(plan, replace=plan.replace or common["replace"]) for plan in plans(pipe)]
     if input == "-" and os.isatty(0) and not isinstance(steps[0].step, Source):
         click.echo("No INPUT, and standard input is a terminal. TRY: xp run --help", err=True)
         click.get_current_context().exit(64)
     options = run_options({**common, "input": input})
     options.report = _report(steps[-1].step.name)
     stream.run(steps, options)
+
+
+def _hand_down(common):
+    """Let the steps find what was given to xp run: their own options come before the environment."""
+    import os
+
+    from click.core import ParameterSource
+
+    ctx = click.get_current_context()
+    for name in ("seed", "config"):
+        if ParameterSource.COMMANDLINE in (c.get_parameter_source(name) for c in (ctx, ctx.find_root())):
+            os.environ[f"XP_{name.upper()}"] = str(common[name])
 
 
 def _report(name: str):
