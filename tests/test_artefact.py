@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xptools import artefact
-from xptools.errors import DataError, InputError, OutputError
+from xptools.errors import DataError, DiskError, InputError, OutputError
 
 ABOUT = artefact.About(
     kind="mass",
@@ -105,6 +105,8 @@ def test_written_whole_or_not_at_all(model, tmp_path):
     assert model.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
     with pytest.raises(OutputError, match="cannot write the model"):
         artefact.save(tmp_path / "no" / "m.safetensors", ABOUT, ARRAYS)
+    with pytest.raises(DiskError, match="No space left"):
+        artefact.save("/dev/full", ABOUT, ARRAYS)
     mask = os.umask(0)
     os.umask(mask)
     assert stat.S_IMODE(model.stat().st_mode) == 0o666 & ~mask

@@ -60,3 +60,17 @@ def test_text_names_columns_and_only_the_names(xp, stars):
     text = xp("info", "--text", stars[0]).stdout.decode()
     assert "40,000 rows, 2 columns" in text and "mas" in text
     assert xp("info", "--text", "--columns", stars[0]).stdout.decode().split() == ["source_id", "parallax"]
+
+
+def test_a_head_shows_every_column_whole(xp, tmp_path):
+    table = pa.table({f"a_column_with_a_long_name_{i}": [1.5 * i] for i in range(20)})
+    pq.write_table(table, tmp_path / "wide.parquet")
+    lines = xp("info", "--head", 1, "--text", tmp_path / "wide.parquet").stdout.decode().splitlines()
+    assert max(map(len, lines)) <= 160
+    words = " ".join(lines).split()
+    assert all(words.count(name) == 2 for name in table.column_names) and "28.5" in words
+
+
+def test_a_parameter_of_zero_is_part_of_the_history(xp):
+    stream = xp("mock", 20, "--noise", 0).stdout
+    assert " noise=0 " in xp("info", "--text", stdin=stream).stdout.decode()

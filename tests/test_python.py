@@ -65,6 +65,18 @@ def test_units_and_history_come_with_the_reader(stars):
     assert [r["cmd"] for r in metadata.history(schema)] == ["deredden"]
 
 
+def test_replace_and_folds_in_a_pipe_of_text(stars):
+    line = "deredden --map none"
+    once = xptools.through(line, stars).read_all()
+    again = xptools.through(f"{line} --replace | deredden --map none --replace", once).read_all()
+    assert again["mg0"].equals(once["mg0"])
+    phi = xptools.through(f"{line} | mass | convert --rename mh_phot=feh | veff | mf --method exact", stars).read_all()
+    assert phi.num_rows == 56 and phi["n"].to_numpy().sum() >= 0
+    for line in ("mf --method exact | convert", "mock 10"):
+        with pytest.raises(UsageError, match="no step from rows to rows"):
+            xptools.through(line, stars)
+
+
 @pytest.mark.parametrize("line", ["deredden --help", "info", "nonsense", "deredden --nope"])
 def test_what_is_no_step_is_refused(line):
     with pytest.raises(UsageError):

@@ -17,14 +17,15 @@ def through(steps, table, rows: int = 16384):
     """Steps over any table with an Arrow C stream (polars, DuckDB, pyarrow).
 
     `steps` is one step of `op`, several, or a pipe as text: "deredden --map none | mass". Returns a
-    pyarrow.RecordBatchReader that computes as it is read; `polars.from_arrow(...)` and `.read_all()` take it.
+    pyarrow.RecordBatchReader that computes as it is read (a Fold such as mf, which comes last, at once);
+    `polars.from_arrow(...)` and `.read_all()` take it.
     """
     from xptools import stream
 
     if isinstance(steps, str):
         from xptools.commands.run import plans
 
-        steps = [plan.step for plan in plans(steps)]
+        steps = plans(steps)
     return stream.through(steps, table, rows)
 
 

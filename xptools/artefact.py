@@ -5,6 +5,7 @@ has to be found beside the file. The one metadata key `xptools` is JSON text wit
 reader opens it; `about` reads only the first kilobytes.
 """
 
+import errno
 import json
 import os
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from xptools.errors import DataError, InputError, OutputError
+from xptools.errors import DataError, DiskError, InputError, OutputError
 
 FORMAT = 1
 KEY = "xptools"
@@ -70,7 +71,8 @@ def save(path: str | Path, about: About, arrays: dict[str, np.ndarray]) -> None:
     try:
         _write(path, raw)
     except OSError as error:
-        raise OutputError(f"cannot write the model. {path}: {error.strerror}. TRY: another -o") from error
+        kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else OutputError
+        raise kind(f"cannot write the model. {path}: {error.strerror}. TRY: another -o") from error
 
 
 def _write(path: Path, raw: bytes) -> None:

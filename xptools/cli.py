@@ -226,8 +226,13 @@ def _invoke(args: list[str]):
 
 
 def _path() -> str:
-    words = [w for w in sys.argv[1:] if w in names()]
-    return " ".join(["xp", *words[:1]])
+    words = sys.argv[1:]
+    place = next((i for i, word in enumerate(words) if word in names()), None)
+    if place is None:
+        return "xp"
+    command = import_module(f"xptools.commands.{words[place]}").command
+    below = command.list_commands(click.Context(command)) if isinstance(command, click.Group) else ()
+    return " ".join(["xp", words[place], *[w for w in words[place + 1 :] if w in below][:1]])
 
 
 def _failed(path: str, message: str, code: int, debug: bool) -> int:

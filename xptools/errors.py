@@ -25,7 +25,7 @@ class MissingColumns(DataError):
     def __init__(self, step: str, missing: tuple[str, ...], present: tuple[str, ...]):
         self.step, self.missing, self.present = step, missing, present
         words = ", ".join(missing)
-        super().__init__(f"column{'s' * (len(missing) > 1)} {words} missing; the table has {_some(present)}")
+        super().__init__(f"column{'s' * (len(missing) > 1)} {words} missing; the table has {some(present)}")
 
 
 class InputError(XpError):
@@ -91,6 +91,7 @@ EXIT_CODES = {
 }
 
 
-def _some(names: tuple[str, ...], most: int = 12) -> str:
+def some(names: tuple[str, ...], most: int = 12) -> str:
+    """The names, or the first of many and how many more there are."""
     shown = ", ".join(names[:most])
     return shown + (f" and {len(names) - most} more" if len(names) > most else "") if names else "no columns"

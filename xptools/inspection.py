@@ -142,7 +142,7 @@ def rendered(answer: dict[str, Any]) -> list[Any]:
         parts.append("history:")
         parts += [_record(r) for r in answer["history"]]
     if "head" in answer:
-        parts.append(_head_table(answer["head"]))
+        parts += _head_tables(answer["head"])
     return parts
 
 
@@ -160,19 +160,35 @@ def _columns_table(columns: list[dict[str, Any]]):
     return drawn
 
 
-def _head_table(rows: list[dict[str, Any]]):
+def _head_tables(rows: list[dict[str, Any]]) -> list[Any]:
+    """The first rows, no column cut: as many tables below each other as the screen's width asks for."""
     from rich.table import Table
 
-    drawn = Table(box=None, header_style="bold")
+    from xptools import terminal
+
+    blocks: list[dict[str, list[str]]] = []
+    used = terminal.width()
     for name in rows[0] if rows else ():
-        drawn.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        drawn.add_row(*(_short(v) for v in row.values()))
-    return drawn
+        cells = [_short(row[name]) for row in rows]
+        need = 2 + max(map(len, (name, *cells)))
+        if not blocks or used + need > terminal.width():
+            blocks.append({})
+            used = 0
+        blocks[-1][name] = cells
+        used += need
+    tables = []
+    for block in blocks:
+        tables.append(Table(box=None, header_style="bold"))
+        for name in block:
+            tables[-1].add_column(name, justify="right", no_wrap=True)
+        for row in zip(*block.values(), strict=True):
+            tables[-1].add_row(*row)
+    return tables
 
 
 def _record(record: dict[str, Any]) -> str:
-    params = " ".join(f"{k}={_short(v)}" for k, v in record.get("params", {}).items() if v not in ("", None, [], False))
+    given = {k: v for k, v in record.get("params", {}).items() if v is not False and v not in ("", None, [])}
+    params = " ".join(f"{k}={_short(v)}" for k, v in given.items())
     files = " ".join(f"{role}:{f['sha256'][:12]}" for role, f in record.get("files", {}).items())
     return f"  {record['id']}  {params}  {files}".rstrip()
 

@@ -215,6 +215,13 @@ class XpCommand(click.Command):
         ctx.default_map = defaults(ctx, args, GLOBAL_NAMES + IO_NAMES)
         return super().parse_args(ctx, args)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples of the manual, and where the manual is."""
+        with formatter.section("Examples"):
+            for line in self.about.examples:
+                formatter.write(f"  {line}\n")
+        formatter.write(f"\nThe manual: man {ctx.command_path.replace(' ', '-')}, or xp help {ctx.command_path[3:]}\n")
+
     def get_short_help_str(self, limit: int = 90) -> str:
         return super().get_short_help_str(limit)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from xptools.arrays import to_arrow, to_numpy
 from xptools.columns import KNOWN, Column, flag_column
-from xptools.errors import DataError, MissingColumns
+from xptools.errors import DataError, MissingColumns, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -336,7 +336,7 @@ def _appended(step: Step, schema: "pa.Schema", added: dict[str, Column], replace
     taken = [name for name in added if name in schema.names]
     if taken and not replace:
         raise DataError(
-            f"column{'s' * (len(taken) > 1)} {', '.join(taken)} already there. "
+            f"column{'s' * (len(taken) > 1)} {some(tuple(taken))} already there. "
             "TRY: --replace to compute again, or xp convert --drop"
         )
     for name, column in added.items():

@@ -85,13 +85,20 @@ def _stepped(plan: Plan, place: int, batches: Iterable[pa.RecordBatch], outcome:
         yield batch
 
 
-def through(steps: Step | Iterable[Step], table: Any, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
-    """Row steps over anything with `__arrow_c_stream__` (polars, DuckDB, pyarrow): a RecordBatchReader."""
-    plans = [Plan(s) for s in ([steps] if isinstance(steps, Step) else steps)]
+def through(steps: Step | Iterable[Step | Plan], table: Any, rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
+    """Steps over anything with `__arrow_c_stream__` (polars, DuckDB, pyarrow): a RecordBatchReader.
+
+    The last step may be a Fold: then the reader gives its result.
+    """
+    plans = [s if isinstance(s, Plan) else Plan(s) for s in ([steps] if isinstance(steps, Step) else steps)]
+    last = plans.pop().step if plans and isinstance(plans[-1].step, Fold) else None
+    odd = next((p.step.name for p in plans if isinstance(p.step, Fold | Source)), None)
+    if odd:
+        raise UsageError(f"{odd} is no step from rows to rows. TRY: xptools.op({odd!r}) alone, or xp run")
     reader = io.plain(pa.RecordBatchReader.from_stream(table))
     out = schemas(plans, reader.schema)
-    outcome = Outcome()
-    return pa.RecordBatchReader.from_batches(out, chained(plans, even(reader, rows), outcome, rows))
+    flow = chained(plans, even(reader, rows), Outcome(), rows)
+    return fold(last, flow, out).to_reader() if last else pa.RecordBatchReader.from_batches(out, flow)
 
 
 def fold(step: Fold, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:

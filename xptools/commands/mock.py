@@ -81,6 +81,7 @@ def command(
 ):  # fmt: skip
     """Write a mock universe: stars of a known Milky Way with Gaia's columns, Gaia's errors and the truth.
 
+    STARS are drawn within --max-distance; those that --g-limit and --mg-limit let through are written.
     Thin disc, thick disc and halo have their own [Fe/H], ages, density laws and motions; below [Fe/H] = -1.1 there is
     only halo. Star i depends on the seed and on i alone. Without --isochrones the photometry is a smooth main sequence
     fitted to PARSEC (within 0.05 mag).
