@@ -12,6 +12,7 @@ weight, elsewhere the flux is NaN. Units: flux W m^-2 nm^-1, covariance its squa
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ def variance_with_floors(variance: np.ndarray, flux_bp: np.ndarray, flux_rp: np.
 
 
 def lifted(cov: np.ndarray, least: float) -> np.ndarray:
-    """Covariance (N, n, n) whose eigenvalues are at least `least`; rows of stars where they are already are untouched."""
+    """Covariance (N, n, n) whose eigenvalues are at least `least`; where they are already it is untouched."""
     from xptools.cores._xpkernels import positive
 
     fine = np.empty(len(cov), np.bool_)
@@ -198,7 +199,7 @@ def _used(band: Coefficients) -> np.ndarray:
 
 
 def _bands(bp: Coefficients, rp: Coefficients, design: Design):
-    """Per band: coefficients, kind (N,) as `flux_band` wants it, both matrices cut to where it counts, those columns."""
+    """Per band: coefficients, kind (N,) as in `flux_band`, both matrices cut to where it counts, those columns."""
     has_bp, has_rp = bp.known(), rp.known()
     sides = (
         (bp, has_bp, has_rp, design.bp, design.bp_alone, design.w_bp),
@@ -234,7 +235,7 @@ def _threaded(run, rows: int) -> None:
         return run(slice(0, rows))
     edges = np.linspace(0, rows, threads + 1).astype(int).tolist()
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]))
+        list(pool.map(run, [slice(a, b) for a, b in pairwise(edges)]))
 
 
 __all__ = [

@@ -32,8 +32,8 @@ BANDS = ("G", "BP", "RP")
 class Design:
     """Matrices on a grid of n ascending wavelengths [nm]; K is the number of coefficients of a band.
 
-    bp, rp (K, n): merge weights w_bp, w_rp (n,) included, zero where the band does not count. bp_alone, rp_alone (K, n):
-    without weights, for a star that has only this band, zero where its weight is zero.
+    bp, rp (K, n): merge weights w_bp, w_rp (n,) included, zero where the band does not count.
+    bp_alone, rp_alone (K, n): without weights, for a star that has only this band, zero where its weight is zero.
     """
 
     wavelength: np.ndarray
