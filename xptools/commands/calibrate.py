@@ -116,15 +116,16 @@ class Calibrate(RowOp):
 
         bp, rp = (coefficients(band, columns, self.truncate) for band in ("bp", "rp"))
         design = xpbasis.design(self.grid)
-        flag = np.where(bp.known(), 0, NO_BP) + np.where(rp.known(), 0, NO_RP)
+        flag = np.where(bp.known, 0, NO_BP) | np.where(rp.known, 0, NO_RP)
         factor = self._factor(parallax, ext_e, len(flag), flag)
         parts = np.zeros((2, len(flag), len(self.grid))) if self.floors == "zgr" else None
         flux = xpbasis.spectra(bp, rp, design, parts)
         flag |= np.where((flux < 0).sum(axis=1) > 5, NEGATIVE, 0)
         out = {self.stem: flux * factor if factor is not None else flux}
         if self.errors:
-            flag |= _quality(bp, rp)
-            out |= self._spread(bp, rp, design, parts, factor)
+            correlated = np.ones(len(flag), bool)
+            out |= self._spread(bp, rp, design, parts, factor, correlated)
+            flag |= _quality(bp, rp, correlated)
         if self.synthetic:
             out |= _synthetic(bp, rp, self.errors)
         return {**out, "calibrate_flag": flag.astype(np.int16)}
@@ -149,14 +150,14 @@ class Calibrate(RowOp):
             factor = gain if factor is None else gain * factor
         return factor
 
-    def _spread(self, bp, rp, design, parts, factor):
-        """The error columns."""
+    def _spread(self, bp, rp, design, parts, factor, correlated):
+        """The error columns; `correlated` becomes false for stars without correlations."""
         import numpy as np
 
         from xptools.cores import xpbasis
 
         if not self.covariance:
-            variance = xpbasis.flux_variance(bp, rp, design)
+            variance = xpbasis.flux_variance(bp, rp, design, correlated)
             variance = variance if parts is None else xpbasis.variance_with_floors(variance, *parts)
             error = np.sqrt(variance)
             return {f"{self.stem}_err": error if factor is None else error * factor}
@@ -164,7 +165,7 @@ class Calibrate(RowOp):
         packed, error = np.empty((N, n * (n + 1) // 2)), np.empty((N, n))
         step = max(1, BLOCK // n**2)
         for rows in (slice(i, i + step) for i in range(0, N, step)):
-            cov = xpbasis.flux_covariance(_cut(bp, rows), _cut(rp, rows), design)
+            cov = xpbasis.flux_covariance(bp.rows(rows), rp.rows(rows), design, correlated[rows])
             cov = cov if parts is None else xpbasis.with_floors(cov, *(part[rows] for part in parts))
             if factor is not None:
                 scale = np.broadcast_to(factor[rows], (len(cov), n))
@@ -174,22 +175,12 @@ class Calibrate(RowOp):
         return {f"{self.stem}_err": error, f"{self.stem}_cov": packed}
 
 
-def _cut(band, rows: slice):
-    return type(band)(*(None if values is None else values[rows] for values in band))
-
-
-def _quality(bp, rp):
+def _quality(bp, rp, correlated):
     """Flag bits (N,) of the errors: without correlations, without errors."""
     import numpy as np
 
-    from xptools.cores.xpbasis import correlated
-
-    diagonal, none = np.zeros(len(bp.values), bool), np.zeros(len(bp.values), bool)
-    for band in (bp, rp):
-        has = band.known()
-        error = np.zeros_like(has) if band.errors is None else np.isfinite(band.errors).all(axis=1)
-        none |= has & ~error
-        diagonal |= has & error & ~correlated(band)
+    none = (bp.known & ~bp.measured) | (rp.known & ~rp.measured)
+    diagonal = ~correlated & ~none & (bp.known | rp.known)
     if diagonal.any():
         _warn("calibrate: no correlations: the errors come from the coefficients' own errors alone (flag bit 4)")
     return np.where(diagonal, DIAGONAL, 0) | np.where(none, NO_ERROR, 0)

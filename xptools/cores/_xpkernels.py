@@ -80,7 +80,7 @@ def below(rho, i, Y, out):
 
 @_compiled
 def variance(rho, correlated, count, Y, H, out):
-    """out (P,): the variance at each wavelength; rho packed (K (K - 1) / 2,), ignored unless `correlated`."""
+    """out (P,): the variance at each wavelength; rho packed (K (K - 1) / 2,), looked at only if `correlated`."""
     P = Y.shape[1]
     for p in range(P):
         out[p] = 0.0
@@ -144,31 +144,39 @@ def flux_band(c, count, kind, D, D_alone, at, merged, flux):
 
 
 @_compiled
-def variance_band(sigma, rho, correlated, count, kind, D, D_alone, at, total):
-    """Add a band's variance to total (N, n) at columns `at`; kind as in `flux_band`, correlated (N,) bool."""
+def variance_band(sigma, rho, count, kind, D, D_alone, at, total, correlated):
+    """Add a band's variance to total (N, n) at columns `at`; kind as in `flux_band`.
+
+    correlated (N,) becomes false for a star whose correlations are unknown: then its coefficients are independent.
+    """
     K, P = D.shape
     Y, H, out = np.empty((K, P)), np.empty(P), np.empty(P)
-    none = rho[0]
     for n in range(len(sigma)):
         if kind[n] == 0:
             continue
         scaled(sigma[n], count[n], D if kind[n] == 1 else D_alone, Y)
-        variance(rho[n] if correlated[n] else none, correlated[n], count[n], Y, H, out)
+        variance(rho[n], rho.shape[1] > 0, count[n], Y, H, out)
+        # one unknown correlation makes every wavelength unknown
+        if rho.shape[1] == 0 or not np.isfinite(out[0]):
+            correlated[n] = False
+            variance(rho[n], False, count[n], Y, H, out)
         for p in range(len(at)):
             total[n, at[p]] += out[p]
 
 
 @_compiled
-def covariance_band(sigma, rho, correlated, count, kind, D, D_alone, at, total):
+def covariance_band(sigma, rho, count, kind, D, D_alone, at, total, correlated):
     """Add a band's covariance to total (N, n, n) at rows and columns `at`; the rest as in `variance_band`."""
     K, P = D.shape
     Y, H, M = np.empty((K, P)), np.empty((K, P)), np.empty((P, P))
-    none = rho[0]
     for n in range(len(sigma)):
         if kind[n] == 0:
             continue
         scaled(sigma[n], count[n], D if kind[n] == 1 else D_alone, Y)
-        covariance(rho[n] if correlated[n] else none, correlated[n], count[n], Y, H, M)
+        covariance(rho[n], rho.shape[1] > 0, count[n], Y, H, M)
+        if rho.shape[1] == 0 or not np.isfinite(M[0, 0]):
+            correlated[n] = False
+            covariance(rho[n], False, count[n], Y, H, M)
         for p in range(len(at)):
             for q in range(len(at)):
                 total[n, at[p], at[q]] += M[p, q]

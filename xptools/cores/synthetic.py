@@ -18,7 +18,7 @@ ZERO = np.array([ZERO_POINT[band] for band in BANDS])
 
 def electrons(bp: xpbasis.Coefficients, rp: xpbasis.Coefficients) -> np.ndarray:
     """Photo-electrons per second (N, 3) in G, BP, RP; NaN unless the star has both bands."""
-    return np.where((bp.known() & rp.known())[:, None], xpbasis.spectra(bp, rp, _as_design()), np.nan)
+    return np.where((bp.known & rp.known)[:, None], xpbasis.spectra(bp, rp, _as_design()), np.nan)
 
 
 def magnitudes(

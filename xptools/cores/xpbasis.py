@@ -12,8 +12,9 @@ weight, elsewhere the flux is NaN. Units: flux W m^-2 nm^-1, covariance its squa
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,8 @@ FLOOR_BAND, FLOOR_FLUX, FLOOR_PIXEL = 0.001, 0.005, 0.005  # of the flux (Zhang,
 FLOOR_EIGENVALUE = 1e-9 * 1e-36  # [(W m^-2 nm^-1)^2]
 
 
-class Coefficients(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Coefficients:
     """One band of N stars: values and errors (N, K), packed correlations (N, K (K - 1) / 2), bases used (N,).
 
     Correlations stand strictly below the diagonal row by row, (1,0), (2,0), (2,1) ...: the archive's order. errors or
@@ -37,9 +39,20 @@ class Coefficients(NamedTuple):
     correlations: np.ndarray | None = None
     used: np.ndarray | None = None
 
+    @cached_property
     def known(self) -> np.ndarray:
         """Stars (N,) that have this band."""
-        return np.isfinite(self.values).all(axis=1)
+        return _finite(self.values)
+
+    @cached_property
+    def measured(self) -> np.ndarray:
+        """Stars (N,) that have this band with errors."""
+        return self.known & _finite(self.errors) if self.errors is not None else np.zeros(len(self.values), np.bool_)
+
+    def rows(self, rows: slice) -> Coefficients:
+        """Some of the stars."""
+        arrays = (self.values, self.errors, self.correlations, self.used)
+        return Coefficients(*(a if a is None else a[rows] for a in arrays))
 
 
 def flux(bp: np.ndarray, rp: np.ndarray, design: Design) -> np.ndarray:
@@ -65,11 +78,13 @@ def spectra(bp: Coefficients, rp: Coefficients, design: Design, parts: np.ndarra
     return out
 
 
-def flux_variance(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
-    """Variance of the flux (N, n)."""
+def flux_variance(
+    bp: Coefficients, rp: Coefficients, design: Design, correlated: np.ndarray | None = None
+) -> np.ndarray:
+    """Variance of the flux (N, n). `correlated` (N,) bool, if given, is made false for stars without correlations."""
     from xptools.cores._xpkernels import variance_band
 
-    return _spread(variance_band, bp, rp, design, (len(design.wavelength),))
+    return _spread(variance_band, bp, rp, design, (len(design.wavelength),), correlated)
 
 
 def flux_errors(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
@@ -77,12 +92,14 @@ def flux_errors(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarra
     return np.sqrt(flux_variance(bp, rp, design))
 
 
-def flux_covariance(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
-    """Covariance of the flux (N, n, n); NaN in rows and columns where the flux is NaN."""
+def flux_covariance(
+    bp: Coefficients, rp: Coefficients, design: Design, correlated: np.ndarray | None = None
+) -> np.ndarray:
+    """Covariance of the flux (N, n, n); NaN in rows and columns where the flux is NaN. `correlated` as above."""
     from xptools.cores._xpkernels import covariance_band
 
     n = len(design.wavelength)
-    return _spread(covariance_band, bp, rp, design, (n, n))
+    return _spread(covariance_band, bp, rp, design, (n, n), correlated)
 
 
 def with_floors(cov: np.ndarray, flux_bp: np.ndarray, flux_rp: np.ndarray) -> np.ndarray:
@@ -148,45 +165,41 @@ def coefficient_covariance(errors: np.ndarray, correlations: np.ndarray | None) 
     return errors[:, :, None] * rho * errors[:, None, :]
 
 
-def _spread(kernel, bp, rp, design, shape) -> np.ndarray:
+def _spread(kernel, bp, rp, design, shape, correlated) -> np.ndarray:
     """Variance or covariance of both bands, NaN where the flux or an error is unknown."""
     out = np.zeros((len(bp.values), *shape))
-    unknown = np.zeros(len(out), np.bool_)
+    correlated = np.ones(len(out), np.bool_) if correlated is None else correlated
     for band, kind, *columns in _bands(bp, rp, design):
-        if band.errors is None:
-            unknown |= kind > 0
-            continue
-        unknown |= (kind > 0) & ~np.isfinite(band.errors).all(axis=1)
-        sigma, used = np.ascontiguousarray(band.errors, np.float64), _used(band)
-        rho, correlated = _correlations(band)
+        kind = np.where(band.measured, kind, 0).astype(np.int8)
+        sigma = np.ascontiguousarray(band.values if band.errors is None else band.errors, np.float64)
+        used, rho = _used(band), _correlations(band)
 
-        def run(rows, sigma=sigma, used=used, kind=kind, columns=columns, rho=rho, correlated=correlated):
-            own = rho[rows] if len(rho) == len(sigma) else rho
-            kernel(sigma[rows], own, correlated[rows], used[rows], kind[rows], *columns, out[rows])
+        def run(rows, sigma=sigma, used=used, kind=kind, columns=columns, rho=rho):
+            kernel(sigma[rows], rho[rows], used[rows], kind[rows], *columns, out[rows], correlated[rows])
 
         _threaded(run, len(out))
-    unseen = _unseen(bp, rp, design) | unknown[:, None]
+    unseen = _unseen(bp, rp, design)
+    unseen |= ((bp.known & ~bp.measured) | (rp.known & ~rp.measured))[:, None]
     if len(shape) == 1:
         out[unseen] = np.nan
     else:
-        out[unseen[:, :, None] | unseen[:, None, :]] = np.nan
+        some = np.flatnonzero(unseen.any(axis=1))
+        out[some] = np.where(unseen[some, :, None] | unseen[some, None, :], np.nan, out[some])
     return out
 
 
-def correlated(band: Coefficients) -> np.ndarray:
-    """Stars (N,) whose correlations are known."""
-    return _correlations(band)[1]
-
-
-def _correlations(band: Coefficients) -> tuple[np.ndarray, np.ndarray]:
-    """Packed correlations (N or 1, K (K - 1) / 2) as float32 or float64, and who has them (N,)."""
-    N, K = band.values.shape
+def _correlations(band: Coefficients) -> np.ndarray:
+    """Packed correlations (N, K (K - 1) / 2) as float32 or float64; (N, 0) if there are none."""
     if band.correlations is None:
-        return np.zeros((1, K * (K - 1) // 2), np.float32), np.zeros(N, np.bool_)
+        return np.empty((len(band.values), 0), np.float32)
     rho = np.asarray(band.correlations)
-    rho = np.ascontiguousarray(rho, rho.dtype if rho.dtype in (np.float32, np.float64) else np.float64)
-    # a sum is finite only where every term is: one pass without a temporary of this size
-    return rho, np.isfinite(rho.sum(axis=1))
+    return np.ascontiguousarray(rho, rho.dtype if rho.dtype in (np.float32, np.float64) else np.float64)
+
+
+def _finite(block: np.ndarray) -> np.ndarray:
+    """Rows (N,) of a block (N, K) without NaN or infinity: a sum is finite only where every term is."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.isfinite(block @ np.ones(block.shape[1], block.dtype))
 
 
 def _used(band: Coefficients) -> np.ndarray:
@@ -200,7 +213,7 @@ def _used(band: Coefficients) -> np.ndarray:
 
 def _bands(bp: Coefficients, rp: Coefficients, design: Design):
     """Per band: coefficients, kind (N,) as in `flux_band`, both matrices cut to where it counts, those columns."""
-    has_bp, has_rp = bp.known(), rp.known()
+    has_bp, has_rp = bp.known, rp.known
     sides = (
         (bp, has_bp, has_rp, design.bp, design.bp_alone, design.w_bp),
         (rp, has_rp, has_bp, design.rp, design.rp_alone, design.w_rp),
@@ -222,10 +235,12 @@ def _padded(D: np.ndarray) -> np.ndarray:
 
 def _unseen(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
     """Where (N, n) no band of the star counts."""
-    has_bp, has_rp = bp.known(), rp.known()
-    seen = has_bp[:, None] & (design.w_bp > 0) | has_rp[:, None] & (design.w_rp > 0)
-    # a star with both bands has flux everywhere; one with BP alone has none at and beyond 643 nm, as GaiaXPy
-    return ~seen
+    has_bp, has_rp = bp.known, rp.known
+    # a star with both bands has flux everywhere; one with BP alone has none at and beyond 643 nm, as in GaiaXPy
+    unseen = np.zeros((len(has_bp), len(design.wavelength)), np.bool_)
+    some = np.flatnonzero(~(has_bp & has_rp))
+    unseen[some] = ~(has_bp[some, None] & (design.w_bp > 0) | has_rp[some, None] & (design.w_rp > 0))
+    return unseen
 
 
 def _threaded(run, rows: int) -> None:
@@ -243,7 +258,6 @@ __all__ = [
     "Coefficients",
     "Design",
     "coefficient_covariance",
-    "correlated",
     "design",
     "flux",
     "flux_covariance",
