@@ -84,7 +84,14 @@ def flux_variance(
     """Variance of the flux (N, n). `correlated` (N,) bool, if given, is made false for stars without correlations."""
     from xptools.cores._xpkernels import variance_band
 
-    return _spread(variance_band, bp, rp, design, (len(design.wavelength),), correlated)
+    # brought to about 1, as float32 holds no square of 1e-20, by a power of two, so that nothing is rounded
+    scale = 2.0 ** np.ceil(np.log2(max(np.abs(design.bp_alone).max(), np.abs(design.rp_alone).max())))
+
+    def kernel(sigma, rho, used, kind, D, D_alone, *rest):
+        single = [(matrix / scale).astype(np.float32) for matrix in (D, D_alone)]
+        variance_band(sigma, rho, used, kind, *single, *rest)
+
+    return scale**2 * _spread(kernel, bp, rp, design, (len(design.wavelength),), correlated)
 
 
 def flux_errors(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
