@@ -196,11 +196,10 @@ def _spread(kernel, bp, rp, design, shape, correlated) -> np.ndarray:
 
 
 def _correlations(band: Coefficients) -> np.ndarray:
-    """Packed correlations (N, K (K - 1) / 2) as float32 or float64; (N, 0) if there are none."""
+    """Packed correlations (N, K (K - 1) / 2), float32 as in the archive; (N, 0) if there are none."""
     if band.correlations is None:
         return np.empty((len(band.values), 0), np.float32)
-    rho = np.asarray(band.correlations)
-    return np.ascontiguousarray(rho, rho.dtype if rho.dtype in (np.float32, np.float64) else np.float64)
+    return np.ascontiguousarray(band.correlations, np.float32)
 
 
 def _finite(block: np.ndarray) -> np.ndarray:
