@@ -88,9 +88,6 @@ def _spectrum(tag: str, band: str) -> dict[str, Column]:
             "float32[1485]", None, "stat.correlation;stat.fit.param",
             f"Correlations of the {band} coefficients, strictly below the diagonal row by row",
         ),
-        f"{tag}_standard_deviation": Column(
-            "float32", None, "stat.stdev", f"Scatter of the {band} fit, already in the coefficients' errors"
-        ),
         f"{tag}_n_relevant_bases": Column(
             "int16", None, "meta.number", f"Leading {band} coefficients that stand out from noise"
         ),

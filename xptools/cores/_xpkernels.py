@@ -207,3 +207,10 @@ def positive(cov, least, found):
                     L[i, j] = total / L[j, j]
             if not found[m]:
                 break
+
+
+@_compiled
+def product(rows, D, out):
+    """out (N, P) = rows (N, K) times D (K, P), each row by itself, so that its bits do not depend on its place."""
+    for n in range(len(rows)):
+        combined(rows[n], rows.shape[1], D, out[n])
