@@ -17,11 +17,12 @@ from xptools.protocol import to_numpy
 WHAT = (
     "What errors and correlations of XP coefficients are like in Gaia DR3 (ESA/Gaia/DPAC), learned from 2,000 stars: "
     "*.nodes (m,) magnitudes of the band (BP or RP), *.log_error (m,) median log10 of |errors| over |coefficients|, "
-    "*.scatter scatter of that about the line [dex], *.pattern (m, 55) median errors over |errors|, *.size (55,) rms of "
-    "coefficients over |coefficients|; *.correlations (1485,) mean of two stars. Made by tests/make_xp_noise.py"
+    "*.scatter scatter of that about the line [dex], *.pattern (m, 55) median errors over |errors|, *.size (55,) size "
+    "of coefficients over |coefficients| in bright stars, noise taken off; *.correlations (1485,) mean of two stars. Made by tests/make_xp_noise.py"
 )
 WIDTH = 1.0  # [mag] of the window of a median
 FEWEST = 7
+LEAST = 1e-4  # of |coefficients|: what noise leaves unknown in bright stars
 
 
 def main(stars: str, correlated: str) -> None:
@@ -42,7 +43,9 @@ def main(stars: str, correlated: str) -> None:
         out[f"{band}.pattern"] = np.array([np.median(e[r] / error[r, None], axis=0) for r in rows], np.float32)
         off = level - np.interp(mag, nodes, out[f"{band}.log_error"])
         out[f"{band}.scatter"] = np.array(1.4826 * np.median(np.abs(off - np.median(off))))
-        out[f"{band}.size"] = np.sqrt(np.mean((c / size[:, None]) ** 2, axis=0))
+        bright = np.argsort(mag)[: len(mag) // 8]
+        own = np.median(c[bright] ** 2 - e[bright] ** 2, axis=0) / np.median(size[bright]) ** 2
+        out[f"{band}.size"] = np.sqrt(np.maximum(own, LEAST**2))
         rho = pair[f"{band}_coefficient_correlations"].mean(axis=0)
         out[f"{band}.correlations"] = rho.astype(np.float32)
     np.savez_compressed(Path(xpdesign.__file__).parent.parent / "data" / mock_spectra.FILE, **out)

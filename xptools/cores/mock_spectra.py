@@ -26,7 +26,7 @@ FILE = "xp_noise.npz"
 BANDS = ("bp", "rp")
 GRID = np.arange(330.0, 1050.1, 2.0)  # [nm] of the model spectra
 REACH = {"bp": (330.0, 690.0), "rp": (615.0, 1050.0)}  # [nm] where a band's response counts
-RIDGE = 1e-6
+RIDGE = 1e-5
 STEPS = 5  # of Newton's method: the photometry is met to 1e-9
 
 
