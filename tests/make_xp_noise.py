@@ -18,7 +18,8 @@ WHAT = (
     "What errors and correlations of XP coefficients are like in Gaia DR3 (ESA/Gaia/DPAC), learned from 2,000 stars: "
     "*.nodes (m,) magnitudes of the band (BP or RP), *.log_error (m,) median log10 of |errors| over |coefficients|, "
     "*.scatter scatter of that about the line [dex], *.pattern (m, 55) median errors over |errors|, *.size (55,) size "
-    "of coefficients over |coefficients| in bright stars, noise taken off; *.correlations (1485,) mean of two stars. Made by tests/make_xp_noise.py"
+    "of coefficients over |coefficients| in bright stars, noise taken off; *.correlations (1485,) mean of two stars. "
+    "Made by tests/make_xp_noise.py"
 )
 WIDTH = 1.0  # [mag] of the window of a median
 FEWEST = 7

@@ -33,7 +33,7 @@ LINES = {
         "select --flag --magnitude 12:15 --where 'ruwe < 1.05'",
     ],
     "join": ["join --with {other} --columns extra --suffix _2"],
-    "mock": ["mock 300"],
+    "mock": ["mock 300", "mock 300 --spectra --correlations --map toy"],
     "mf": ["mf --method exact"],
     "calibrate": [
         "calibrate",

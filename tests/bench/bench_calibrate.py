@@ -46,7 +46,8 @@ def report(args, rounds) -> None:
         print(f"agreement: flux {apart['flux']:.1e}, errors {apart['error']:.1e} relative at most")
         if not (apart["flux"] < 1e-9 and apart["error"] < 1e-6):
             sys.exit("xp and GaiaXPy disagree: no timing is worth anything")
-    print(f"{args.stars:,} stars for GaiaXPy, {args.mine:,} for xp; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    load = os.getloadavg()[0]
+    print(f"{args.stars:,} stars for GaiaXPy, {args.mine:,} for xp; {os.cpu_count()} cores, load {load:.1f}")
     for name in rounds[0][1]["rate"]:
         peer = "arrays" if name.startswith(("arrays", "floor")) else "files"
         rates = [mine["rate"][name] for _, mine in rounds]
@@ -56,8 +57,9 @@ def report(args, rounds) -> None:
             rate = np.median([theirs["rate"][peer] for theirs, _ in rounds])
             line += f"   GaiaXPy {rate:7,.0f}   ratio {np.median(ratios):7.1f} (best {max(ratios):.1f})"
         print(line)
-    peaks = [f"{who} {max(r[k]['peak'] for r in rounds):.2f} GB" for k, who in ((0, "GaiaXPy"), (1, "xp")) if rounds[0][k]]
-    print("peak memory: " + ", ".join(peaks))
+    for k, who in ((0, "GaiaXPy"), (1, "xp")):
+        if rounds[0][k]:
+            print(f"peak memory of {who}: {max(r[k]['peak'] for r in rounds):.2f} GB")
 
 
 def run(python: str, worker: str, args) -> dict:
@@ -152,7 +154,8 @@ def mine(args) -> dict:
         batches = list(reader)
     flux, errors = xptools.op("calibrate --no-errors"), xptools.op("calibrate")
     first = errors(batches[0])
-    np.savez(folder / "xp.npz", **{k: np.array(first[n].to_pylist()) for k, n in (("flux", "flux"), ("error", "flux_err"))})
+    numbers = {k: np.array(first[n].to_pylist()) for k, n in (("flux", "flux"), ("error", "flux_err"))}
+    np.savez(folder / "xp.npz", **numbers)
     flux(batches[0])
     rate = {
         "arrays: flux": args.mine / best(lambda: [flux(b) for b in batches]),

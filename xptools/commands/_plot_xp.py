@@ -58,9 +58,9 @@ def star_numbers(path: str, stars: int, ids: tuple[int, ...], model: str) -> tup
     """Points of each star's spectrum: from flux (or flux10) and its error, as `xp calibrate` writes them."""
     import numpy as np
 
-    rows, schema, stem = [], None, "flux"
+    rows, source, stem = [], None, "flux"
     for schema, grid, names, arrays in _spectra(path, (model,) if model else ()):
-        stem = names["stem"]
+        source, stem = schema, names["stem"]
         for n in _chosen(arrays["source_id"], stars - len(rows), ids):
             flux = arrays[stem][n] / UNIT
             error = arrays["error"][n] / UNIT if "error" in arrays else np.full(len(grid), np.nan)
@@ -76,7 +76,7 @@ def star_numbers(path: str, stars: int, ids: tuple[int, ...], model: str) -> tup
     at = " at 10 pc" if stem == "flux10" else ""
     from xptools.figures.xp import FLUX
 
-    return numbers, {"y_label": FLUX.replace(" [", f"{at} ["), "named": bool(spelled(schema, "source_id"))}, schema
+    return numbers, {"y_label": FLUX.replace(" [", f"{at} ["), "named": bool(spelled(source, "source_id"))}, source
 
 
 def coefficient_numbers(path: str, stars: int, ids: tuple[int, ...]) -> tuple[Numbers, dict[str, Any], pa.Schema]:
@@ -84,8 +84,9 @@ def coefficient_numbers(path: str, stars: int, ids: tuple[int, ...]) -> tuple[Nu
     import numpy as np
 
     wanted = [f"{b}_{k}" for b in ("bp", "rp") for k in ("coefficients", "coefficient_errors")]
-    blocks, seen, schema = [], 0, None
+    blocks, seen, source = [], 0, None
     for schema, arrays in _batches(path, tuple(wanted)):
+        source = schema
         places = _chosen(arrays["source_id"], stars - seen, ids)
         for n in places:
             for band in ("bp", "rp"):
@@ -101,15 +102,17 @@ def coefficient_numbers(path: str, stars: int, ids: tuple[int, ...]) -> tuple[Nu
     if not blocks:
         raise DataError("none of the stars asked for is in the table. TRY: --ids of its source_id, or none")
     numbers = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
-    return numbers, {"named": bool(spelled(schema, "source_id"))}, schema
+    return numbers, {"named": bool(spelled(source, "source_id"))}, source
 
 
 def sample_numbers(path: str) -> tuple[Numbers, dict[str, Any], pa.Schema]:
     """Median spectra in bins of colour with equal numbers of stars, each spectrum over its flux near 700 nm."""
     import numpy as np
 
-    spectra, colours, schema, grid, by = [], [], None, None, ""
+    spectra, colours, by = [], [], ""
+    source, wavelength = None, np.empty(0)
     for schema, grid, names, arrays in _spectra(path, ("bp_rp", "syn_bp", "syn_rp"), optional=True):
+        source, wavelength = schema, grid
         if "bp_rp" in arrays:
             by, colour = "BP - RP", arrays["bp_rp"]
         elif "syn_bp" in arrays and "syn_rp" in arrays:
@@ -121,7 +124,7 @@ def sample_numbers(path: str) -> tuple[Numbers, dict[str, Any], pa.Schema]:
         if sum(map(len, colours)) >= MOST_SAMPLE:
             break
     flux, colour = np.concatenate(spectra), np.concatenate(colours)
-    at = int(np.abs(grid - NORM).argmin())
+    at = int(np.abs(wavelength - NORM).argmin())
     good = np.isfinite(colour) & np.isfinite(flux).all(axis=1) & (flux[:, at] > 0)
     if not good.any():
         raise DataError("no star of the table has a whole spectrum and a colour. TRY: xp info --stats")
@@ -131,11 +134,11 @@ def sample_numbers(path: str) -> tuple[Numbers, dict[str, Any], pa.Schema]:
     blocks = []
     for i in np.unique(k):
         lo, middle, hi = np.percentile(flux[k == i], [16, 50, 84], axis=0)
-        each = {"bin": i, "lo": edges[i], "hi": edges[i + 1], "n": (k == i).sum(), "x": grid, "y": middle, "y_lo": lo,
-                "y_hi": hi}  # fmt: skip
-        blocks.append({name: np.broadcast_to(v, grid.shape) for name, v in each.items()})
+        each = {"bin": i, "lo": edges[i], "hi": edges[i + 1], "n": (k == i).sum(), "x": wavelength, "y": middle}
+        each |= {"y_lo": lo, "y_hi": hi}
+        blocks.append({name: np.broadcast_to(v, wavelength.shape) for name, v in each.items()})
     numbers = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
-    return numbers, {"by": by, "at": float(grid[at])}, schema
+    return numbers, {"by": by, "at": float(wavelength[at])}, source
 
 
 def error_numbers(path: str, background: str | None) -> tuple[Numbers, dict[str, Any], pa.Schema]:
@@ -190,8 +193,10 @@ def _spectra(path: str, more: tuple[str, ...], optional: bool = False) -> Iterat
 
     with io.open_reader(path) as reader:
         stem = next((n for n in ("flux", "flux10") if spelled(reader.schema, n)), None)
-        text = None if stem is None else (reader.schema.field(spelled(reader.schema, stem)).metadata or {}).get(b"xp.grid")
-        text = text or (reader.schema.metadata or {}).get(b"xp.grid")
+        text = None
+        if stem is not None:
+            own = reader.schema.field(spelled(reader.schema, stem)).metadata or {}
+            text = own.get(b"xp.grid") or (reader.schema.metadata or {}).get(b"xp.grid")
         if stem is None or text is None:
             raise DataError(f"{reader.name} has no flux with its wavelengths. TRY: xp calibrate first")
         names = tuple(reader.schema.names)

@@ -105,7 +105,7 @@ def coefficients(flux: np.ndarray, band: str) -> np.ndarray:
 
 
 def errors(values: np.ndarray, mag: np.ndarray, normal: np.ndarray, band: str) -> np.ndarray:
-    """Standard errors (N, K) of coefficients (N, K) of stars of this magnitude in the band; normal (N,) scatters them."""
+    """Standard errors (N, K) of coefficients (N, K) of stars of this magnitude in the band; normal (N,) scatters."""
     table = learned()
     nodes = table[f"{band}.nodes"]
     level = np.interp(mag, nodes, table[f"{band}.log_error"])

@@ -3,9 +3,9 @@
     ln f(lambda) = ln B_lambda(Teff) - sum_k tau_k(Teff, log g, [Fe/H], [alpha/Fe]) phi_k(lambda)
 
 Physically motivated, not computed from atmospheres: every feature stands where it does in real stars, grows with metals
-and falls or rises with temperature and gravity as it does there, with strengths set by hand to those of
-real stars. What a network learns from these spectra is this model. It is good from 2,600 to 12,000 K and has no molecules
-of carbon stars, no emission, no rotation, and of evolution nothing but gravity.
+and falls or rises with temperature and gravity as it does there, with strengths set by hand to those of real stars.
+What a network learns from these spectra is this model. It is good from 2,600 to 12,000 K and has no carbon stars, no
+emission, no rotation, and of evolution nothing but gravity.
 
 Features: the Balmer lines and jump, the Paschen jump; Ca H and K, the G band, Mg b with MgH, Na D, CaH, TiO, VO, FeH,
 the Ca triplet; iron's blanketing towards the blue, and two blends of iron. phi are at most about 1, at the resolution

@@ -84,7 +84,8 @@ def draw_coefficients(numbers: Numbers, about: dict[str, Any], column: str = "do
         axes.text(0.985, 0.93, name, transform=axes.transAxes, ha="right", va="top", fontsize=9)
     grid[1].set_xlabel("coefficient")
     grid[1].set_xlim(-1, numbers["x"].max() + 1)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=4 if column == "double" else 2)
+    wide = 4 if column == "double" else 2
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=wide)
     return figure
 
 
@@ -103,6 +104,8 @@ def draw_sample(numbers: Numbers, about: dict[str, Any], column: str = "double")
         axes.fill_between(rows["x"], rows["y_lo"], rows["y_hi"], color=colour, alpha=0.25, lw=0)
         axes.plot(rows["x"], rows["y"], color=colour, lw=1.0, label=label)
     axes.set_yscale("log")
+    bright = numbers["y"][numbers["y"] > 0]
+    axes.set_ylim(max(0.5 * bright.min(), 0.01), 1.6 * numbers["y_hi"].max())
     axes.set_xlabel(WAVELENGTH)
     axes.set_ylabel(rf"$f_\lambda\,/\,f_{{{about['at']:.0f}\,\mathrm{{nm}}}}$")
     axes.set_xlim(numbers["x"].min(), numbers["x"].max())
@@ -115,11 +118,11 @@ def draw_errors(numbers: Numbers, about: dict[str, Any], column: str = "double")
     figure = style.canvas(column, 75 if column == "double" else 120)
     grid = figure.subplots(1, 2, sharey=True) if column == "double" else figure.subplots(2, 1)
     for axes, (band, (name, colour)) in zip(grid, BANDS.items(), strict=True):
-        for table, tint, size in (("background", style.GREY, 2.0), ("table", colour, 1.0)):
+        for table, tint, size in (("table", colour, 1.2), ("background", "#404040", 1.6)):
             rows = (numbers["part"] == band) & (numbers["table"] == table)
             if rows.any():
                 axes.plot(numbers["x"][rows], numbers["y"][rows], ls="", marker=".", ms=size, mew=0, color=tint,
-                          alpha=0.6, rasterized=True, label=about[table])  # fmt: skip
+                          alpha=0.5, rasterized=True, label=about[table])  # fmt: skip
                 _medians(axes, numbers["x"][rows], numbers["y"][rows], style.BLACK if table == "background" else tint)
         axes.set_yscale("log")
         axes.set_xlabel(rf"$G_{{\rm {name}}}$ [mag]")
