@@ -203,7 +203,7 @@ def cutflow(input, output, form, data_out, column, no_clobber):
     "xp",
     "xp plot xp flux.parquet --stars 6 -o spectra.pdf",
     "xp plot xp --kind sample flux.parquet -o sample.pdf",
-    "xp mock 3000 --spectra -o mock.parquet && xp plot xp --kind errors mock.parquet -o errors.pdf",
+    "xp mock 3000 --spectra | xp plot xp --kind errors -o errors.pdf",
 )
 @click.option("--kind", type=click.Choice(["stars", "coefficients", "sample", "errors"]), default="stars",
               show_default=True, help="What to draw; see above.")  # fmt: skip
