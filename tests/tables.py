@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import metadata
-from xptools.columns import GAIA, OWN
+from xptools.columns import GAIA, OWN, XP
 
 
 def field(name: str, kind: pa.DataType, unit: str = "", ucd: str = "", text: str = "") -> pa.Field:
@@ -46,8 +46,11 @@ def gallery(rows: int = 50, seed: int = 1, nulls: bool = False) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def stars(rows: int = 400, seed: int = 7) -> pa.Table:
-    """A catalogue with every column that commands know, in reasonable ranges, and two columns nobody knows."""
+def stars(rows: int = 400, seed: int = 7, spectra: bool = False) -> pa.Table:
+    """A catalogue with every column that commands know, in reasonable ranges, and two columns nobody knows.
+
+    With `spectra` also coefficients, errors and correlations of XP spectra (12 kB a star).
+    """
     rng = np.random.default_rng(seed)
     ranges = {
         "source_id": (2**60, 2**62),
@@ -85,6 +88,16 @@ def stars(rows: int = 400, seed: int = 7) -> pa.Table:
             values = rng.uniform(lo, hi, rows)
         arrays.append(pa.array(values.astype(kind.to_pandas_dtype()), kind))
         fields.append(metadata.field_of(name, column))
+    for name, column in XP.items() if spectra else ():
+        kind = metadata.arrow_type(column.type)
+        fields.append(metadata.field_of(name, column))
+        if not pa.types.is_fixed_size_list(kind):
+            arrays.append(pa.array(rng.integers(20, 50, rows).astype(kind.to_pandas_dtype()), kind))
+            continue
+        lo, hi = (-0.01, 0.01) if name.endswith("correlations") else (1, 2) if name.endswith("errors") else (-50, 50)
+        flat = rng.uniform(lo, hi, (rows, kind.list_size))
+        flat[:, 0] += 3000 * name.endswith("coefficients")
+        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), kind.value_type), type=kind))
     arrays += [pa.array([f"star {i}" for i in range(rows)]), pa.array(rng.normal(size=rows))]
     fields += [pa.field("note", pa.string()), field("odd", pa.float64(), "m.s**-1", "phys.veloc", "Nobody's column")]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

@@ -33,8 +33,12 @@ LINES = {
         "select --flag --magnitude 12:15 --where 'ruwe < 1.05'",
     ],
     "join": ["join --with {other} --columns extra --suffix _2"],
-    "mock": ["mock 300"],
+    "mock": ["mock 300", "mock 300 --spectra --correlations --map toy"],
     "mf": ["mf --method exact"],
+    "calibrate": [
+        "calibrate",
+        "calibrate --grid 400:1000:50 --absolute --synthetic --truncate --floors zgr --covariance",
+    ],
     "convert": ["convert", "convert --keep source_id,ra,dec,note", "convert --rename ra=alpha --unit odd=km"],
 }
 ROWS = 220
@@ -70,7 +74,7 @@ def build(tmp_path_factory):
     @cache
     def made(line: str):
         step = xptools.op(known_options(line).format(other=other))
-        table = stars(ROWS)
+        table = stars(ROWS, spectra="bp_coefficients" in step.needs)
         for column in step.needs:
             if column not in table.schema.names:
                 maker = xptools.op(cli.makers(column)[0])

@@ -31,13 +31,16 @@ def stages(xp, tmp_path_factory) -> dict[str, Path]:
     assert xp("mf", "--method", "exact", "--truth", made["volumes"], "-o", made["mf"]).returncode == 0
     assert xp("veff", "--table", "-o", made["veff"]).returncode == 0
     assert xp("convert", made["raw"], "-o", folder / "stars.fits").returncode == 0
+    made |= {n: folder / f"{n}.parquet" for n in ("spectra", "flux")}
+    assert xp("mock", 300, "--spectra", "-o", made["spectra"]).returncode == 0
+    assert xp("calibrate", made["spectra"], "-o", made["flux"]).returncode == 0
     return made
 
 
 @pytest.fixture
 def desk(stages, tmp_path):
     """A folder with the files that examples read, under the names they use."""
-    for name in ("masses", "mf", "veff"):
+    for name in ("masses", "mf", "veff", "spectra", "flux"):
         shutil.copy(stages[name], tmp_path / f"{name}.parquet")
     shutil.copy(stages["raw"].parent / "stars.fits", tmp_path / "stars.fits")
     for name in ("m.safetensors", "model.safetensors"):

@@ -76,6 +76,27 @@ GAIA: dict[str, Column] = {
     "fidelity_v2": Column("float32", None, "stat.probability", "Astrometric fidelity (Rybizki+ 2022)"),
 }
 
+
+def _spectrum(tag: str, band: str) -> dict[str, Column]:
+    value = Column("float64[55]", None, "stat.fit.param;spect", f"Coefficients of the {band} spectrum in its basis")
+    return {
+        f"{tag}_coefficients": value,
+        f"{tag}_coefficient_errors": Column(
+            "float32[55]", None, "stat.error;stat.fit.param", f"Standard errors of the {band} coefficients"
+        ),
+        f"{tag}_coefficient_correlations": Column(
+            "float32[1485]", None, "stat.correlation;stat.fit.param",
+            f"Correlations of the {band} coefficients, strictly below the diagonal row by row",
+        ),
+        f"{tag}_n_relevant_bases": Column(
+            "int16", None, "meta.number", f"Leading {band} coefficients that stand out from noise"
+        ),
+    }  # fmt: skip
+
+
+# The archive's XP spectra (xp_continuous_mean_spectrum), as far as xp reads and writes them.
+XP: dict[str, Column] = {**_spectrum("bp", "BP"), **_spectrum("rp", "RP")}
+
 # Columns that pass between xp's own commands: their unit is checked wherever they are read.
 OWN: dict[str, Column] = {
     "feh": Column("float32", None, "phys.abund.Fe", "Iron abundance [Fe/H] [dex]"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import ClassVar
 
-from xptools.columns import GAIA, OWN, Column
+from xptools.columns import GAIA, OWN, XP, Column
 from xptools.errors import DataError, InputError, UsageError
 from xptools.progress import warn
 from xptools.protocol import Source
@@ -32,6 +32,10 @@ LABELS = {
     "teff_err": Column("float32", "K", "stat.error;phys.temperature.effective", "Standard error of teff"),
     "logg": Column("float32", None, "phys.gravity", "Surface gravity log g [cgs, dex]"),
     "logg_err": Column("float32", None, "stat.error;phys.gravity", "Standard error of logg [dex]"),
+}
+SPECTRAL = {
+    "true_teff": Column("float32", "K", "phys.temperature.effective", "True effective temperature, of the primary"),
+    "true_logg": Column("float32", None, "phys.gravity", "True surface gravity log g of the primary [cgs, dex]"),
 }
 METALLICITY = {name: OWN[name] for name in ("feh", "feh_err")}
 
@@ -65,6 +69,8 @@ class Mock(Source):
     poisson: bool = False
     r_sun: float = 8.122
     z_sun: float = 0.0
+    spectra: bool = False
+    correlations: bool = False
 
     name: ClassVar[str] = "mock"
     packages: ClassVar[tuple[str, ...]] = ("numpy", "scipy")
@@ -74,6 +80,8 @@ class Mock(Source):
             raise UsageError(f"--fractions takes three numbers, none negative, not {list(self.fractions)}")
         if self.max_distance > (2.0 if self.sample == "dwarfs" else 4.0):
             raise UsageError("--max-distance may be at most 2 kpc for dwarfs and 4 kpc for giants")
+        if self.correlations and not self.spectra:
+            raise UsageError("--correlations are those of spectra. TRY: --spectra --correlations")
         if self.max_distance <= 0 or self.age < 0:
             raise UsageError("--max-distance and --age cannot be negative")
         for name in ("binaries", "outliers", "spurious", "noise"):
@@ -82,10 +90,15 @@ class Mock(Source):
 
     @property
     def adds(self) -> dict[str, Column]:
+        columns = {**GAIA, **METALLICITY, **TRUTH}
         if self.sample == "giants":
             own = {**METALLICITY, **LABELS}
-            return {**GAIA, **own, **{k: v for k, v in TRUTH.items() if k not in ("true_mass", "true_q")}}
-        return {**GAIA, **METALLICITY, **TRUTH}
+            columns = {**GAIA, **own, **{k: v for k, v in TRUTH.items() if k not in ("true_mass", "true_q")}}
+        return columns | self._spectral() if self.spectra else columns
+
+    def _spectral(self) -> dict[str, Column]:
+        coefficients = {k: v for k, v in XP.items() if self.correlations or not k.endswith("correlations")}
+        return {**coefficients, **SPECTRAL}
 
     @property
     def cites(self) -> tuple[str, ...]:
@@ -94,7 +107,10 @@ class Mock(Source):
         light = () if self.isochrones else ("bressan2012", "chen2014", "chen2019")
         curve = () if self.map == "none" else ("zhang2023",)
         motion = ("gravity2018", "blandhawthorn2016", "xiang2025")
-        return ("li2026", *motion, *light, "gaia2023", "riello2021", "lindegren2021", "rybizki2022", *curve, *dust)
+        spectra = ("deangeli2023", "montegriffo2023", "mucciarelli2021", "mann2015") if self.spectra else ()
+        return (
+            "li2026", *motion, *light, "gaia2023", "riello2021", "lindegren2021", "rybizki2022", *curve, *dust, *spectra
+        )  # fmt: skip
 
     @property
     def _mapped(self) -> bool:

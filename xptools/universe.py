@@ -171,6 +171,9 @@ class Universe:
         shines = q * stars["mass"][pair] >= self.isochrones.mass_range[0]
         pair, q = pair[shines], q[shines]
         M_G, BP_RP = self._isochrone(q * stars["mass"][pair], stars["feh"][pair], stars["age"][pair])
+        if self.mock.spectra:
+            stars["M_G_2"], stars["BP_RP_2"] = (np.full(len(light.G), np.nan) for _ in range(2))
+            stars["M_G_2"][pair], stars["BP_RP_2"][pair] = M_G, BP_RP
         return mock_light.together(light, mock_light.single(M_G, BP_RP), pair)
 
     def _dimmed(self, stars: Stars, light: mock_light.Light) -> Stars:
@@ -231,6 +234,7 @@ class Universe:
             **mock_survey.solution(streams, columns["bp_rp"], spurious),
             **self._labels(streams, stars),
         }
+        columns |= self._spectra(streams, stars) if self.mock.spectra else {}
         stars["outlier"] |= np.where(blended, mock_survey.BLENDED, 0).astype(np.int16)
         return columns | self._truth(stars, sky)
 
@@ -257,6 +261,27 @@ class Universe:
         error = error if fixed is None else np.full(len(G), fixed)
         scale = noise if fixed is None else 1.0
         return out | {"feh": stars["feh"] + scale * error * streams.normal("feh observed"), "feh_err": error}
+
+    def _spectra(self, streams, stars: Stars) -> dict[str, np.ndarray]:
+        """XP coefficients of each star, its companion's light and its dust in them, and the true labels behind."""
+        from xptools.cores import mock_spectra, spectra_model
+        from xptools.cores.extinction import curve
+
+        feh, alpha = stars["feh"], np.full(len(stars["feh"]), self.mock.alpha_fe)
+        if self.giants:
+            teff, logg = (law(stars["M_G"], feh) for law in (mock_giants.temperature, mock_giants.gravity))
+        else:
+            teff = spectra_model.temperature_of(stars["BP_RP"], feh)
+            logg = spectra_model.gravity_of(stars["M_G"])
+        flux = mock_spectra.spectrum(teff, logg, feh, alpha, stars["M_G"])
+        if "M_G_2" in stars:
+            M_G, cooler = stars["M_G_2"], spectra_model.temperature_of(stars["BP_RP_2"], feh)
+            flux = flux + mock_spectra.spectrum(cooler, spectra_model.gravity_of(M_G), feh, alpha, M_G)
+        if "E" in stars:
+            flux = flux * 10.0 ** (-0.4 * curve(mock_spectra.GRID, self.mock.curve_unit) * stars["E"][:, None])
+        rates = np.stack(stars.light(), axis=1)
+        out = mock_spectra.observed(streams, flux, rates, self.mock.noise, self.mock.correlations)
+        return out | {"true_teff": teff, "true_logg": logg}
 
     def _truth(self, stars: Stars, sky) -> dict[str, np.ndarray]:
         nothing = np.zeros(len(stars["d"]), np.float32)

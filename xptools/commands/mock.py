@@ -20,6 +20,14 @@ sigma_C*(G), one star in twenty has neighbours' light in BP and RP (--outliers).
 --spurious adds 1 to 30 mas to a parallax. Positions carry no noise.""",
     "TRUTH": """Schema key xp.mock states the density laws and, under phi, the mass function in stars per kpc3 and Msun
 at the Sun's radius in the plane, per [Fe/H] cell. Columns true_* are exact. A pair counts once, as its primary.""",
+    "SPECTRA": """With --spectra every star has XP coefficients: a black body of its temperature under Balmer lines and
+jumps, Ca H and K, the G band, Mg b and MgH, Na D, CaH, TiO, VO, FeH, the Ca triplet and iron's blanketing, whose
+strengths follow temperature, gravity, [Fe/H] and [alpha/Fe]; a pair is a sum; dust dims it. The spectrum is bent
+smoothly until its synthetic G, BP and RP are the star's own before noise, and goes through Gaia's design matrices into
+coefficients. Their errors follow 2,000 real stars as functions of magnitude; all stars share the mean correlations of
+two real ones, by which the noise is drawn. It is a model to test programs with, not an atmosphere: what a network
+learns from it is not true of real stars. It has no emission, rotation, activity, carbon stars or white dwarfs; blends
+and spurious parallaxes do not touch the spectra.""",
     "THE MASS FUNCTION": """--imf FILE is TOML: breaks (masses, rising), feh_edges, and slopes, one row per [Fe/H] bin
 with one exponent of dN/dM per mass segment, negative where low masses dominate. Example:
 breaks = [0.1, 0.5, 1.1]
@@ -35,6 +43,7 @@ slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
         "xp mock 10000 -o stars.parquet",
         "xp mock 100000 --fractions 0 0 1 --binaries 0 --select true | xp deredden --map none | xp mass | xp info",
         "xp mock 50000 --sample giants -o giants.parquet",
+        "xp mock 2000 --spectra | xp calibrate --absolute -o flux.parquet",
     ),
     see=("fetch", "deredden", "mf"),
     notes=NOTES,
@@ -75,9 +84,12 @@ slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
               help="Brightest absolute G of dwarfs, dust not removed [mag].")  # fmt: skip
 @click.option("--poisson", is_flag=True, help="Draw a Poisson number of stars about STARS, for calibration.")
 @shared("r-sun", "z-sun")
+@click.option("--spectra", is_flag=True, help="Add XP spectra: coefficients and errors of BP and RP.")
+@click.option("--correlations", is_flag=True, help="With --spectra: the coefficients' correlations too (12 kB a star).")
 def command(
     stars, sample, first, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file, curve_unit,
-    noise, outliers, spurious, feh_error, select_, g_limit, max_distance, mg_limit, poisson, r_sun, z_sun, seed,
+    noise, outliers, spurious, feh_error, select_, g_limit, max_distance, mg_limit, poisson, r_sun, z_sun,
+    spectra, correlations, seed,
 ):  # fmt: skip
     """Write a mock universe: stars of a known Milky Way with Gaia's columns, Gaia's errors and the truth.
 
@@ -91,5 +103,6 @@ def command(
     return Mock(
         stars, seed, first, sample, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file,
         curve_unit, noise, outliers, spurious, feh_error, select_, g_limit,
-        max_distance or (3.0 if sample == "giants" else 1.0), mg_limit, poisson, r_sun, z_sun,
+        max_distance or (3.0 if sample == "giants" else 1.0), mg_limit, poisson, r_sun, z_sun, spectra,
+        correlations,
     )  # fmt: skip

@@ -199,6 +199,52 @@ def cutflow(input, output, form, data_out, column, no_clobber):
     )
 
 
+@figure(
+    "xp",
+    "xp plot xp flux.parquet --stars 6 -o spectra.pdf",
+    "xp plot xp --kind sample flux.parquet -o sample.pdf",
+    "xp mock 3000 --spectra | xp plot xp --kind errors -o errors.pdf",
+)
+@click.option("--kind", type=click.Choice(["stars", "coefficients", "sample", "errors"]), default="stars",
+              show_default=True, help="What to draw; see above.")  # fmt: skip
+@click.option("--stars", type=click.IntRange(1, 12), default=6, show_default=True, help="How many of the first stars.")
+@click.option("--ids", metavar="LIST", default="", help="These stars instead: source_id, with commas.")
+@click.option("--model", metavar="NAME", default="", help="Array column with a model's flux: adds residuals in sigma.")
+@click.option("--background", metavar="FILE", help="With --kind errors: another table, drawn in grey behind.")
+def xp(input, output, form, data_out, column, no_clobber, kind, stars, ids, model, background):
+    """Spectra of stars, their coefficients, a whole sample, or errors against magnitude.
+
+    `stars` draws flux with its 1-sigma band, a panel each; with --model also the residuals in sigma. `sample` draws
+    median spectra in bins of colour. Both read what xp calibrate writes; the overlap of BP and RP is shaded. From
+    coefficients: `coefficients` draws them over their norm against their index, errors as bands about zero; `errors`
+    the size of all errors over that of all coefficients against magnitude. A file, not a pipe, for stars and sample.
+    """
+    from xptools.commands import _plot_xp as numbers_of
+    from xptools.figures import xp as drawing
+
+    if background and kind != "errors":
+        raise UsageError("--background goes with --kind errors")
+    if model and kind != "stars":
+        raise UsageError("--model goes with --kind stars")
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    shared_input.need_input(input)
+    if input == "-" and kind in ("stars", "sample"):
+        raise UsageError(f"--kind {kind} reads its table twice. TRY: a file instead of a pipe")
+    chosen = numbers_of.picked(ids)
+    count = len(chosen) or stars
+    if count > numbers_of.MOST:
+        raise UsageError(f"--ids lists {count} stars, but a figure holds {numbers_of.MOST}. TRY: fewer")
+    made = {
+        "stars": lambda: numbers_of.star_numbers(input, count, chosen, model),
+        "coefficients": lambda: numbers_of.coefficient_numbers(input, count, chosen),
+        "sample": lambda: numbers_of.sample_numbers(input),
+        "errors": lambda: numbers_of.error_numbers(input, background),
+    }
+    numbers, about, schema = made[kind]()
+    step = shared_input.Figure("xp", (("kind", kind), ("stars", count), ("ids", list(chosen)), ("model", model)))
+    shared_input.finish(step, drawing.DRAWN[kind], numbers, about, where, schema, numbers_of.COLUMNS)
+
+
 def _both(option: str, text: str | None) -> tuple[float, float] | None:
     found = limits(option, text)
     if found is not None and None in found:
