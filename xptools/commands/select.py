@@ -294,7 +294,7 @@ def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
 
 
 @cut_command(
-    "catalogue", 2, report=report, see=("deredden", "mass", "plot"), notes=NOTES,
+    "catalogue", 20, report=report, see=("deredden", "mass", "plot"), notes=NOTES,
     examples=(
         "xp select --isochrone --cstar-nsigma 3 --fidelity 0.5 --magnitude :17 stars.parquet -o sample.parquet",
         "xp select --where 'dwarf = mg0 > 4 and isfinite(mass)' --flag stars.parquet -o marked.parquet",
