@@ -1,0 +1,380 @@
+"""Compiled per-star kernels of `xp feh` (numba, CPU); `feh` and `lm` hold the same in array form.
+
+Every star is fitted by itself with its own number of steps, so neither batches nor threads can change a bit of it.
+Importing this module imports numba; the cores do so inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
+
+LN10 = math.log(10.0)
+LARGE = np.float32(30.0)  # e^30: a model so far off that only its direction matters
+TOLERANCE = 1e-3  # fall of chi2 that is no longer worth a step
+FIRST_LOOK, MOST = 8, 40  # evaluations at most
+M_G_UNIT = 3.0  # [mag], of the scaled label (feh.LABEL_SCALE)
+EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
+GONE = 1e6  # variance, in units of the model's flux squared, of a sample that is not there
+
+
+def _compiled(function):
+    options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+    base = settings.cache_dir()
+    if base is None:
+        return numba.njit(**options)(function)
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(base / "numba")
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except (OSError, RuntimeError):  # no folder to write to
+        return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+@_compiled
+def spline_weights(x, cells, w, d):
+    """First node of the four that a coordinate x [grid steps] touches; their weights and slopes go into w, d (4,)."""
+    x = min(max(x, np.float32(0.0)), np.float32(cells))
+    i = min(int(x), cells - 1)
+    u = x - np.float32(i)
+    v = np.float32(1.0) - u
+    six, half = np.float32(1 / 6), np.float32(0.5)
+    w[0], w[3] = v * v * v * six, u * u * u * six
+    w[1] = (np.float32(3) * u * u * u - np.float32(6) * u * u + np.float32(4)) * six
+    w[2] = (np.float32(3) * v * v * v - np.float32(6) * v * v + np.float32(4)) * six
+    d[0], d[3] = -v * v * half, u * u * half
+    d[1] = (np.float32(3) * u * u - np.float32(4) * u) * half
+    d[2] = (np.float32(4) * v - np.float32(3) * v * v) * half
+    return i
+
+
+@_compiled
+def look_up(table, low, per_step, p, out, w):
+    """Values and slopes by label of the table (n, n, n, m) at labels p (3,), into out (4, m); w (6, 4) is scratch."""
+    cells, m = table.shape[0] - 3, table.shape[3]
+    i = spline_weights((p[0] - low[0]) * per_step[0], cells, w[0], w[1])
+    j = spline_weights((p[1] - low[1]) * per_step[1], cells, w[2], w[3])
+    k = spline_weights((p[2] - low[2]) * per_step[2], cells, w[4], w[5])
+    value, by0, by1, by2 = out[0], out[1], out[2], out[3]
+    for c in range(m):
+        value[c] = by0[c] = by1[c] = by2[c] = np.float32(0.0)
+    for a in range(4):
+        for b in range(4):
+            w01, d01, w0d1 = w[0, a] * w[2, b], w[1, a] * w[2, b] * per_step[0], w[0, a] * w[3, b] * per_step[1]
+            for e in range(4):
+                f0, f1, f2 = w01 * w[4, e], d01 * w[4, e], w0d1 * w[4, e]
+                f3 = w01 * w[5, e] * per_step[2]
+                node = table[i + a, j + b, k + e]
+                for c in range(m):
+                    x = node[c]
+                    value[c] += f0 * x
+                    by0[c] += f1 * x
+                    by1[c] += f2 * x
+                    by2[c] += f3 * x
+
+
+@_compiled
+def exponentials(x, bits, n):
+    """exp of x (n,) in place, float32 to 2e-7; `bits` is an int32 array over memory of its own, seen through a view."""
+    power = bits.view(np.float32)
+    for c in range(n):
+        y = min(max(x[c], -LARGE), LARGE)
+        whole = math.floor(y * np.float32(1.4426950408889634) + np.float32(0.5))
+        bits[c] = (np.int32(whole) + np.int32(127)) << np.int32(23)
+        r = (y - whole * np.float32(0.693359375)) + whole * np.float32(2.12194440e-4)
+        q = np.float32(1.9875691500e-4)
+        q = q * r + np.float32(1.3981999507e-3)
+        q = q * r + np.float32(8.3334519073e-3)
+        q = q * r + np.float32(4.1665795894e-2)
+        q = q * r + np.float32(1.6666665459e-1)
+        q = q * r + np.float32(5.0000001201e-1)
+        x[c] = q * r * r + r + np.float32(1.0)
+    for c in range(n):
+        x[c] *= power[c]
+
+
+@_compiled
+def factorised(a, factor, inverse):
+    """The Cholesky factor L of a symmetric (m, m) matrix, m a multiple of 4; only its upper triangle is read.
+
+    `factor` (m, m) float32 becomes L^T without its diagonal, zero elsewhere, `inverse` (m,) one over the diagonal: so
+    solving needs whole rows only. `a` is destroyed. False if it is not positive definite.
+    """
+    m = len(a)
+    for first in range(0, m, 4):
+        for j in range(first, first + 4):
+            row = a[j]
+            if not row[j] > 0.0:
+                return False
+            f = 1.0 / math.sqrt(row[j])
+            for c in range(j, m):
+                row[c] *= f
+            for i in range(j + 1, first + 4):
+                f, below = row[i], a[i]
+                for c in range(first, m):
+                    below[c] -= f * row[c]
+        r0, r1, r2, r3 = a[first], a[first + 1], a[first + 2], a[first + 3]
+        for i in range(first + 4, m):
+            f0, f1, f2, f3, below = r0[i], r1[i], r2[i], r3[i], a[i]
+            for c in range(i - i % 8, m):
+                below[c] -= f0 * r0[c] + f1 * r1[c] + f2 * r2[c] + f3 * r3[c]
+    for j in range(m):
+        inverse[j] = 1.0 / a[j, j]
+        for c in range(j + 1):
+            factor[j, c] = 0.0
+        for c in range(j + 1, m):
+            factor[j, c] = a[j, c]
+    return True
+
+
+@_compiled
+def whitened(factor, inverse, full, x):
+    """Solve L X = x in place for right-hand sides x (k, m); L is its diagonal alone unless `full`."""
+    k, m = x.shape
+    if not full:
+        for r in range(k):
+            for c in range(m):
+                x[r, c] *= inverse[c]
+        return
+    for j in range(m):
+        row = factor[j]
+        for r in range(k):
+            y = x[r]
+            f = y[j] * inverse[j]
+            for c in range(m):
+                y[c] -= f * row[c]
+            y[j] = f
+
+
+@_compiled
+def misfit(table, low, per_step, p, spread, star, factor, inverse, full, x, H, w, bits):
+    """chi2 of labels and distance shift p (4,), and into H (5, 5) the products of (residual, slopes by p), whitened.
+
+    star (2, m): ln of the reference model and the observed flux over it; spread: 1 sigma of the shift, in ln flux;
+    x (5, m), w (6, 4), bits (m,) are scratch. H[0, 0] = chi2, H[0, 1:] = half its gradient, H[1:, 1:] = J^T C^-1 J.
+    """
+    m = x.shape[1]
+    look_up(table, low, per_step, p, x, w)
+    e, shift = x[4], spread * p[3]
+    for c in range(m):
+        e[c] = x[0, c] - star[0, c] - shift
+    exponentials(e, bits, m)
+    for c in range(m):
+        x[0, c] = e[c] - star[1, c]
+        x[1, c] *= e[c]
+        x[2, c] *= e[c]
+        x[3, c] *= e[c]
+        e[c] *= -spread
+    whitened(factor, inverse, full, x)
+    for a in range(5):
+        for b in range(a, 5):
+            total = np.float32(0.0)
+            one, other = x[a], x[b]
+            for c in range(m):
+                total += one[c] * other[c]
+            H[a, b] = total
+            H[b, a] = total
+    H[0, 0] += p[3] * p[3]
+    H[0, 4] += p[3]
+    H[4, 0] += p[3]
+    H[4, 4] += 1.0
+    return H[0, 0]
+
+
+@_compiled
+def solved(H, free, damping, d, a):
+    """The step d (4,) of the free parameters that solves (J^T J + damping diag) d = -gradient; a (4, 5) is scratch.
+
+    Returns the fall of chi2 that a linear model expects from it.
+    """
+    for i in range(4):
+        for j in range(4):
+            a[i, j] = H[1 + i, 1 + j] if free[i] and free[j] else 0.0
+        a[i, i] = H[1 + i, 1 + i] * (1.0 + damping) + 1e-12 if free[i] else 1.0
+        a[i, 4] = -H[0, 1 + i] if free[i] else 0.0
+    for i in range(4):
+        for r in range(i + 1, 4):
+            f = a[r, i] / a[i, i]
+            for c in range(i, 5):
+                a[r, c] -= f * a[i, c]
+    for i in range(3, -1, -1):
+        total = a[i, 4]
+        for c in range(i + 1, 4):
+            total -= a[i, c] * d[c]
+        d[i] = total / a[i, i]
+    fall = 0.0
+    for i in range(4):
+        fall -= 2.0 * d[i] * H[0, 1 + i]
+        for j in range(4):
+            fall -= d[i] * d[j] * H[1 + i, 1 + j]
+    return fall
+
+
+@_compiled
+def descended(table, box, per_step, p, spread, star, factor, inverse, full, most, x, H, w, bits):
+    """Levenberg-Marquardt from p (4,), in place, inside the box (2, 3); H (2, 5, 5) ends with the products there.
+
+    Returns chi2 and whether a further step would lower it by less than TOLERANCE, after at most `most` evaluations.
+    """
+    d, a, free, q = np.empty(4), np.empty((4, 5)), np.ones(4, np.bool_), np.empty(4, np.float32)
+    low, damping, at, last = box[0], 1e-3, 0, False
+    chi2 = misfit(table, low, per_step, p, spread, star, factor, inverse, full, x, H[0], w, bits)
+    for _ in range(most):
+        for k in range(3):
+            stuck = (p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= box[1, k] and H[at, 0, 1 + k] < 0.0)
+            free[k] = not stuck
+        fall = solved(H[at], free, damping, d, a)
+        if fall < TOLERANCE + 2e-6 * chi2 and damping < 0.1:
+            last = True
+            break
+        for k in range(4):
+            q[k] = p[k] + d[k]
+        for k in range(3):
+            q[k] = min(max(q[k], low[k]), box[1, k])
+        new = misfit(table, low, per_step, q, spread, star, factor, inverse, full, x, H[1 - at], w, bits)
+        if new < chi2:
+            at, chi2, damping = 1 - at, new, max(damping * 0.1, 1e-8)
+            for k in range(4):
+                p[k] = q[k]
+        else:
+            damping *= 10.0
+            if damping > 1e9:
+                break
+    if at == 1:
+        for i in range(5):
+            for j in range(5):
+                H[0, i, j] = H[1, i, j]
+    return chi2, last
+
+
+@_compiled
+def prepared(y, gain, packed, diagonal, floor, star, a, factor, inverse):
+    """Relative flux, and the factor of its covariance plus the model's own, in units of the reference model exp(star[0]).
+
+    y, gain (n,): flux and what it was multiplied by; packed: lower triangle of its covariance before the gain, or its
+    errors if `diagonal`; floor (n, n): relative covariance of the model. A sample that is not finite gets no weight.
+    """
+    n, m = len(y), len(star[0])
+    scale = inverse  # scratch until the end
+    for i in range(m):
+        for j in range(i, m):
+            a[i, j] = 0.0
+        a[i, i] = 1.0
+        scale[i] = gain[i] * math.exp(-star[0, i]) if i < n else 0.0
+        star[1, i] = y[i] * math.exp(-star[0, i]) if i < n else 0.0
+    position = 0
+    for i in range(n):
+        for j in range(i + 1):
+            value = 0.0
+            if not diagonal:
+                value = packed[position]
+                position += 1
+            elif i == j:
+                value = packed[i] * packed[i]
+            a[j, i] = value * scale[i] * scale[j] + floor[i, j]
+    for i in range(n):
+        if not (math.isfinite(star[1, i]) and math.isfinite(a[i, i])):
+            star[1, i] = 1.0
+            for j in range(n):
+                a[min(i, j), max(i, j)] = 0.0
+            a[i, i] = GONE
+    done = factorised(a, factor, inverse)
+    for i in range(n, m):
+        inverse[i] = 0.0  # the padding has no residual
+    return done
+
+
+@_compiled
+def prepared_diagonal(y, gain, packed, diagonal, floor, star, inverse):
+    """As `prepared` with all correlations left out: a first look, quick and never far off."""
+    n, m = len(y), len(star[0])
+    position = 0
+    for i in range(m):
+        star[1, i], inverse[i] = 0.0, 0.0
+        if i < n:
+            position += i + 1
+            value = packed[i] * packed[i] if diagonal else packed[position - 1]
+            f = gain[i] * math.exp(-star[0, i])
+            value = value * f * f + floor[i, i]
+            relative = y[i] * math.exp(-star[0, i])
+            if math.isfinite(relative) and math.isfinite(value):
+                star[1, i], inverse[i] = relative, 1.0 / math.sqrt(value)
+
+
+@_compiled
+def reference(table, box, per_step, p, spread, star, x, w):
+    """ln of the model at p (4,) into star[0]."""
+    look_up(table, box[0], per_step, p, x, w)
+    for c in range(x.shape[1]):
+        star[0, c] = x[0, c] - spread * p[3]
+
+
+@_compiled
+def levelled(table, box, per_step, p, y, star, x, w):
+    """Move M_G of p so that the model has the observed total flux; leaves star[0] at the model there."""
+    reference(table, box, per_step, p, np.float32(0.0), star, x, w)
+    seen = model = 0.0
+    for c in range(len(y)):
+        if math.isfinite(y[c]):
+            seen += y[c]
+            model += math.exp(star[0, c])
+    if seen > 0.0:
+        p[1] -= 2.5 * math.log10(seen / model) / M_G_UNIT
+        p[1] = min(max(p[1], box[0, 1]), box[1, 1])
+        reference(table, box, per_step, p, np.float32(0.0), star, x, w)
+
+
+@_compiled
+def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, spread, starts, ref, p, chi2, H, state):
+    """Fit stars 0 ... N - 1: see `feh.Inversion`. Writes ref, p (N, 4), chi2 (N,), H (N, 4, 4), state (N,).
+
+    y, gain (N, n); packed (N, n (n + 1) / 2) or errors (N, n); spread (N,): 1 sigma of ln flux that the parallax
+    leaves; starts (N, K, 3). The first start is refined without correlations; the model there is the star's reference.
+    """
+    n, m = y.shape[1], table.shape[3]
+    a, factor = np.empty((m, m)), np.empty((m, m), np.float32)
+    inverse, star = np.empty(m, np.float32), np.empty((2, m), np.float32)
+    x, w, bits = np.empty((5, m), np.float32), np.empty((6, 4), np.float32), np.empty(m, np.int32)
+    products, best = np.empty((2, 5, 5)), np.empty(4, np.float32)
+    q = np.empty(4, np.float32)
+    for i in range(len(y)):
+        if state[i] & EMPTY:
+            continue
+        s = np.float32(spread[i])
+        for k in range(3):
+            q[k] = min(max(starts[i, 0, k], box[0, k]), box[1, k])
+        q[3] = 0.0
+        levelled(table, box, per_step, q, y[i], star, x, w)
+        prepared_diagonal(y[i], gain[i], packed[i], diagonal, floor, star, inverse)
+        descended(table, box, per_step, q, s, star, factor, inverse, False, FIRST_LOOK, x, products, w, bits)
+        reference(table, box, per_step, q, s, star, x, w)
+        for k in range(4):
+            ref[i, k] = q[k]
+        if not prepared(y[i], gain[i], packed[i], diagonal, floor, star, a, factor, inverse):
+            state[i] |= SINGULAR
+            continue
+        lowest, converged = np.inf, False
+        for start in range(starts.shape[1]):
+            if start > 0:
+                for k in range(3):
+                    q[k] = min(max(starts[i, start, k], box[0, k]), box[1, k])
+                q[3] = 0.0
+            found, done = descended(
+                table, box, per_step, q, s, star, factor, inverse, True, MOST, x, products, w, bits
+            )
+            if found < lowest - TOLERANCE:
+                lowest, converged = found, done
+                for k in range(4):
+                    best[k] = q[k]
+                    for j in range(4):
+                        H[i, k, j] = products[0, 1 + k, 1 + j]
+        chi2[i] = lowest
+        if not converged:
+            state[i] |= UNFINISHED
+        for k in range(4):
+            p[i, k] = best[k]
