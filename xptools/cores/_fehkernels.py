@@ -13,9 +13,9 @@ import numpy as np
 
 from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
 
-LN10 = math.log(10.0)
+WIDTH = 64  # samples a spectrum is padded to: whole vector registers, and loops whose length the compiler knows
 LARGE = np.float32(30.0)  # e^30: a model so far off that only its direction matters
-TOLERANCE = 1e-3  # fall of chi2 that is no longer worth a step
+TOLERANCE, NOISE = 1e-3, 5e-3  # falls of chi2: no longer worth a step; within the rounding of float32
 FIRST_LOOK, MOST = 8, 40  # evaluations at most
 M_G_UNIT = 3.0  # [mag], of the scaled label (feh.LABEL_SCALE)
 EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
@@ -56,12 +56,12 @@ def spline_weights(x, cells, w, d):
 @_compiled
 def look_up(table, low, per_step, p, out, w):
     """Values and slopes by label of the table (n, n, n, m) at labels p (3,), into out (4, m); w (6, 4) is scratch."""
-    cells, m = table.shape[0] - 3, table.shape[3]
+    cells = table.shape[0] - 3
     i = spline_weights((p[0] - low[0]) * per_step[0], cells, w[0], w[1])
     j = spline_weights((p[1] - low[1]) * per_step[1], cells, w[2], w[3])
     k = spline_weights((p[2] - low[2]) * per_step[2], cells, w[4], w[5])
     value, by0, by1, by2 = out[0], out[1], out[2], out[3]
-    for c in range(m):
+    for c in range(WIDTH):
         value[c] = by0[c] = by1[c] = by2[c] = np.float32(0.0)
     for a in range(4):
         for b in range(4):
@@ -70,7 +70,7 @@ def look_up(table, low, per_step, p, out, w):
                 f0, f1, f2 = w01 * w[4, e], d01 * w[4, e], w0d1 * w[4, e]
                 f3 = w01 * w[5, e] * per_step[2]
                 node = table[i + a, j + b, k + e]
-                for c in range(m):
+                for c in range(WIDTH):
                     x = node[c]
                     value[c] += f0 * x
                     by0[c] += f1 * x
@@ -79,10 +79,10 @@ def look_up(table, low, per_step, p, out, w):
 
 
 @_compiled
-def exponentials(x, bits, n):
-    """exp of x (n,) in place, float32 to 2e-7; `bits` is an int32 array over memory of its own, seen through a view."""
+def exponentials(x, bits):
+    """exp of x (WIDTH,) in place, float32 to 2e-7; `bits` is an int32 array over memory of its own, seen through a view."""
     power = bits.view(np.float32)
-    for c in range(n):
+    for c in range(WIDTH):
         y = min(max(x[c], -LARGE), LARGE)
         whole = math.floor(y * np.float32(1.4426950408889634) + np.float32(0.5))
         bits[c] = (np.int32(whole) + np.int32(127)) << np.int32(23)
@@ -94,59 +94,77 @@ def exponentials(x, bits, n):
         q = q * r + np.float32(1.6666665459e-1)
         q = q * r + np.float32(5.0000001201e-1)
         x[c] = q * r * r + r + np.float32(1.0)
-    for c in range(n):
+    for c in range(WIDTH):
         x[c] *= power[c]
 
 
 @_compiled
 def factorised(a, factor, inverse):
-    """The Cholesky factor L of a symmetric (m, m) matrix, m a multiple of 4; only its upper triangle is read.
+    """The Cholesky factor L of a symmetric (WIDTH, WIDTH) matrix, of which only the upper triangle is read.
 
-    `factor` (m, m) float32 becomes L^T without its diagonal, zero elsewhere, `inverse` (m,) one over the diagonal: so
+    `factor` float32 becomes L^T without its diagonal, zero elsewhere, `inverse` (WIDTH,) one over the diagonal: so
     solving needs whole rows only. `a` is destroyed. False if it is not positive definite.
     """
-    m = len(a)
-    for first in range(0, m, 4):
-        for j in range(first, first + 4):
-            row = a[j]
-            if not row[j] > 0.0:
-                return False
-            f = 1.0 / math.sqrt(row[j])
-            for c in range(j, m):
-                row[c] *= f
-            for i in range(j + 1, first + 4):
-                f, below = row[i], a[i]
-                for c in range(first, m):
-                    below[c] -= f * row[c]
-        r0, r1, r2, r3 = a[first], a[first + 1], a[first + 2], a[first + 3]
-        for i in range(first + 4, m):
-            f0, f1, f2, f3, below = r0[i], r1[i], r2[i], r3[i], a[i]
-            for c in range(i - i % 8, m):
-                below[c] -= f0 * r0[c] + f1 * r1[c] + f2 * r2[c] + f3 * r3[c]
-    for j in range(m):
-        inverse[j] = 1.0 / a[j, j]
+    for j in range(0, WIDTH, 4):  # four rows at a time: each pass over the rest of the matrix does four updates
+        r0, r1, r2, r3 = a[j], a[j + 1], a[j + 2], a[j + 3]
+        if not r0[j] > 0.0:
+            return False
+        inverse[j] = f = 1.0 / math.sqrt(r0[j])
+        for c in range(j, WIDTH):
+            r0[c] *= f
+        f = r0[j + 1]
+        for c in range(j, WIDTH):
+            r1[c] -= f * r0[c]
+        if not r1[j + 1] > 0.0:
+            return False
+        inverse[j + 1] = f = 1.0 / math.sqrt(r1[j + 1])
+        for c in range(j, WIDTH):
+            r1[c] *= f
+        f, g = r0[j + 2], r1[j + 2]
+        for c in range(j, WIDTH):
+            r2[c] -= f * r0[c] + g * r1[c]
+        if not r2[j + 2] > 0.0:
+            return False
+        inverse[j + 2] = f = 1.0 / math.sqrt(r2[j + 2])
+        for c in range(j, WIDTH):
+            r2[c] *= f
+        f, g, h = r0[j + 3], r1[j + 3], r2[j + 3]
+        for c in range(j, WIDTH):
+            r3[c] -= f * r0[c] + g * r1[c] + h * r2[c]
+        if not r3[j + 3] > 0.0:
+            return False
+        inverse[j + 3] = f = 1.0 / math.sqrt(r3[j + 3])
+        for c in range(j, WIDTH):
+            r3[c] *= f
+        for i in range(j + 4, WIDTH, 2):
+            f0, f1, f2, f3, one = r0[i], r1[i], r2[i], r3[i], a[i]
+            g0, g1, g2, g3, two = r0[i + 1], r1[i + 1], r2[i + 1], r3[i + 1], a[i + 1]
+            for c in range(i - i % 8, WIDTH):
+                one[c] -= f0 * r0[c] + f1 * r1[c] + f2 * r2[c] + f3 * r3[c]
+                two[c] -= g0 * r0[c] + g1 * r1[c] + g2 * r2[c] + g3 * r3[c]
+    for j in range(WIDTH):
+        for c in range(WIDTH):
+            factor[j, c] = a[j, c]
         for c in range(j + 1):
             factor[j, c] = 0.0
-        for c in range(j + 1, m):
-            factor[j, c] = a[j, c]
     return True
 
 
 @_compiled
 def whitened(factor, inverse, full, x):
     """Solve L X = x in place for right-hand sides x (k, m); L is its diagonal alone unless `full`."""
-    k, m = x.shape
+    k = len(x)
     if not full:
         for r in range(k):
-            for c in range(m):
+            for c in range(WIDTH):
                 x[r, c] *= inverse[c]
         return
-    for j in range(m):
+    for j in range(WIDTH):
         row = factor[j]
         for r in range(k):
             y = x[r]
             f = y[j] * inverse[j]
-            for c in range(m):
+            for c in range(WIDTH):
                 y[c] -= f * row[c]
             y[j] = f
 
@@ -158,13 +176,12 @@ def misfit(table, low, per_step, p, spread, star, factor, inverse, full, x, H, w
     star (2, m): ln of the reference model and the observed flux over it; spread: 1 sigma of the shift, in ln flux;
     x (5, m), w (6, 4), bits (m,) are scratch. H[0, 0] = chi2, H[0, 1:] = half its gradient, H[1:, 1:] = J^T C^-1 J.
     """
-    m = x.shape[1]
     look_up(table, low, per_step, p, x, w)
     e, shift = x[4], spread * p[3]
-    for c in range(m):
+    for c in range(WIDTH):
         e[c] = x[0, c] - star[0, c] - shift
-    exponentials(e, bits, m)
-    for c in range(m):
+    exponentials(e, bits)
+    for c in range(WIDTH):
         x[0, c] = e[c] - star[1, c]
         x[1, c] *= e[c]
         x[2, c] *= e[c]
@@ -175,7 +192,7 @@ def misfit(table, low, per_step, p, spread, star, factor, inverse, full, x, H, w
         for b in range(a, 5):
             total = np.float32(0.0)
             one, other = x[a], x[b]
-            for c in range(m):
+            for c in range(WIDTH):
                 total += one[c] * other[c]
             H[a, b] = total
             H[b, a] = total
@@ -243,7 +260,8 @@ def descended(table, box, per_step, p, spread, star, factor, inverse, full, most
                 p[k] = q[k]
         else:
             damping *= 10.0
-            if damping > 1e9:
+            if fall < NOISE or damping > 1e9:  # as low as float32 can tell
+                last = fall < NOISE
                 break
     if at == 1:
         for i in range(5):
@@ -253,30 +271,48 @@ def descended(table, box, per_step, p, spread, star, factor, inverse, full, most
 
 
 @_compiled
-def prepared(y, gain, packed, diagonal, floor, star, a, factor, inverse):
+def place_among(nodes, x):
+    """Cell and fraction of it of x among rising nodes (K,), held at the ends."""
+    last = len(nodes) - 1
+    if last == 0 or not x > nodes[0]:
+        return 0, 0.0
+    for k in range(last):
+        if x < nodes[k + 1]:
+            return k, (x - nodes[k]) / (nodes[k + 1] - nodes[k])
+    return last - 1, 1.0
+
+
+@_compiled
+def prepared(y, gain, packed, diagonal, floor, nodes, teff, star, a, factor, inverse):
     """Relative flux, and the factor of its covariance plus the model's own, in units of the reference model exp(star[0]).
 
     y, gain (n,): flux and what it was multiplied by; packed: lower triangle of its covariance before the gain, or its
-    errors if `diagonal`; floor (n, n): relative covariance of the model. A sample that is not finite gets no weight.
+    errors if `diagonal`; floor (K, n, n): relative covariance of the model at the Teff' nodes (K,). A sample that is not finite gets no weight.
     """
-    n, m = len(y), len(star[0])
-    scale = inverse  # scratch until the end
-    for i in range(m):
-        for j in range(i, m):
-            a[i, j] = 0.0
-        a[i, i] = 1.0
-        scale[i] = gain[i] * math.exp(-star[0, i]) if i < n else 0.0
-        star[1, i] = y[i] * math.exp(-star[0, i]) if i < n else 0.0
-    position = 0
-    for i in range(n):
-        for j in range(i + 1):
-            value = 0.0
-            if not diagonal:
-                value = packed[position]
-                position += 1
-            elif i == j:
-                value = packed[i] * packed[i]
-            a[j, i] = value * scale[i] * scale[j] + floor[i, j]
+    n = len(y)
+    scale = inverse  # scratch until it is filled
+    for i in range(WIDTH):
+        one_over = math.exp(-star[0, i]) if i < n else 0.0
+        scale[i] = gain[i] * one_over if i < n else 0.0
+        star[1, i] = y[i] * one_over if i < n else 0.0
+    k, w = place_among(nodes, teff)
+    near, far = floor[k], floor[min(k + 1, len(nodes) - 1)]
+    for j in range(WIDTH):
+        row = a[j]
+        for i in range(j, WIDTH):
+            row[i] = 0.0
+        if j >= n:
+            row[j] = 1.0
+            continue
+        for i in range(j, n):
+            row[i] = near[j, i] + w * (far[j, i] - near[j, i])
+        if diagonal:
+            row[j] += (packed[j] * scale[j]) ** 2
+        else:
+            position, f = j * (j + 3) // 2, float(scale[j])
+            for i in range(j, n):
+                row[i] += packed[position] * f * scale[i]
+                position += i + 1
     for i in range(n):
         if not (math.isfinite(star[1, i]) and math.isfinite(a[i, i])):
             star[1, i] = 1.0
@@ -284,23 +320,25 @@ def prepared(y, gain, packed, diagonal, floor, star, a, factor, inverse):
                 a[min(i, j), max(i, j)] = 0.0
             a[i, i] = GONE
     done = factorised(a, factor, inverse)
-    for i in range(n, m):
+    for i in range(n, WIDTH):
         inverse[i] = 0.0  # the padding has no residual
     return done
 
 
 @_compiled
-def prepared_diagonal(y, gain, packed, diagonal, floor, star, inverse):
+def prepared_diagonal(y, gain, packed, diagonal, floor, nodes, teff, star, inverse):
     """As `prepared` with all correlations left out: a first look, quick and never far off."""
-    n, m = len(y), len(star[0])
+    n = len(y)
     position = 0
-    for i in range(m):
+    k, w = place_among(nodes, teff)
+    near, far = floor[k], floor[min(k + 1, len(nodes) - 1)]
+    for i in range(WIDTH):
         star[1, i], inverse[i] = 0.0, 0.0
         if i < n:
             position += i + 1
             value = packed[i] * packed[i] if diagonal else packed[position - 1]
             f = gain[i] * math.exp(-star[0, i])
-            value = value * f * f + floor[i, i]
+            value = value * f * f + near[i, i] + w * (far[i, i] - near[i, i])
             relative = y[i] * math.exp(-star[0, i])
             if math.isfinite(relative) and math.isfinite(value):
                 star[1, i], inverse[i] = relative, 1.0 / math.sqrt(value)
@@ -310,7 +348,7 @@ def prepared_diagonal(y, gain, packed, diagonal, floor, star, inverse):
 def reference(table, box, per_step, p, spread, star, x, w):
     """ln of the model at p (4,) into star[0]."""
     look_up(table, box[0], per_step, p, x, w)
-    for c in range(x.shape[1]):
+    for c in range(WIDTH):
         star[0, c] = x[0, c] - spread * p[3]
 
 
@@ -330,16 +368,16 @@ def levelled(table, box, per_step, p, y, star, x, w):
 
 
 @_compiled
-def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, spread, starts, ref, p, chi2, H, state):
+def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, nodes, spread, starts, look_only, ref, p, chi2, H, state):
     """Fit stars 0 ... N - 1: see `feh.Inversion`. Writes ref, p (N, 4), chi2 (N,), H (N, 4, 4), state (N,).
 
     y, gain (N, n); packed (N, n (n + 1) / 2) or errors (N, n); spread (N,): 1 sigma of ln flux that the parallax
     leaves; starts (N, K, 3). The first start is refined without correlations; the model there is the star's reference.
     """
-    n, m = y.shape[1], table.shape[3]
-    a, factor = np.empty((m, m)), np.empty((m, m), np.float32)
-    inverse, star = np.empty(m, np.float32), np.empty((2, m), np.float32)
-    x, w, bits = np.empty((5, m), np.float32), np.empty((6, 4), np.float32), np.empty(m, np.int32)
+    n = y.shape[1]
+    a, factor = np.empty((WIDTH, WIDTH)), np.empty((WIDTH, WIDTH), np.float32)
+    inverse, star = np.empty(WIDTH, np.float32), np.empty((2, WIDTH), np.float32)
+    x, w, bits = np.empty((5, WIDTH), np.float32), np.empty((6, 4), np.float32), np.empty(WIDTH, np.int32)
     products, best = np.empty((2, 5, 5)), np.empty(4, np.float32)
     q = np.empty(4, np.float32)
     for i in range(len(y)):
@@ -350,12 +388,14 @@ def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, spread, st
             q[k] = min(max(starts[i, 0, k], box[0, k]), box[1, k])
         q[3] = 0.0
         levelled(table, box, per_step, q, y[i], star, x, w)
-        prepared_diagonal(y[i], gain[i], packed[i], diagonal, floor, star, inverse)
+        prepared_diagonal(y[i], gain[i], packed[i], diagonal, floor, nodes, q[0], star, inverse)
         descended(table, box, per_step, q, s, star, factor, inverse, False, FIRST_LOOK, x, products, w, bits)
         reference(table, box, per_step, q, s, star, x, w)
         for k in range(4):
             ref[i, k] = q[k]
-        if not prepared(y[i], gain[i], packed[i], diagonal, floor, star, a, factor, inverse):
+        if look_only:
+            continue
+        if not prepared(y[i], gain[i], packed[i], diagonal, floor, nodes, q[0], star, a, factor, inverse):
             state[i] |= SINGULAR
             continue
         lowest, converged = np.inf, False

@@ -28,6 +28,7 @@ import numpy as np
 from xptools.cores import nn
 from xptools.cores.feh_table import Table, tabulate
 
+LABELS = ("teff", "mg", "feh")
 UNIT = 1e-18  # [W m^-2 nm^-1]
 LN10 = np.log(10.0)
 LABEL_MEAN, LABEL_SCALE = np.array([5000.0, 7.0, -0.5]), np.array([1000.0, 3.0, 0.5])
@@ -35,6 +36,7 @@ WIDEST = np.array([[2800.0, 3.0, -3.0], [8000.0, 15.0, 0.8]])  # Teff [K], M_G [
 MAG_FLOOR = 0.02  # [mag]
 CHUNK = 1024  # stars at a time: one shape, so that a star's bits are its own
 NOT_CONVERGED, AT_BOUND, BAD_FIT, OUTSIDE_HULL, NEGATIVE, MISSING_BAND, DIAGONAL, NO_DATA = (1 << k for k in range(8))
+SOLVER_ROWS = 256  # stars that JAX fits together: all wait for the slowest
 WORST_CHI2, MOST_NEGATIVE, MISSING_SAMPLES = 5.0, 5, 3
 
 
@@ -83,7 +85,7 @@ class Model:
 
     net.*, init.*: weights of the forward and the first-guess network; norm.out_mean, norm.out_scale (n,): the former's
     outputs; init.mean, init.scale (n,): the latter's inputs; wavelength (n,) [nm]; box (2, 3): labels fitted; error.cov
-    (n, n): S; hull.labels (H, 3) and hull.reach: training labels, and how far from one a star may be; scaled labels.
+    (K, n, n): S at scaled Teff error.teff (K,), linear between them; hull.labels (H, 3) and hull.reach: training labels, and how far from one a star may be; scaled labels.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]):
@@ -93,12 +95,26 @@ class Model:
         self.wavelength = arrays["wavelength"]
         self.box = (arrays["box"] - LABEL_MEAN) / LABEL_SCALE
         self.floor = np.ascontiguousarray(arrays["error.cov"], np.float64)
+        self.nodes = np.ascontiguousarray(arrays["error.teff"], np.float64)
 
     def ln_flux(self, scaled, xp=np, arrays=None):
         """ln of the flux at 10 pc [1e-18 W m^-2 nm^-1] (N, n) at scaled labels (N, 3): the network itself."""
         a = self.arrays if arrays is None else arrays
         z = nn.apply(self.net if arrays is None else nn.unflatten(arrays), scaled, xp)
         return LN10 * (a["norm.out_mean"] + a["norm.out_scale"] * z - 0.4 * LABEL_SCALE[1] * scaled[:, 1:2])
+
+    def floor_at(self, teff, xp=np):
+        """S (N, n, n) at scaled Teff (N,)."""
+        if len(self.nodes) == 1:
+            return xp.broadcast_to(xp.asarray(self.floor[0]), (len(teff), *self.floor.shape[1:]))
+        k = xp.clip(xp.searchsorted(xp.asarray(self.nodes), teff) - 1, 0, len(self.nodes) - 2)
+        nodes, floor = xp.asarray(self.nodes), xp.asarray(self.floor)
+        w = xp.clip((teff - nodes[k]) / (nodes[k + 1] - nodes[k]), 0, 1)[:, None, None]
+        return floor[k] + w * (floor[k + 1] - floor[k])
+
+    def network_arrays(self) -> dict[str, np.ndarray]:
+        """What `ln_flux` needs."""
+        return {k: v for k, v in self.arrays.items() if k.startswith(("net.", "norm."))}
 
     @cached_property
     def table(self) -> Table:
@@ -124,7 +140,7 @@ class Model:
     def outside(self, scaled: np.ndarray) -> np.ndarray:
         """Whether (N,) no training star is near labels (N, 3)."""
         distance, _ = self._training_labels.query(np.nan_to_num(scaled), distance_upper_bound=2.0)
-        return ~(distance <= float(self.arrays["hull.reach"]))
+        return ~(distance <= self.arrays["hull.reach"][0])
 
 
 def guess_input(y: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -154,8 +170,11 @@ def starts(model: Model, y: np.ndarray) -> np.ndarray:
     return first[:, None, :]
 
 
-def fitted(model: Model, spectra: Spectra, begin: np.ndarray | None = None, threads: int = 1) -> Fit:
-    """Levenberg-Marquardt on the table, star by star, compiled: the quick way. `begin` (N, K, 3) are the starts."""
+def fitted(model: Model, spectra: Spectra, begin=None, threads: int = 1, look_only: bool = False) -> Fit:
+    """Levenberg-Marquardt on the table, star by star, compiled: the quick way. `begin` (N, K, 3) are the starts.
+
+    With `look_only` the reference model is found and nothing more.
+    """
     from xptools.cores import _fehkernels as kernels
 
     N = len(spectra.flux)
@@ -164,20 +183,40 @@ def fitted(model: Model, spectra: Spectra, begin: np.ndarray | None = None, thre
     spread = spectra.spread()
     state = np.where(usable(y, spectra), 0, kernels.EMPTY).astype(np.int8)
     begin = starts(model, y) if begin is None else begin
-    nan = lambda *shape: np.full(shape, np.nan)  # noqa: E731
-    out = nan(N, 4), nan(N, 4), nan(N), nan(N, 4, 4)
+    out = tuple(np.full(shape, np.nan) for shape in ((N, 4), (N, 4), (N,), (N, 4, 4)))
     table, per_step = model.table.padded, (1 / model.table.step).astype(np.float32)
     box, noise = model.box.astype(np.float32), np.ascontiguousarray(spectra.noise)
 
     def run(a: int, b: int) -> None:
         kernels.fit_stars(
-            table, box, per_step, y[a:b], gain[a:b], noise[a:b], spectra.diagonal, model.floor, spread[a:b],
-            begin[a:b], *(v[a:b] for v in out), state[a:b],
+            table, box, per_step, y[a:b], gain[a:b], noise[a:b], spectra.diagonal, model.floor, model.nodes, spread[a:b],
+            begin[a:b], look_only, *(v[a:b] for v in out), state[a:b],
         )  # fmt: skip
 
     spread_out(run, N, threads)
     ref, p, chi2, curvature = out
     return Fit(p, curvature, chi2, state, ref)
+
+
+def refined(model: Model, spectra: Spectra, begin: Fit, method: str, exact: bool = False) -> Fit:
+    """`begin` carried on in JAX: "lm-network" and "bfgs" on the network itself, "table" as the kernels do.
+
+    Same reference model, same chi2. With `exact` the curvature is half the Hessian of chi2, not J^T C^-1 J.
+    """
+    from xptools.cores import _fehkernels as kernels
+    from xptools.cores._jax import chunked
+
+    run = _Solver.of(model, method, exact)
+    gain = spectra.gain()
+    y = spectra.flux * gain
+    empty = begin.state & kernels.EMPTY > 0
+    ref = np.where(empty[:, None], 0.0, begin.ref)
+    p = np.where(np.isfinite(begin.p), begin.p, ref)
+    out = chunked(run, SOLVER_ROWS)(p, ref, y, gain, spectra.noise, spectra.spread())
+    p, curvature, chi2, converged = (np.array(o) for o in out)
+    p[empty], curvature[empty], chi2[empty] = np.nan, np.nan, np.nan
+    state = np.where(converged | empty, 0, kernels.UNFINISHED) | begin.state & ~kernels.UNFINISHED
+    return Fit(p, curvature, chi2, state.astype(np.int8), begin.ref)
 
 
 def usable(y: np.ndarray, spectra: Spectra) -> np.ndarray:
@@ -204,3 +243,97 @@ def spread_out(work, n: int, threads: int) -> None:
     edges = [n * i // parts for i in range(parts + 1)]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))
+
+
+METHODS = ("lm", "lm-network", "bfgs")
+
+
+def infer(model: Model, spectra: Spectra, method="lm", exact=False, threads=1, on_gpu=False) -> dict[str, np.ndarray]:
+    """teff, mg, feh, their errors and correlations, chi2, dof and flag bits, each (N,).
+
+    method: "lm" on the table, "lm-network" and "bfgs" on the network. `exact`: errors from the Hessian of chi2.
+    """
+    direct = method == "lm" and not on_gpu
+    fit = fitted(model, spectra, threads=threads, look_only=not direct)
+    if not direct or exact:
+        fit = refined(model, spectra, fit, "table" if method == "lm" else method, exact)
+    return labelled(model, spectra, fit)
+
+
+def labelled(model: Model, spectra: Spectra, fit: Fit) -> dict[str, np.ndarray]:
+    """A Fit as physical labels, errors, correlations and flags."""
+    gone = ~np.isfinite(fit.p).all(-1) | ~np.isfinite(fit.curvature).all((-1, -2))
+    curvature = np.where(gone[:, None, None], np.eye(4), fit.curvature)
+    cov = np.linalg.inv(curvature)[:, :3, :3]
+    with np.errstate(invalid="ignore"):
+        sigma = np.sqrt(cov[:, np.arange(3), np.arange(3)])
+        correlation = cov / (sigma[:, :, None] * sigma[:, None, :])
+    values, errors = fit.p[:, :3] * LABEL_SCALE + LABEL_MEAN, sigma * LABEL_SCALE
+    errors[gone], correlation[gone], values[gone] = np.nan, np.nan, np.nan
+    out = {name: values[:, k] for k, name in enumerate(LABELS)}
+    out |= {f"{name}_err": errors[:, k] for k, name in enumerate(LABELS)}
+    out |= {f"{LABELS[i]}_{LABELS[j]}": correlation[:, i, j] for i, j in ((0, 1), (0, 2), (1, 2))}
+    chi2 = np.where(gone, np.nan, fit.chi2)
+    return out | {"chi2": chi2, "flag": _flags(model, spectra, fit, chi2, gone)}
+
+
+def _flags(model, spectra, fit, chi2, gone) -> np.ndarray:
+    from xptools.cores import _fehkernels as kernels
+
+    known = np.isfinite(spectra.flux)
+    p, tiny = fit.p[:, :3], 1e-4
+    with np.errstate(invalid="ignore"):
+        bound = ((p < model.box[0] + tiny) | (p > model.box[1] - tiny)).any(-1)
+        flag = NOT_CONVERGED * ((fit.state & (kernels.UNFINISHED | kernels.SINGULAR) > 0) & ~(fit.state & kernels.EMPTY > 0))
+        flag = flag + AT_BOUND * bound + BAD_FIT * (chi2 > WORST_CHI2 * np.maximum(known.sum(-1) - 3, 1))
+        flag = flag + NEGATIVE * ((spectra.flux < 0).sum(-1) > MOST_NEGATIVE)
+    flag = flag + OUTSIDE_HULL * (model.outside(p) & ~gone)
+    flag = flag + MISSING_BAND * ((~known).sum(-1) > MISSING_SAMPLES) + NO_DATA * gone
+    return flag.astype(np.int16)
+
+
+class _Solver:
+    """The compiled JAX fit of one model."""
+
+    @staticmethod
+    def of(model: Model, method: str, exact: bool):
+        """(p, ref, y, gain, noise, spread) -> (p, curvature, chi2, converged), compiled once per model and method."""
+        made = model.__dict__.setdefault("_solvers", {})
+        if (method, exact) not in made:
+            made[method, exact] = _Solver.build(model, method, exact)
+        return made[method, exact]
+
+    @staticmethod
+    def build(model: Model, method: str, exact: bool):
+        from xptools.cores import lm
+        from xptools.cores._jax import configure
+
+        jax = configure()
+        jnp, n = jax.numpy, len(model.wavelength)
+        i, j = np.tril_indices(n)
+        double = {k: jnp.asarray(v, jnp.float64) for k, v in model.network_arrays().items()}
+        coefficients = jnp.asarray(model.table.coefficients)
+
+        def kernel(p, ref, y, gain, noise, spread, coefficients, double):
+            def on_table(q):
+                return model.table.values(q, jnp, coefficients)
+
+            def on_network(q):
+                return model.ln_flux(q, jnp, double)
+
+            if noise.shape[1] == n:
+                cov = (noise * noise)[:, :, None] * jnp.eye(n)
+            else:
+                lower = jnp.zeros((len(noise), n, n)).at[:, i, j].set(noise)
+                cov = lower + jnp.tril(lower, -1).transpose(0, 2, 1)
+            ln_ref = on_table(ref[:, :3]) - spread[:, None] * ref[:, 3:]
+            star = lm.whiten(jnp, jax.scipy.linalg, y, gain, cov, model.floor_at(ref[:, 0], jnp), ln_ref, spread)
+            function = on_table if method == "table" else on_network
+            solve = lm.bfgs if method == "bfgs" else lm.levenberg_marquardt
+            p, curvature, chi2, done = solve(jax, function, p, star, jnp.asarray(model.box))
+            if exact:
+                curvature = lm.hessian(jax, function, p, star)
+            return p, curvature, chi2, done
+
+        compiled = jax.jit(kernel)
+        return lambda *stars: compiled(*stars, coefficients, double)

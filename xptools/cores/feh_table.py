@@ -18,6 +18,7 @@ NODES = 33  # per label, from one end of the box to the other
 MARGIN = 7  # nodes evaluated beyond either end; the filter forgets a factor of 3.7 per node
 KEPT = 1  # nodes beyond either end that the splines inside the box touch
 CHUNK = 4096
+WIDTH = 64
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Table:
 
     @cached_property
     def padded(self) -> np.ndarray:
-        """The coefficients, float32, outputs filled up with zeros to a multiple of 16: whole vector registers."""
+        """The coefficients, float32, outputs filled up with zeros to WIDTH: what the compiled kernels read."""
         n = self.coefficients.shape[-1]
-        return np.ascontiguousarray(np.pad(self.coefficients, [(0, 0)] * 3 + [(0, -n % 16)]).astype(np.float32))
+        return np.ascontiguousarray(np.pad(self.coefficients, [(0, 0)] * 3 + [(0, WIDTH - n)]).astype(np.float32))
 
     def __call__(self, labels, xp=np, coefficients=None):
         """Values (N, outputs) and slopes by label (3, N, outputs) at labels (N, 3); outside the box at its edge.
@@ -61,6 +62,10 @@ class Table:
                     slopes[1] = slopes[1] + (w[0][:, 0] * d[1][:, 1] * w[2][:, 2])[:, None] * at
                     slopes[2] = slopes[2] + (w[0][:, 0] * w[1][:, 1] * d[2][:, 2])[:, None] * at
         return value, xp.stack([s / h for s, h in zip(slopes, self.step, strict=True)])
+
+    def values(self, labels, xp=np, coefficients=None):
+        """Values (N, outputs) alone; what JAX differentiates."""
+        return self(labels, xp, coefficients)[0]
 
 
 def splines(u, xp=np):
