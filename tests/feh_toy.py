@@ -17,10 +17,10 @@ def labels(n, seed, spread=1.0):
     """Teff [K], M_G [mag], [Fe/H] (n,) of dwarfs: two numbers decide, age scatters M_G at the warm end."""
     rng = np.random.default_rng(seed)
     feh = np.clip(-0.3 - 0.45 * rng.gamma(1.2, 1.0, n) + rng.normal(0, 0.25, n), -2.5, 0.45)
-    teff = rng.uniform(3400, 6400, n)
+    teff = rng.uniform(3400, 6000, n)
     x = (teff - 5000) / 1000
     M_G = 6.2 - 2.05 * x + 0.35 * x**2 - 0.35 * x**3 - 0.45 * (feh + 0.5) * (1 - 0.3 * x)
-    M_G = M_G + rng.normal(0, 0.08, n) - spread * rng.exponential(0.25, n) * np.clip((teff - 4800) / 1000, 0, 1.5)
+    M_G = M_G + rng.normal(0, 0.08, n) - np.minimum(spread * rng.exponential(0.2, n), 0.7) * np.clip((teff - 4800) / 1000, 0, 1)
     return np.stack([teff, M_G, feh], -1)
 
 

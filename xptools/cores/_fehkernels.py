@@ -17,6 +17,7 @@ WIDTH = 64  # samples a spectrum is padded to: whole vector registers, and loops
 LARGE = np.float32(30.0)  # e^30: a model so far off that only its direction matters
 TOLERANCE, NOISE = 1e-3, 5e-3  # falls of chi2: no longer worth a step; within the rounding of float32
 FIRST_LOOK, MOST = 8, 40  # evaluations at most
+SINGLE = np.empty((0, 3), np.float32)
 M_G_UNIT = 3.0  # [mag], of the scaled label (feh.LABEL_SCALE)
 EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
 GONE = 1e6  # variance, in units of the model's flux squared, of a sample that is not there
@@ -170,23 +171,69 @@ def whitened(factor, inverse, full, x):
 
 
 @_compiled
-def misfit(table, low, per_step, p, spread, star, factor, inverse, full, x, H, w, bits):
+def on_sequence(pair, M_G, metals, labels, slopes):
+    """Scaled labels (3,) of a main-sequence star of scaled M_G and [Fe/H], and the slopes (2,) of Teff by both."""
+    M_G = min(max(M_G, pair[-1, 0]), pair[-1, 1])
+    teff = slope = by_metals = 0.0
+    for i in range(len(pair) - 2, -1, -1):
+        value = pair[i, 0] + metals * (pair[i, 1] + metals * pair[i, 2])
+        slope = slope * M_G + teff
+        teff = teff * M_G + value
+        by_metals = by_metals * M_G + pair[i, 1] + 2.0 * metals * pair[i, 2]
+    labels[0], labels[1], labels[2] = teff, M_G, metals
+    slopes[0], slopes[1] = slope, by_metals
+
+
+@_compiled
+def add_pair(table, low, per_step, p, pair, shift, star, x, w, bits):
+    """The sum of two stars of M_G p[0] and p[0] + p[1] and [Fe/H] p[2], over the reference model, into x (5, WIDTH).
+
+    x[0] is the flux, x[1:4] its slopes by p. pair (7, 3): coefficients of Teff on the main sequence, its M_G range.
+    """
+    labels, slopes = np.empty(3, np.float32), np.empty(2, np.float32)
+    y = np.empty((4, WIDTH), np.float32)
+    for r in range(4):
+        for c in range(WIDTH):
+            x[r, c] = 0.0
+    for which in range(2):
+        on_sequence(pair, p[0] + which * p[1], p[2], labels, slopes)
+        look_up(table, low, per_step, labels, y, w)
+        e = y[0]
+        for c in range(WIDTH):
+            e[c] -= star[0, c] + shift
+        exponentials(e, bits)
+        for c in range(WIDTH):
+            by_mag = e[c] * (y[2, c] + slopes[0] * y[1, c])
+            x[0, c] += e[c]
+            x[1, c] += by_mag
+            x[2, c] += which * by_mag
+            x[3, c] += e[c] * (y[3, c] + slopes[1] * y[1, c])
+
+
+@_compiled
+def misfit(table, low, per_step, p, pair, spread, star, factor, inverse, full, x, H, w, bits):
     """chi2 of labels and distance shift p (4,), and into H (5, 5) the products of (residual, slopes by p), whitened.
 
     star (2, m): ln of the reference model and the observed flux over it; spread: 1 sigma of the shift, in ln flux;
     x (5, m), w (6, 4), bits (m,) are scratch. H[0, 0] = chi2, H[0, 1:] = half its gradient, H[1:, 1:] = J^T C^-1 J.
     """
-    look_up(table, low, per_step, p, x, w)
     e, shift = x[4], spread * p[3]
-    for c in range(WIDTH):
-        e[c] = x[0, c] - star[0, c] - shift
-    exponentials(e, bits)
-    for c in range(WIDTH):
-        x[0, c] = e[c] - star[1, c]
-        x[1, c] *= e[c]
-        x[2, c] *= e[c]
-        x[3, c] *= e[c]
-        e[c] *= -spread
+    if len(pair):
+        add_pair(table, low, per_step, p, pair, shift, star, x, w, bits)
+        for c in range(WIDTH):
+            e[c] = -spread * x[0, c]
+            x[0, c] -= star[1, c]
+    else:
+        look_up(table, low, per_step, p, x, w)
+        for c in range(WIDTH):
+            e[c] = x[0, c] - star[0, c] - shift
+        exponentials(e, bits)
+        for c in range(WIDTH):
+            x[0, c] = e[c] - star[1, c]
+            x[1, c] *= e[c]
+            x[2, c] *= e[c]
+            x[3, c] *= e[c]
+            e[c] *= -spread
     whitened(factor, inverse, full, x)
     for a in range(5):
         for b in range(a, 5):
@@ -233,17 +280,17 @@ def solved(H, free, damping, d, a):
 
 
 @_compiled
-def descended(table, box, per_step, p, spread, star, factor, inverse, full, most, x, H, w, bits):
-    """Levenberg-Marquardt from p (4,), in place, inside the box (2, 3); H (2, 5, 5) ends with the products there.
+def descended(table, box, limits, per_step, p, pair, spread, star, factor, inverse, full, most, x, H, w, bits):
+    """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p; box[0] is the table's corner; H (2, 5, 5) ends with the products there.
 
     Returns chi2 and whether a further step would lower it by less than TOLERANCE, after at most `most` evaluations.
     """
     d, a, free, q = np.empty(4), np.empty((4, 5)), np.ones(4, np.bool_), np.empty(4, np.float32)
-    low, damping, at, last = box[0], 1e-3, 0, False
-    chi2 = misfit(table, low, per_step, p, spread, star, factor, inverse, full, x, H[0], w, bits)
+    low, high, damping, at, last = limits[0], limits[1], 1e-3, 0, False
+    chi2 = misfit(table, box[0], per_step, p, pair, spread, star, factor, inverse, full, x, H[0], w, bits)
     for _ in range(most):
         for k in range(3):
-            stuck = (p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= box[1, k] and H[at, 0, 1 + k] < 0.0)
+            stuck = (p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= high[k] and H[at, 0, 1 + k] < 0.0)
             free[k] = not stuck
         fall = solved(H[at], free, damping, d, a)
         if fall < TOLERANCE + 2e-6 * chi2 and damping < 0.1:
@@ -252,8 +299,8 @@ def descended(table, box, per_step, p, spread, star, factor, inverse, full, most
         for k in range(4):
             q[k] = p[k] + d[k]
         for k in range(3):
-            q[k] = min(max(q[k], low[k]), box[1, k])
-        new = misfit(table, low, per_step, q, spread, star, factor, inverse, full, x, H[1 - at], w, bits)
+            q[k] = min(max(q[k], low[k]), high[k])
+        new = misfit(table, box[0], per_step, q, pair, spread, star, factor, inverse, full, x, H[1 - at], w, bits)
         if new < chi2:
             at, chi2, damping = 1 - at, new, max(damping * 0.1, 1e-8)
             for k in range(4):
@@ -389,7 +436,9 @@ def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, nodes, spr
         q[3] = 0.0
         levelled(table, box, per_step, q, y[i], star, x, w)
         prepared_diagonal(y[i], gain[i], packed[i], diagonal, floor, nodes, q[0], star, inverse)
-        descended(table, box, per_step, q, s, star, factor, inverse, False, FIRST_LOOK, x, products, w, bits)
+        descended(
+            table, box, box, per_step, q, SINGLE, s, star, factor, inverse, False, FIRST_LOOK, x, products, w, bits
+        )
         reference(table, box, per_step, q, s, star, x, w)
         for k in range(4):
             ref[i, k] = q[k]
@@ -405,7 +454,7 @@ def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, nodes, spr
                     q[k] = min(max(starts[i, start, k], box[0, k]), box[1, k])
                 q[3] = 0.0
             found, done = descended(
-                table, box, per_step, q, s, star, factor, inverse, True, MOST, x, products, w, bits
+                table, box, box, per_step, q, SINGLE, s, star, factor, inverse, True, MOST, x, products, w, bits
             )
             if found < lowest - TOLERANCE:
                 lowest, converged = found, done
@@ -418,3 +467,38 @@ def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, nodes, spr
             state[i] |= UNFINISHED
         for k in range(4):
             p[i, k] = best[k]
+
+
+@_compiled
+def fit_pairs(table, box, limits, per_step, pair, y, gain, packed, diagonal, floor, nodes, spread, ref, starts, p, chi2):
+    """The best sum of two main-sequence stars: p (N, 4) M_G, its excess, [Fe/H] and shift, chi2 (N,).
+
+    ref (N, 4) as `fit_stars` wrote it: C is the same, so chi2 compares. starts (N, K, 3); limits (2, 3) of p.
+    """
+    a, factor = np.empty((WIDTH, WIDTH)), np.empty((WIDTH, WIDTH), np.float32)
+    inverse, star = np.empty(WIDTH, np.float32), np.empty((2, WIDTH), np.float32)
+    x, w, bits = np.empty((5, WIDTH), np.float32), np.empty((6, 4), np.float32), np.empty(WIDTH, np.int32)
+    products, q = np.empty((2, 5, 5)), np.empty(4, np.float32)
+    for i in range(len(y)):
+        if not math.isfinite(ref[i, 0]):
+            continue
+        s = np.float32(spread[i])
+        for k in range(4):
+            q[k] = ref[i, k]
+        teff = q[0]
+        reference(table, box, per_step, q, s, star, x, w)
+        if not prepared(y[i], gain[i], packed[i], diagonal, floor, nodes, teff, star, a, factor, inverse):
+            continue
+        lowest = np.inf
+        for start in range(starts.shape[1]):
+            for k in range(3):
+                q[k] = min(max(starts[i, start, k], limits[0, k]), limits[1, k])
+            q[3] = ref[i, 3]
+            found, _ = descended(
+                table, box, limits, per_step, q, pair, s, star, factor, inverse, True, MOST, x, products, w, bits
+            )
+            if found < lowest:
+                lowest = found
+                for k in range(4):
+                    p[i, k] = q[k]
+        chi2[i] = lowest

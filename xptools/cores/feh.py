@@ -4,7 +4,7 @@
     theta'      = ((Teff - 5000 K)/1000 K, (M_G - 7)/3, ([Fe/H] + 0.5)/0.5)
     chi2        = r^T C^-1 r + s^2,    r = y(theta) 10^(-0.4 sigma s) - y_seen
     C           = k^2 C_XP + y0 y0^T S,    k = (100 mas / parallax)^2 10^(0.4 A)
-    sigma       = 2.1715 sigma_parallax / parallax (+) 0.02 mag
+    sigma       = 2.1715 sigma_parallax / parallax [mag]
 
 The reference y0 is the model at the star's labels as a first look without correlations finds them: so C does not change
 during the fit, and every method minimises the same chi2. Errors are those of Gauss and Newton, (J^T C^-1 J)^-1.
@@ -14,7 +14,8 @@ differs from Li+ 2026 and the plan made of it:
    training stars, which lie on a thin sheet, it stays right.
 2. The parallax enters once. The flux at 10 pc carries the parallax's error as a whole, so that error is a fourth number
    s of the fit with its prior, not an independent measurement of M_G beside the flux.
-3. S, the relative covariance of what the network misses, is measured on held-out stars, not 1 % on the diagonal.
+3. S, the relative covariance of what the network misses, is measured on held-out stars, as a function of Teff; not
+   1 % on the diagonal and 0.02 mag in M_G.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ UNIT = 1e-18  # [W m^-2 nm^-1]
 LN10 = np.log(10.0)
 LABEL_MEAN, LABEL_SCALE = np.array([5000.0, 7.0, -0.5]), np.array([1000.0, 3.0, 0.5])
 WIDEST = np.array([[2800.0, 3.0, -3.0], [8000.0, 15.0, 0.8]])  # Teff [K], M_G [mag], [Fe/H]
-MAG_FLOOR = 0.02  # [mag]
 CHUNK = 1024  # stars at a time: one shape, so that a star's bits are its own
 NOT_CONVERGED, AT_BOUND, BAD_FIT, OUTSIDE_HULL, NEGATIVE, MISSING_BAND, DIAGONAL, NO_DATA = (1 << k for k in range(8))
 SOLVER_ROWS = 256  # stars that JAX fits together: all wait for the slowest
@@ -64,10 +64,9 @@ class Spectra(NamedTuple):
         return k if self.extinction is None else k * 10 ** (0.4 * self.extinction.astype(np.float64))
 
     def spread(self) -> np.ndarray:
-        """sigma (N,), in ln flux."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.where(self.parallax > 0, self.parallax_error / self.parallax, np.nan)
-        return 0.4 * LN10 * np.hypot(5 / LN10 * np.nan_to_num(ratio), MAG_FLOOR)
+        """sigma (N,), in ln flux; NaN without a parallax or its error."""
+        parallax = np.where(self.parallax > 0, self.parallax, np.nan)
+        return 2 * np.abs(self.parallax_error.astype(np.float64)) / parallax
 
     def part(self, rows: slice) -> Spectra:
         """Some of the stars."""
@@ -223,7 +222,7 @@ def usable(y: np.ndarray, spectra: Spectra) -> np.ndarray:
     """Stars (N,) with flux at 10 pc that can be fitted: enough samples known, some light, a parallax."""
     errors = spectra.noise if spectra.diagonal else spectra.noise[:, diagonal_places(y.shape[1])]
     known = np.isfinite(y) & np.isfinite(errors)
-    return (known.sum(-1) > 2 * MISSING_SAMPLES) & (np.where(known, y, 0).sum(-1) > 0)
+    return (known.sum(-1) > 2 * MISSING_SAMPLES) & (np.where(known, y, 0).sum(-1) > 0) & np.isfinite(spectra.spread())
 
 
 def diagonal_places(n: int) -> np.ndarray:

@@ -209,9 +209,9 @@ def hull(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
 
 
 def sequence(labels: np.ndarray) -> np.ndarray:
-    """Coefficients (6, 3) of Teff' = sum_ij c_ij M_G'^i [Fe/H]'^j, scaled: the training stars' own main sequence.
+    """(7, 3): coefficients c_ij of Teff' = sum_ij c_ij M_G'^i [Fe/H]'^j, scaled, then the range of M_G' it holds for.
 
-    Fitted twice, without what is beyond three sigma the first time (evolved stars, binaries).
+    The training stars' own main sequence: fitted twice, without what was beyond three sigma (evolved stars, binaries).
     """
     x = (labels - LABEL_MEAN) / LABEL_SCALE
     A = terms(x[:, 1], x[:, 2])
@@ -220,7 +220,7 @@ def sequence(labels: np.ndarray) -> np.ndarray:
         c = np.linalg.lstsq(A[use], x[use, 0], rcond=1e-8)[0]
         r = x[:, 0] - A @ c
         use = np.abs(r) < 3 * 1.4826 * np.median(np.abs(r))
-    return c.reshape(6, 3)
+    return np.vstack([c.reshape(6, 3), [*np.quantile(x[:, 1], (0.005, 0.995)), 0.0]])
 
 
 def terms(M_G, metals) -> np.ndarray:
