@@ -145,35 +145,36 @@ def box(labels: np.ndarray) -> np.ndarray:
     ])  # fmt: skip
 
 
-def misses(model: feh.Model, sample: Sample) -> np.ndarray:
-    """Relative residuals y / y(theta) - 1 (N, n) at the reference labels."""
-    y, _ = sample.observed()
-    scaled = ((sample.labels - LABEL_MEAN) / LABEL_SCALE).astype(np.float32)
-    return y * np.exp(-model.ln_flux(scaled)) - 1
+def predicted(model: feh.Model, sample: Sample) -> np.ndarray:
+    """ln of the model's flux at 10 pc (N, n) at the reference labels."""
+    return model.ln_flux(((sample.labels - LABEL_MEAN) / LABEL_SCALE).astype(np.float32)).astype(np.float64)
 
 
-def model_covariances(model: feh.Model, sample: Sample, residual: np.ndarray) -> dict[str, np.ndarray]:
-    """S at up to MOST_NODES temperatures, each from the stars nearest to it: error.teff (K,), error.cov (K, n, n)."""
+def model_covariances(sample: Sample, ln_model: np.ndarray) -> dict[str, np.ndarray]:
+    """S at up to MOST_NODES temperatures, each from the stars nearest to it: error.teff (K,), error.cov (K, n, n).
+
+    ln_model (N, n) is what networks that have not seen the star predict for its reference labels.
+    """
     teff = (sample.labels[:, 0] - LABEL_MEAN[0]) / LABEL_SCALE[0]
     count = int(np.clip(len(teff) // NODE_STARS, 1, MOST_NODES))
     groups = np.array_split(np.argsort(teff, kind="stable"), count)
-    parts = [Sample(sample.labels[g], sample.spectra.part(g)) for g in groups]
-    cov = [model_covariance(model, part, residual[g]) for g, part in zip(groups, parts, strict=True)]
+    cov = [model_covariance(Sample(sample.labels[g], sample.spectra.part(g)), ln_model[g]) for g in groups]
     return {"error.teff": np.array([np.median(teff[g]) for g in groups]), "error.cov": np.stack(cov)}
 
 
-def model_covariance(model: feh.Model, sample: Sample, residual: np.ndarray) -> np.ndarray:
-    """S (n, n): the mean of residual products over what noise explains, well-measured samples counting most.
+def model_covariance(sample: Sample, ln_model: np.ndarray) -> np.ndarray:
+    """S (n, n): the mean of products of relative residuals over what noise explains, precise samples counting most.
 
     Stars with a residual beyond six times its sample's spread are left out; negative eigenvalues are set to none.
     """
-    noise = _relative_noise(model, sample)
+    residual = sample.spectra.flux * sample.spectra.gain() * np.exp(-ln_model) - 1
+    noise = _relative_noise(sample.spectra, ln_model)
     variance = noise[:, feh.diagonal_places(residual.shape[1])]
     pull = np.abs(residual) / np.sqrt(variance + EPSILON**2)
     known = np.isfinite(pull).all(-1)
     if not known.any():
         raise DataError("no training star has all samples of its spectrum. TRY: a table with BP and RP")
-    keep = known & (pull < 6 * np.nanmedian(pull[known], 0) / 0.6745).all(-1)
+    keep = known & (pull < 6 * np.median(pull[known], 0) / 0.6745).all(-1)
     w = np.sqrt(1 / (variance[keep] + EPSILON**2))
     x, (i, j) = residual[keep] * w, np.tril_indices(residual.shape[1])
     total, weight = x.T @ x, w.T @ w
@@ -183,11 +184,9 @@ def model_covariance(model: feh.Model, sample: Sample, residual: np.ndarray) -> 
     return (vectors * np.maximum(values, 0)) @ vectors.T + LEAST_FLOOR**2 * np.eye(len(total))
 
 
-def _relative_noise(model: feh.Model, sample: Sample) -> np.ndarray:
+def _relative_noise(s: Spectra, ln_model: np.ndarray) -> np.ndarray:
     """The noise's covariance over the model's flux, lower triangles (N, n (n + 1) / 2)."""
-    s = sample.spectra
-    scaled = ((sample.labels - LABEL_MEAN) / LABEL_SCALE).astype(np.float32)
-    scale = s.gain() * np.exp(-model.ln_flux(scaled))
+    scale = s.gain() * np.exp(-ln_model)
     i, j = np.tril_indices(s.flux.shape[1])
     if not s.diagonal:
         return s.noise * scale[:, i] * scale[:, j]
