@@ -15,8 +15,10 @@ from xptools import settings  # as in _jax.py: only to know where compiled code 
 
 WIDTH = 64  # samples a spectrum is padded to: whole vector registers, and loops whose length the compiler knows
 LARGE = np.float32(30.0)  # e^30: a model so far off that only its direction matters
-TOLERANCE, NOISE = 1e-3, 5e-3  # falls of chi2: no longer worth a step; within the rounding of float32
+# Falls of chi2: no longer worth a step; within the rounding of float32; a step after which another is due.
+TOLERANCE, NOISE, SLOW = 5e-4, 5e-3, 0.02
 FIRST_LOOK, MOST = 8, 40  # evaluations at most
+ALONG, WIDE = (2.5, 6.0), 0.1  # further starts: standard errors along the valley, where that of [Fe/H]' is WIDE
 SINGLE = np.empty((0, 3), np.float32)
 M_G_UNIT = 3.0  # [mag], of the scaled label (feh.LABEL_SCALE)
 EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
@@ -286,14 +288,14 @@ def descended(table, box, limits, per_step, p, pair, spread, star, factor, inver
     Returns chi2 and whether a further step would lower it by less than TOLERANCE, after at most `most` evaluations.
     """
     d, a, free, q = np.empty(4), np.empty((4, 5)), np.ones(4, np.bool_), np.empty(4, np.float32)
-    low, high, damping, at, last = limits[0], limits[1], 1e-3, 0, False
+    low, high, damping, at, last, fell = limits[0], limits[1], 1e-3, 0, False, 0.0
     chi2 = misfit(table, box[0], per_step, p, pair, spread, star, factor, inverse, full, x, H[0], w, bits)
     for _ in range(most):
         for k in range(3):
             stuck = (p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= high[k] and H[at, 0, 1 + k] < 0.0)
             free[k] = not stuck
         fall = solved(H[at], free, damping, d, a)
-        if fall < TOLERANCE + 2e-6 * chi2 and damping < 0.1:
+        if fall < TOLERANCE + 2e-6 * chi2 and damping < 0.1 and fell < SLOW:
             last = True
             break
         for k in range(4):
@@ -302,7 +304,7 @@ def descended(table, box, limits, per_step, p, pair, spread, star, factor, inver
             q[k] = min(max(q[k], low[k]), high[k])
         new = misfit(table, box[0], per_step, q, pair, spread, star, factor, inverse, full, x, H[1 - at], w, bits)
         if new < chi2:
-            at, chi2, damping = 1 - at, new, max(damping * 0.1, 1e-8)
+            at, fell, chi2, damping = 1 - at, chi2 - new, new, max(damping * 0.1, 1e-8)
             for k in range(4):
                 p[k] = q[k]
         else:
@@ -415,18 +417,34 @@ def levelled(table, box, per_step, p, y, star, x, w):
 
 
 @_compiled
+def valley(curvature, work, ridge, scratch):
+    """Where the labels go along the bottom of chi2's valley as [Fe/H] does: the column of the covariance, into ridge.
+
+    Returns the standard error of scaled [Fe/H]: ridge over it is one standard error along the valley.
+    """
+    for i in range(4):
+        work[0, 1 + i] = -1.0 if i == 2 else 0.0
+        for j in range(4):
+            work[1 + i, 1 + j] = curvature[i, j]
+    free = np.ones(4, np.bool_)
+    solved(work, free, 0.0, ridge, scratch)
+    return np.float32(math.sqrt(max(ridge[2], 0.0)))
+
+
+@_compiled
 def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, nodes, spread, starts, look_only, ref, p, chi2, H, state):
     """Fit stars 0 ... N - 1: see `feh.Inversion`. Writes ref, p (N, 4), chi2 (N,), H (N, 4, 4), state (N,).
 
     y, gain (N, n); packed (N, n (n + 1) / 2) or errors (N, n); spread (N,): 1 sigma of ln flux that the parallax
-    leaves; starts (N, K, 3). The first start is refined without correlations; the model there is the star's reference.
+    leaves; starts (N, K, 3). The first start is refined without correlations; the model there is the star's reference. Where
+    [Fe/H] is uncertain chi2 can have two minima along its valley, so the fit starts again on either side of the first.
     """
     n = y.shape[1]
     a, factor = np.empty((WIDTH, WIDTH)), np.empty((WIDTH, WIDTH), np.float32)
     inverse, star = np.empty(WIDTH, np.float32), np.empty((2, WIDTH), np.float32)
     x, w, bits = np.empty((5, WIDTH), np.float32), np.empty((6, 4), np.float32), np.empty(WIDTH, np.int32)
     products, best = np.empty((2, 5, 5)), np.empty(4, np.float32)
-    q = np.empty(4, np.float32)
+    q, ridge, scratch = np.empty(4, np.float32), np.empty(4), np.empty((4, 5))
     for i in range(len(y)):
         if state[i] & EMPTY:
             continue
@@ -447,12 +465,20 @@ def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, nodes, spr
         if not prepared(y[i], gain[i], packed[i], diagonal, floor, nodes, q[0], star, a, factor, inverse):
             state[i] |= SINGULAR
             continue
-        lowest, converged = np.inf, False
-        for start in range(starts.shape[1]):
+        lowest, converged, along, spacing = np.inf, False, 0, np.float32(0.0)
+        for start in range(starts.shape[1] + 2 * len(ALONG)):
             if start > 0:
-                for k in range(3):
-                    q[k] = min(max(starts[i, start, k], box[0, k]), box[1, k])
-                q[3] = 0.0
+                for k in range(4):
+                    q[k] = starts[i, start, k] if start < starts.shape[1] and k < 3 else 0.0
+            if start >= starts.shape[1]:
+                if spacing < WIDE:
+                    break
+                f = ALONG[along // 2] * (1.0 - 2.0 * (along % 2)) / spacing
+                along += 1
+                for k in range(4):
+                    q[k] = best[k] + f * ridge[k]
+            for k in range(3):
+                q[k] = min(max(q[k], box[0, k]), box[1, k])
             found, done = descended(
                 table, box, box, per_step, q, SINGLE, s, star, factor, inverse, True, MOST, x, products, w, bits
             )
@@ -462,6 +488,8 @@ def fit_stars(table, box, per_step, y, gain, packed, diagonal, floor, nodes, spr
                     best[k] = q[k]
                     for j in range(4):
                         H[i, k, j] = products[0, 1 + k, 1 + j]
+            if start == starts.shape[1] - 1:
+                spacing = valley(H[i], products[1], ridge, scratch)
         chi2[i] = lowest
         if not converged:
             state[i] |= UNFINISHED
