@@ -20,7 +20,8 @@ def labels(n, seed, spread=1.0):
     teff = rng.uniform(3400, 6000, n)
     x = (teff - 5000) / 1000
     M_G = 6.2 - 2.05 * x + 0.35 * x**2 - 0.35 * x**3 - 0.45 * (feh + 0.5) * (1 - 0.3 * x)
-    M_G = M_G + rng.normal(0, 0.08, n) - np.minimum(spread * rng.exponential(0.2, n), 0.7) * np.clip((teff - 4800) / 1000, 0, 1)
+    older = np.minimum(spread * rng.exponential(0.2, n), 0.7) * np.clip((teff - 4800) / 1000, 0, 1)
+    M_G = M_G + rng.normal(0, 0.08, n) - older
     return np.stack([teff, M_G, feh], -1)
 
 

@@ -26,20 +26,41 @@ STARS = 100  # without more, no network
 @click.option("-o", "--output", required=True, metavar="FILE", help="Model file to write (.safetensors).")
 @click.option("--teff", default="", metavar="NAME", help="Column of the reference Teff [K].  [default: teff]")
 @click.option("--feh", default="", metavar="NAME", help="Column of the reference [Fe/H].  [default: feh, or fe_h]")
-@click.option("--mg", default="", metavar="NAME",
-              help="Column of M_G [mag].  [default: mg0, or phot_g_mean_mag and parallax]")
+@click.option(
+    "--mg", default="", metavar="NAME", help="Column of M_G [mag].  [default: mg0, or phot_g_mean_mag and parallax]"
+)
 @click.option("--quality", type=click.Choice(["aspcap"]), help="Keep only the stars that Li+ 2026 Table 3 keeps.")
 @click.option("--where", metavar="EXPR", help="Keep only rows for which this condition on columns holds.")
-@click.option("--hidden", default="512,256,128,64", show_default=True, metavar="LIST",
-              help="Widths of the hidden layers of the forward network.")
-@click.option("--guess", default="256,128,64", show_default=True, metavar="LIST",
-              help="Widths of the hidden layers of the first-guess network.")
+@click.option(
+    "--hidden",
+    default="512,256,128,64",
+    show_default=True,
+    metavar="LIST",
+    help="Widths of the hidden layers of the forward network.",
+)
+@click.option(
+    "--guess",
+    default="256,128,64",
+    show_default=True,
+    metavar="LIST",
+    help="Widths of the hidden layers of the first-guess network.",
+)
 @click.option("--folds", type=click.IntRange(2, 10), default=3, show_default=True, help="Of the cross-validation.")
-@click.option("--held", type=click.FloatRange(0.01, 0.5), default=0.1, show_default=True,
-              help="Fraction held out of each training for the early stop.")
+@click.option(
+    "--held",
+    type=click.FloatRange(0.01, 0.5),
+    default=0.1,
+    show_default=True,
+    help="Fraction held out of each training for the early stop.",
+)
 @click.option("--epochs", type=click.IntRange(1), default=200, show_default=True, help="Passes at most.")
-@click.option("--patience", type=click.IntRange(1), default=30, show_default=True,
-              help="Stop after this many passes without a better held-out score.")
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="Stop after this many passes without a better held-out score.",
+)
 @click.option("--batch", type=click.IntRange(1), default=1024, show_default=True, help="Stars per optimiser step.")
 @click.option("--rate", type=float, default=1e-3, show_default=True, help="Learning rate; a cosine ends at 1e-6.")
 @shared("curve-unit")
@@ -118,6 +139,7 @@ def _about(arrays, plan, table, metrics):
     training = {
         "input": table.name,
         "sha256": table.digest,
+        "input_history": table.history,
         "rows": len(labels),
         "labels": table.names,
         "quality": table.quality,

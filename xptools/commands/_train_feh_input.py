@@ -36,6 +36,7 @@ class Table:
     quality: str | None
     where: str | None
     flow: list[tuple[str, int]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def table(
@@ -44,7 +45,7 @@ def table(
     """Read a whole table; rows without labels, parallax or spectrum are left out, and counted."""
     import numpy as np
 
-    from xptools import io
+    from xptools import io, metadata
     from xptools.commands._plot_input import need_input
     from xptools.cores.feh_training import Sample
 
@@ -63,8 +64,8 @@ def table(
     stars = [p["stars"] for p in parts]
     whole = Spectra(*(None if c[0] is None else np.concatenate(c) for c in zip(*stars, strict=True)))
     return Table(
-        Sample(labels, whole), plan.wavelength, source_id, reader.name.rpartition("/")[2], io.digest(path), plan.labels, quality,
-        where, flow,
+        Sample(labels, whole), plan.wavelength, source_id, reader.name.rpartition("/")[2], io.digest(path), plan.labels,
+        quality, where, flow, [{k: r.get(k) for k in ("cmd", "params")} for r in metadata.history(reader.schema)],
     )  # fmt: skip
 
 

@@ -166,8 +166,13 @@ science on real stars. xp train feh makes a model from stars with labels from el
     notes=NOTES,
 )
 @shared("model")
-@click.option("--method", type=click.Choice(METHODS), default="lm", show_default=True,
-              help="How chi2 is minimised; all reach the same minimum.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="lm",
+    show_default=True,
+    help="How chi2 is minimised; all reach the same minimum.",
+)
 @click.option("--exact", is_flag=True, help="Errors from the exact second derivatives of chi2.")
 @click.option("--binary", is_flag=True, help="Also fit two stars: chi2_binary, q, mass_1, mass_2.")
 @shared("isochrones", "age", "alpha-fe", "curve-unit")

@@ -84,7 +84,8 @@ class Model:
 
     net.*, init.*: weights of the forward and the first-guess network; norm.out_mean, norm.out_scale (n,): the former's
     outputs; init.mean, init.scale (n,): the latter's inputs; wavelength (n,) [nm]; box (2, 3): labels fitted; error.cov
-    (K, n, n): S at scaled Teff error.teff (K,), linear between them; hull.labels (H, 3) and hull.reach: training labels, and how far from one a star may be; scaled labels.
+    (K, n, n): S at scaled Teff error.teff (K,), linear between them; hull.labels (H, 3) and hull.reach:
+    training labels, and how far from one a star may be, scaled; sequence (7, 3): Teff of the main sequence.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]):
@@ -174,7 +175,7 @@ def fitted(model: Model, spectra: Spectra, begin=None, threads: int = 1, look_on
 
     With `look_only` the reference model is found and nothing more.
     """
-    from xptools.cores import _fehkernels as kernels
+    from xptools.cores import _fehfits as kernels
 
     N = len(spectra.flux)
     gain = np.ascontiguousarray(spectra.gain())
@@ -188,8 +189,8 @@ def fitted(model: Model, spectra: Spectra, begin=None, threads: int = 1, look_on
 
     def run(a: int, b: int) -> None:
         kernels.fit_stars(
-            table, box, per_step, y[a:b], gain[a:b], noise[a:b], spectra.diagonal, model.floor, model.nodes, spread[a:b],
-            begin[a:b], look_only, *(v[a:b] for v in out), state[a:b],
+            table, box, per_step, y[a:b], gain[a:b], noise[a:b], spectra.diagonal, model.floor, model.nodes,
+            spread[a:b], begin[a:b], look_only, *(v[a:b] for v in out), state[a:b],
         )  # fmt: skip
 
     spread_out(run, N, threads)
@@ -202,7 +203,7 @@ def refined(model: Model, spectra: Spectra, begin: Fit, method: str, exact: bool
 
     Same reference model, same chi2. With `exact` the curvature is half the Hessian of chi2, not J^T C^-1 J.
     """
-    from xptools.cores import _fehkernels as kernels
+    from xptools.cores import _fehfits as kernels
     from xptools.cores._jax import chunked
 
     run = _Solver.of(model, method, exact)
@@ -277,13 +278,15 @@ def labelled(model: Model, spectra: Spectra, fit: Fit) -> dict[str, np.ndarray]:
 
 
 def _flags(model, spectra, fit, chi2, gone) -> np.ndarray:
-    from xptools.cores import _fehkernels as kernels
+    from xptools.cores import _fehfits as kernels
 
     known = np.isfinite(spectra.flux)
     p, tiny = fit.p[:, :3], 1e-4
     with np.errstate(invalid="ignore"):
         bound = ((p < model.box[0] + tiny) | (p > model.box[1] - tiny)).any(-1)
-        flag = NOT_CONVERGED * ((fit.state & (kernels.UNFINISHED | kernels.SINGULAR) > 0) & ~(fit.state & kernels.EMPTY > 0))
+        flag = NOT_CONVERGED * (
+            (fit.state & (kernels.UNFINISHED | kernels.SINGULAR) > 0) & ~(fit.state & kernels.EMPTY > 0)
+        )
         flag = flag + AT_BOUND * bound + BAD_FIT * (chi2 > WORST_CHI2 * np.maximum(known.sum(-1) - 3, 1))
         flag = flag + NEGATIVE * ((spectra.flux < 0).sum(-1) > MOST_NEGATIVE)
     flag = flag + OUTSIDE_HULL * (model.outside(p) & ~gone)

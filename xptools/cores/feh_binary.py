@@ -17,9 +17,7 @@ EXCESSES = (0.0, 0.4, 1.2, 2.4, 4.0)  # [mag], where fits begin
 NODES = 60  # of the mass table, in M_G and [Fe/H]
 
 
-def pairs(
-    model: Model, spectra: Spectra, isochrones=None, age=10.0, alpha_fe=0.0, threads=1
-) -> dict[str, np.ndarray]:
+def pairs(model: Model, spectra: Spectra, isochrones=None, age=10.0, alpha_fe=0.0, threads=1) -> dict[str, np.ndarray]:
     """chi2_binary, q, mass_1, mass_2 [Msun], each (N,); NaN where nothing was fitted or the isochrone has no mass."""
     p, chi2 = fitted(model, spectra, threads)
     M_1 = p[:, 0] * LABEL_SCALE[1] + LABEL_MEAN[1]
@@ -31,7 +29,7 @@ def pairs(
 
 def fitted(model: Model, spectra: Spectra, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Scaled M_G of the primary, the secondary's excess, [Fe/H], and the shift (N, 4); chi2 (N,)."""
-    from xptools.cores import _fehkernels as kernels
+    from xptools.cores import _fehfits as kernels
 
     single = feh.fitted(model, spectra, threads=threads)
     N, gain, spread = len(spectra.flux), np.ascontiguousarray(spectra.gain()), spectra.spread()

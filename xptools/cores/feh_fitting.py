@@ -55,7 +55,7 @@ def trained(
         "pull_width": [round(float(1.4826 * np.median(np.abs(p - np.median(p)))), 3) for p in pulls[good].T],
         "floor": round(float(np.sqrt(np.median(np.diagonal(floor["error.cov"], axis1=1, axis2=2)))), 5),
     }
-    return final | floor, metrics
+    return final | {k: v.astype(np.float32) for k, v in floor.items()}, metrics
 
 
 def fixed_arrays(sample: Sample, wavelength: np.ndarray, seed: int) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ are the same; at low signal to noise the logarithm of a noisy flux is biased, an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -250,7 +251,7 @@ class Validation:
         for name, column, edges in (("mg", 1, M_G_EDGES), ("feh", 2, FEH_EDGES)):
             rows += [
                 (name, lo, hi, (labels[:, column] >= lo) & (labels[:, column] < hi))
-                for lo, hi in zip(edges[:-1], edges[1:], strict=True)
+                for lo, hi in pairwise(edges)
             ]
         out = []
         for name, lo, hi, where in rows:

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt and BFGS for many stars at once, in JAX: the reference of the compiled kernels, and the GPU's way.
+"""Levenberg-Marquardt and BFGS for many stars at once, in JAX: reference of the compiled kernels, and the GPU's way.
 
 Both minimise chi2(p) = |W (exp(ln y(p) - ln y0 - spread p_3) - u)|^2 + p_3^2 for p (N, 4): three scaled labels inside a
 box, and the shift that the parallax leaves; W = L^-1, L L^T the covariance in units of the reference model y0. All
