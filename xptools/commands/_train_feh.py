@@ -78,7 +78,7 @@ def command(
     machine.
     """
     from xptools import artefact, train
-    from xptools.commands import _train_feh_input as reading
+    from xptools.commands import _feh_sample as reading
     from xptools.cores import feh_fitting
 
     layers, guess_layers = _layers("hidden", hidden), _layers("guess", guess)
