@@ -89,19 +89,20 @@ def limit(model, spectra, rate) -> None:
     star, bits, p = np.zeros((2, W), np.float32), np.zeros(W, np.int32), np.zeros(4, np.float32)
 
     @njit
-    def factors(times):
+    def factors(times, a, factor, inverse):
         work = np.empty((W, W))
         for _ in range(times):
             work[:] = a
             kernels.factorised(work, factor, inverse)
 
     @njit
-    def evaluations(times, full):
+    def evaluations(times, full, table, box, per_step, p, star, factor, inverse, x, H, w, bits):
         for _ in range(times):
             kernels.misfit(table, box[0], per_step, p, fits.SINGLE, np.float32(0.02), star, factor, inverse, full, x, H,
                            w, bits)  # fmt: skip
 
-    cost = [best(factors, 4000), best(evaluations, 4000, True), best(evaluations, 4000, False)]
+    rest = (table, box, per_step, p, star, factor, inverse, x, H, w, bits)
+    cost = [best(factors, 4000, a, factor, inverse), *(best(evaluations, 4000, f, *rest) for f in (True, False))]
     print(f"one factor {cost[0]:.2f} us, one evaluation {cost[1]:.2f} us, without correlations {cost[2]:.2f} us")
     evaluated = 5 + 5  # with and without correlations: the least that a fit of four numbers from a good guess takes
     ideal = 1e6 / (cost[0] + cost[1] * evaluated / 2 + cost[2] * evaluated / 2)

@@ -10,13 +10,15 @@ import math
 
 import numpy as np
 
-from xptools.cores._fehkernels import TOLERANCE, WIDTH, compiled, descended, factorised, look_up, solved
+from xptools.cores._fehkernels import TOLERANCE, WIDTH, compiled, descended, factorised, look_up, misfit, solved
 
 FIRST_LOOK, MOST = 8, 40  # evaluations at most
 ALONG, WIDE = (2.5, 6.0), 0.1  # further starts: standard errors along the valley, where that of [Fe/H]' is WIDE
 SINGLE = np.empty((0, 3), np.float32)
 M_G_UNIT = 3.0  # [mag], of the scaled label (feh.LABEL_SCALE)
 EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
+# Beyond this error of [Fe/H]' all starts are tried; below, those where chi2 rises less than this part of a parabola.
+BLURRED, FLAT = 0.6, 0.6
 GONE = 1e6  # variance, in units of the model's flux squared, of a sample that is not there
 
 
@@ -134,6 +136,16 @@ def valley(curvature, work, ridge, scratch):
 
 
 @compiled
+def parabola(curvature, q, best):
+    """How far chi2 would be above its minimum at `best` if it were a parabola."""
+    total = 0.0
+    for i in range(4):
+        for j in range(4):
+            total += (q[i] - best[i]) * (q[j] - best[j]) * curvature[i, j]
+    return total
+
+
+@compiled
 def fit_stars(
     table, box, per_step, y, gain, packed, diagonal, floor, nodes, spread, starts, look_only, ref, p, chi2, H, state
 ):
@@ -182,6 +194,12 @@ def fit_stars(
                     q[k] = best[k] + f * ridge[k]
             for k in range(3):
                 q[k] = min(max(q[k], box[0, k]), box[1, k])
+            if start >= starts.shape[1] and spacing < BLURRED:
+                here = misfit(
+                    table, box[0], per_step, q, SINGLE, s, star, factor, inverse, True, x, products[0], w, bits
+                )
+                if here > lowest + FLAT * parabola(H[i], q, best):
+                    continue
             found, done = descended(
                 table, box, box, per_step, q, SINGLE, s, star, factor, inverse, True, MOST, x, products, w, bits
             )
