@@ -245,6 +245,25 @@ def xp(input, output, form, data_out, column, no_clobber, kind, stars, ids, mode
     shared_input.finish(step, drawing.DRAWN[kind], numbers, about, where, schema, numbers_of.COLUMNS)
 
 
+@figure("feh", "xp feh mock.parquet | xp plot feh -o feh.pdf --column double")
+@click.option("--reference", metavar="NAME", help="Column of the reference [Fe/H].  [default: true_feh, else fe_h]")
+@click.option("--mg-edges", metavar="LIST", default="4,5,6,7,8,10,14", show_default=True, help="Panels in M_G [mag].")
+@click.option("--all", "everything", is_flag=True, help="Draw flagged stars too.")
+def feh(input, output, form, data_out, column, no_clobber, reference, mg_edges, everything):
+    """[Fe/H] of xp feh against a reference, one panel per bin of M_G.
+
+    Stars per cell of 0.05 dex, the running median with its 68 % interval, and each panel's bias (median) and scatter
+    (1.48 MAD). Stars with a bit in feh_flag are left out. Counted as the table streams by.
+    """
+    from xptools.commands._plot_feh import COLUMNS, counted
+    from xptools.figures import feh as drawing
+
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    tally, about, schema = counted(input, reference, edges(mg_edges), everything)
+    step = shared_input.Figure("feh", (("reference", reference or ""), ("mg_edges", mg_edges), ("all", everything)))
+    shared_input.finish(step, drawing.draw, tally.numbers(), about, where, schema, COLUMNS)
+
+
 def _both(option: str, text: str | None) -> tuple[float, float] | None:
     found = limits(option, text)
     if found is not None and None in found:

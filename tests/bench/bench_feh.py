@@ -1,0 +1,216 @@
+"""Labels from spectra with full 61 x 61 covariances: xp's methods against scipy's BFGS with JAX gradients, in one run.
+
+python tests/bench/bench_feh.py [--stars 20000] [--few 200] [--repeat 5] [--model FILE] [--network paper]
+
+All minimise the same chi2 of the same mock stars, from the same first guess. scipy gets its covariances inverted and
+its gradient compiled before the clock starts, one star after the other in float64; xp gets covariances and does the
+rest inside the clock. Rates are per second and per second of CPU. `share` is how far the compiled fit is from what its
+evaluations and its Cholesky factors cost when timed alone; `misses` is the fraction of stars whose chi2 / 2, on the
+network, is more than 0.02 above the lowest that any method found. With --network paper the network is untrained but has
+the paper's size, 512-256-128-64, and makes its own stars.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from xptools.cores import feh, nn
+
+DEMO = Path(__file__).parents[2] / "xptools" / "data" / "feh_demo.safetensors"
+
+
+def main() -> None:
+    args = arguments()
+    model = loaded(args)
+    spectra = stars(model, args.stars)
+    few = spectra.part(slice(0, args.few))
+    threads = len(os.sched_getaffinity(0))
+    print(f"{args.stars:,} stars, hidden layers {[len(layer['b']) for layer in model.net[:-1]]}, {threads} cores, "
+          f"load {os.getloadavg()[0]:.1f}")
+    start = time.perf_counter()
+    _ = model.table.padded
+    print(f"table made in {time.perf_counter() - start:.2f} s")
+    look = feh.fitted(model, few, look_only=True)
+    peer = Scipy(model, few, look)
+    jobs = {
+        "scipy BFGS, JAX gradient": (len(few.flux), peer.run),
+        "bfgs": (len(few.flux), lambda: feh.refined(model, few, look, "bfgs").chi2),
+        "lm-network": (len(few.flux), lambda: feh.refined(model, few, look, "lm-network").chi2),
+        "lm, one thread": (args.stars, lambda: feh.fitted(model, spectra).chi2),
+        f"lm, {threads} threads": (args.stars, lambda: feh.fitted(model, spectra, threads=threads).chi2),
+    }
+    rates = {name: [] for name in jobs}
+    for job in jobs.values():
+        job[1]()
+    for _ in range(args.repeat):
+        for name, (n, run) in jobs.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            rates[name].append((n / (time.perf_counter() - wall), n / (time.process_time() - cpu)))
+    base = np.max(rates["scipy BFGS, JAX gradient"], 0)
+    for name, found in rates.items():
+        wall, cpu = np.max(found, 0)
+        ratio = np.median([f[0] / p[0] for f, p in zip(found, rates["scipy BFGS, JAX gradient"], strict=True)])
+        print(f"{name:26} {wall:9,.0f}/s  {cpu:9,.0f}/s of CPU   {ratio:7.1f} x, per CPU {cpu / base[1]:7.1f} x scipy")
+    agreement(model, few, look, peer)
+    limit(model, spectra, max(r[1] for r in rates["lm, one thread"]))
+
+
+def agreement(model, few, look, peer) -> None:
+    """Every method's solution judged on the network in float64."""
+    quick = feh.fitted(model, few)
+    found = {"scipy": peer.p, "lm": quick.p}
+    found |= {m: feh.refined(model, few, look, m).p for m in ("bfgs", "lm-network")}
+    polished = feh.refined(model, few, quick, "lm-network")
+    chi2 = {name: peer.judged(p) for name, p in found.items()}
+    lowest = np.min([*chi2.values(), peer.judged(polished.p)], 0)
+    for name, values in chi2.items():
+        off = (values - lowest) / 2
+        print(f"{name:12} misses {np.mean(off > 0.02):.4f}   99 % within {np.quantile(off, 0.99):.4f}   "
+              f"worst {off.max():.4f}")
+
+
+def limit(model, spectra, rate) -> None:
+    """The rate at which the parts alone would go: a factor per star, and its evaluations (counted, not guessed)."""
+    from numba import njit
+
+    from xptools.cores import _fehfits as fits
+    from xptools.cores import _fehkernels as kernels
+
+    W = kernels.WIDTH
+    table, box = model.table.padded, model.box.astype(np.float32)
+    per_step = (1 / model.table.step).astype(np.float32)
+    factor, inverse = np.zeros((W, W), np.float32), np.ones(W, np.float32)
+    a = np.eye(W)
+    x, H, w = np.zeros((5, W), np.float32), np.zeros((5, 5)), np.zeros((6, 4), np.float32)
+    star, bits, p = np.zeros((2, W), np.float32), np.zeros(W, np.int32), np.zeros(4, np.float32)
+
+    @njit
+    def factors(times, a, factor, inverse):
+        work = np.empty((W, W))
+        for _ in range(times):
+            work[:] = a
+            kernels.factorised(work, factor, inverse)
+
+    @njit
+    def evaluations(times, full, table, box, per_step, p, star, factor, inverse, x, H, w, bits):
+        for _ in range(times):
+            kernels.misfit(table, box[0], per_step, p, fits.SINGLE, np.float32(0.02), star, factor, inverse, full, x, H,
+                           w, bits)  # fmt: skip
+
+    rest = (table, box, per_step, p, star, factor, inverse, x, H, w, bits)
+    cost = [best(factors, 4000, a, factor, inverse), *(best(evaluations, 4000, f, *rest) for f in (True, False))]
+    print(f"one factor {cost[0]:.2f} us, one evaluation {cost[1]:.2f} us, without correlations {cost[2]:.2f} us")
+    evaluated = 5 + 5  # with and without correlations: the least that a fit of four numbers from a good guess takes
+    ideal = 1e6 / (cost[0] + cost[1] * evaluated / 2 + cost[2] * evaluated / 2)
+    print(f"a fit of one factor and 5 + 5 evaluations would go at {ideal:,.0f}/s of CPU: share {rate / ideal:.2f}")
+
+
+def best(function, times, *more) -> float:
+    """Microseconds per call, best of five."""
+    function(1, *more)
+    out = []
+    for _ in range(5):
+        start = time.process_time()
+        function(times, *more)
+        out.append((time.process_time() - start) / times * 1e6)
+    return min(out)
+
+
+class Scipy:
+    """scipy.optimize.minimize(method="BFGS") with a compiled value and gradient, star after star."""
+
+    def __init__(self, model, spectra, look):
+        from xptools.cores import lm
+        from xptools.cores._jax import configure
+
+        jax = self.jax = configure()
+        jnp, n = jax.numpy, spectra.flux.shape[1]
+        weights = {k: jnp.asarray(v, jnp.float64) for k, v in model.network_arrays().items()}
+        i, j = np.tril_indices(n)
+        cov = np.zeros((len(spectra.flux), n, n))
+        cov[:, i, j] = cov[:, j, i] = spectra.noise
+        gain = spectra.gain()
+        ln_ref = model.table(look.ref[:, :3])[0] - (spectra.spread() * look.ref[:, 3])[:, None]
+        self.star = lm.whiten(
+            jnp, jax.scipy.linalg, spectra.flux * gain, gain, cov, model.floor_at(look.ref[:, 0]), ln_ref,
+            spectra.spread(),
+        )
+        middle, half = model.box.mean(0), np.ptp(model.box, axis=0) / 2
+        x = np.arctanh(np.clip((look.ref[:, :3] - middle) / half, -0.999, 0.999))
+        self.begin = np.concatenate([x, look.ref[:, 3:]], -1)
+
+        def labels(q):
+            return jnp.concatenate([middle + half * jnp.tanh(q[:3]), q[3:]])
+
+        def chi2(p, star):
+            one = lm.Whitened(*(s[None] for s in star))
+            r = lm.residuals(jnp, lambda t: model.ln_flux(t, jnp, weights), p[None], one)
+            return (r * r).sum() + p[3] ** 2
+
+        self.value = jax.jit(jax.value_and_grad(lambda q, star: 0.5 * chi2(labels(q), star)))
+        self.labels, self.judge = jax.jit(jax.vmap(labels)), jax.jit(jax.vmap(chi2))
+        self.stars = [lm.Whitened(*(jnp.asarray(s[k]) for s in self.star)) for k in range(len(cov))]
+        self.p = np.asarray(self.labels(jnp.asarray(self.begin)))
+
+    def run(self):
+        from scipy.optimize import minimize
+
+        def both(q, star):
+            f, g = self.value(q, star)
+            return float(f), np.asarray(g)
+
+        found = [
+            minimize(both, q, (star,), "BFGS", jac=True, options={"gtol": 1e-4, "maxiter": 50}).x
+            for q, star in zip(self.begin, self.stars, strict=True)
+        ]
+        self.p = np.asarray(self.labels(self.jax.numpy.asarray(np.array(found))))
+        return found
+
+    def judged(self, p) -> np.ndarray:
+        """chi2 (N,) of labels and shift (N, 4)."""
+        return np.asarray(self.judge(self.jax.numpy.asarray(p, "float64"), self.star))
+
+
+def loaded(args):
+    from xptools.artefact import load
+
+    arrays = load(args.model, "feh").arrays
+    if args.network == "paper":
+        arrays = {k: v for k, v in arrays.items() if not k.startswith("net.")}
+        arrays |= {k: 0.5 * v for k, v in nn.flatten(nn.init(1, (3, 512, 256, 128, 64, 61))).items()}
+    return feh.Model(arrays)
+
+
+def stars(model, n):
+    """Spectra of the model's own, at training labels, noise with correlations, S/N of 30 to 300."""
+    rng = np.random.default_rng(1)
+    known = model.arrays["hull.labels"]
+    p = known[rng.integers(0, len(known), n)] + rng.normal(0, 0.01, (n, 3))
+    parallax = rng.uniform(2, 10, n)
+    y = np.exp(model.ln_flux(p.astype(np.float32)).astype(np.float64)) * ((parallax / 100) ** 2)[:, None] * 1e-18
+    k = np.arange(y.shape[1])
+    rho = 0.8 * np.exp(-0.5 * ((k[:, None] - k) / 2.2) ** 2) + 0.2 * np.eye(len(k))
+    unit = np.linalg.cholesky(rho)
+    sigma = (0.5 + 1.5 * np.exp(-k / 12)) * y / np.exp(rng.uniform(*np.log([30, 300]), n))[:, None]
+    noisy = y + sigma * (rng.normal(size=y.shape) @ unit.T)
+    i, j = np.tril_indices(len(k))
+    packed = sigma[:, i] * sigma[:, j] * rho[i, j]
+    return feh.Spectra(noisy, packed, parallax, np.full(n, 0.03))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stars", type=int, default=20_000)
+    parser.add_argument("--few", type=int, default=200, help="stars of the slow methods")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--model", default=str(DEMO))
+    parser.add_argument("--network", choices=["trained", "paper"], default="trained")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
