@@ -189,13 +189,13 @@ def test_e_from_a_column():
 def test_own_passbands(tmp_path, shared_data):
     path = shared_data / "passbands" / "gaia_dr3_passbands.csv"
     c = stars(my_e=np.full(500, 0.3))
-    own, shipped = run(f"--e-column my_e --passbands {path}", c), run("--e-column my_e", c)
+    own, shipped = run(f"--e-column my_e --passbands '{path}'", c), run("--e-column my_e", c)
     assert own["ag"] == pytest.approx(shipped["ag"], abs=1e-5)
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="wavelength_nm,G,BP,RP"):
-        run(f"--e-column my_e --passbands {tmp_path / 'bad.csv'}", c)
+        run(f"--e-column my_e --passbands '{tmp_path / 'bad.csv'}'", c)
     with pytest.raises(UnavailableError, match="no passband file"):
-        run(f"--e-column my_e --passbands {tmp_path / 'none.csv'}", c)
+        run(f"--e-column my_e --passbands '{tmp_path / 'none.csv'}'", c)
 
 
 def test_positions_and_colours_in_other_columns(maps):

@@ -193,11 +193,11 @@ def test_a_terminal_sees_a_table_and_the_same_numbers(file, xp, tmp_path):
     """F20: the draws do not depend on the terminal, on -q or on the progress bar."""
     first = xp("mf", file, "-o", tmp_path / "a.parquet", "--progress", "off", "-q")
     assert first.returncode == 0, first.stderr
-    command = f"{xp.program} mf {file} --progress on -o {tmp_path / 'b.parquet'}"
+    command = f"'{xp.program}' mf {file} --progress on -o {tmp_path / 'b.parquet'}"
     subprocess.run(["script", "-qec", command, "/dev/null"], check=True, capture_output=True, timeout=120)
     a, b = (pq.read_table(tmp_path / f"{x}.parquet") for x in "ab")
     assert same(a, b)
-    shown = subprocess.run(["script", "-qec", f"{xp.program} {EXACT} --truth {file}", "/dev/null"], check=True,
+    shown = subprocess.run(["script", "-qec", f"'{xp.program}' {EXACT} --truth {file}", "/dev/null"], check=True,
                            capture_output=True, timeout=120).stdout.decode()  # fmt: skip
     assert "V_eff [kpc3]" in shown and "alpha1" in shown and "Kroupa" in shown and "pulls: mean" in shown
 

@@ -21,7 +21,7 @@ def out(xp, shared_data, tmp_path_factory):
         pytest.skip("make is not here")
     folder = tmp_path_factory.mktemp("nearby")
     example = Path(__file__).parent.parent / "examples" / "nearby"
-    words = ["make", "-C", str(example), f"OUT={folder}", f"DATA={shared_data}", f"XP={xp.program} -q"]
+    words = ["make", "-C", str(example), f"OUT={folder}", f"DATA={shared_data}", f"XP='{xp.program}' -q"]
     done = subprocess.run(
         [*words, "TRAIN=--epochs 60 --points 40000"], capture_output=True, text=True, timeout=300, env=os.environ
     )

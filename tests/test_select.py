@@ -90,9 +90,9 @@ def test_isochrone_is_the_locus_of_solar_metallicity_at_5_gyr():
 
 def test_isochrone_from_a_real_table(shared_data):
     path = shared_data / "isochrones" / "parsec_ybc" / "cmd_gaiaedr3_mh-1.5..0.0_10-13.5Gyr.dat"
-    step = xptools.op(f"select --isochrone --age 10 --isochrones {path}")
+    step = xptools.op(f"select --isochrone --age 10 --isochrones '{path}'")
     assert step.files() == {"isochrones": str(path)}
-    ours, built_in = kept(f"select --isochrone --age 10 --isochrones {path}"), kept("select --isochrone --age 10")
+    ours, built_in = kept(f"select --isochrone --age 10 --isochrones '{path}'"), kept("select --isochrone --age 10")
     assert abs(ours.num_rows - built_in.num_rows) < 0.02 * N
 
 

@@ -52,7 +52,7 @@ def test_volumes_at_the_papers_bin_centres(feh):
 
 def test_volumes_from_the_real_parsec_tables(shared_data):
     folder = shared_data / "isochrones"
-    step = xptools.op(f"veff --bin-point centre --feh-edges=-1.51,-1.49 --isochrones {_parsec(folder)}")
+    step = xptools.op(f"veff --bin-point centre --feh-edges=-1.51,-1.49 --isochrones '{_parsec(folder)}'")
     np.testing.assert_allclose(step.table().veff[0, :12], AT_CENTRES[-1.5], rtol=0.01)
 
 
