@@ -126,6 +126,16 @@ def covariance(rho, correlated, count, Y, H, M):
 
 
 @_compiled
+def finite_rows(block, found):
+    """found (N,): whether a row of block (N, K) has neither NaN nor infinity."""
+    for n in range(len(block)):
+        total = 0.0
+        for k in range(block.shape[1]):
+            total += 0.0 * block[n, k]  # 0, or NaN from then on
+        found[n] = total == 0.0
+
+
+@_compiled
 def flux_band(c, count, kind, D, D_alone, at, merged, flux):
     """Add a band's flux to flux (N, n) at columns `at` (P' <= P); `merged` (N, n) gets the band's part alone if it is.
 

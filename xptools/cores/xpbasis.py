@@ -203,9 +203,12 @@ def _correlations(band: Coefficients) -> np.ndarray:
 
 
 def _finite(block: np.ndarray) -> np.ndarray:
-    """Rows (N,) of a block (N, K) without NaN or infinity: a sum is finite only where every term is."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.isfinite(block @ np.ones(block.shape[1], block.dtype))
+    """Rows (N,) of a block (N, K) without NaN or infinity."""
+    from xptools.cores._xpkernels import finite_rows
+
+    found = np.empty(len(block), np.bool_)
+    finite_rows(np.ascontiguousarray(block, np.result_type(block.dtype, np.float32)), found)
+    return found
 
 
 def _used(band: Coefficients) -> np.ndarray:
