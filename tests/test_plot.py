@@ -75,6 +75,11 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plot")
     pq.write_table(stars(), folder / "stars.parquet")
     mass_function(folder / "mf.parquet")
+    r = np.random.default_rng(8)
+    truth = r.uniform(-2.4, 0.3, 3000)
+    labels = {"mg": r.uniform(4, 10, 3000), "true_feh": truth, "feh": truth + r.normal(0, 0.1, 3000)}
+    flags = np.where(np.arange(3000) % 10 == 0, 4, 64).astype(np.int16)
+    pq.write_table(pa.table(labels | {"feh_flag": flags}), folder / "feh.parquet")
     flow = {"cut": ["isochrone", "cstar"], "rows_in": [1000, 700], "rows_out": [700, 650], "unknown": [3, 0]}
     pq.write_table(pa.table(flow), folder / "flow.parquet")
     return folder
@@ -83,6 +88,7 @@ def inputs(tmp_path_factory):
 FIGURES = {name: "mf.parquet" for name in ("mf", "veff", "xi")} | {"cmd": "stars.parquet", "cutflow": "flow.parquet"}
 FIGURES["hist"] = "stars.parquet"
 MORE = {"hist": ("--x", "mg0", "--bins", "2:16:28")}
+FIGURES["feh"] = "feh.parquet"
 
 
 def run(*words):
@@ -389,3 +395,13 @@ def test_histogram_counts_and_intervals(inputs, tmp_path):
         run("hist", "--x", "mg0", "--bins", "100:200:3", inputs / "stars.parquet", "-o", out)
     with pytest.raises(MissingColumns):
         run("hist", "--x", "mass", "--bins", "0:1:3", inputs / "stars.parquet", "-o", out)
+
+
+def test_feh_panels_leave_bad_fits_out_and_say_bias_and_scatter(inputs, tmp_path):
+    out = tmp_path / "f.pdf"
+    run("feh", inputs / "feh.parquet", "-o", out)
+    table = pq.read_table(inputs / "feh.parquet").to_pydict()
+    shown = metadata.value_of(pq.read_schema(f"{out}.parquet"), "xp.figure")
+    assert shown["drawn"] == sum(f == 64 for f in table["feh_flag"]) == 2700
+    run("feh", "--all", inputs / "feh.parquet", "-o", out)
+    assert metadata.value_of(pq.read_schema(f"{out}.parquet"), "xp.figure")["drawn"] == 3000

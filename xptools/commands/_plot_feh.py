@@ -12,6 +12,7 @@ from xptools.protocol import spelled
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from xptools.cores.feh import DIAGONAL
     from xptools.figures.feh import Tally
 
 REFERENCES = ("true_feh", "fe_h")
@@ -37,6 +38,7 @@ def counted(path: str, reference: str | None, edges, everything: bool) -> tuple[
     from xptools.protocol import to_numpy
 
     need_input(path)
+    # A spectrum without correlations has a good label all the same; its error is what is in doubt.
     tally = Tally.empty(np.array(edges))
     with io.open_reader(path, None, ROWS) as reader:
         name = reference or next((r for r in REFERENCES if spelled(reader.schema, r)), None)
@@ -48,7 +50,8 @@ def counted(path: str, reference: str | None, edges, everything: bool) -> tuple[
             take = {k: to_numpy(batch.column(batch.schema.get_field_index(v)), v) for k, v in names.items()}
             good = np.ones(batch.num_rows, bool)
             if flag is not None:
-                good = to_numpy(batch.column(batch.schema.get_field_index(flag)), flag) == 0
+                bits = to_numpy(batch.column(batch.schema.get_field_index(flag)), flag).astype(int)
+                good = bits & ~DIAGONAL == 0
             tally.add(take["mg"][good], take[name][good], take["feh"][good])
     if not tally.counts.any():
         raise DataError(f"no row of {path} has [Fe/H], {name} and M_G inside the panels. TRY: --mg-edges, or --all")

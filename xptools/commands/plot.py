@@ -253,7 +253,8 @@ def feh(input, output, form, data_out, column, no_clobber, reference, mg_edges, 
     """[Fe/H] of xp feh against a reference, one panel per bin of M_G.
 
     Stars per cell of 0.05 dex, the running median with its 68 % interval, and each panel's bias (median) and scatter
-    (1.48 MAD). Stars with a bit in feh_flag are left out. Counted as the table streams by.
+    (1.48 MAD). Stars with a bit in feh_flag other than 64 (no correlations) are left
+    out. Counted as the table streams by.
     """
     from xptools.commands._plot_feh import COLUMNS, counted
     from xptools.figures import feh as drawing
