@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import xptools
 from xptools import stream
 from xptools.columns import Column
 from xptools.errors import DataError, MissingColumns, UsageError
@@ -234,3 +235,11 @@ def test_steps_are_values():
     assert Doubled(5.0).params() == {"factor": 5.0}
     with pytest.raises(NotImplementedError):
         Step().schema(pa.schema([]))
+
+
+def test_an_identifier_that_went_through_float_is_refused_by_every_step():
+    one = {name: [1.0] for name in ("parallax", "phot_g_mean_mag", "bp_rp")}
+    table = pa.table({"source_id": [5.853498713190525e18], **one})
+    with pytest.raises(DataError, match="source_id is floating point"):
+        xptools.through("deredden --map none", table)
+    assert xptools.through("convert --drop source_id", table).read_all().num_rows == 1

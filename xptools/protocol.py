@@ -308,12 +308,19 @@ def _numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
         raise DataError(f"column {spelling} holds text, not numbers. TRY: mend it where the table was made")
     if array.dtype.kind in "mM":
         raise DataError(f"column {spelling} holds times, not numbers. TRY: xp convert --drop {spelling}")
-    if name == "source_id" and array.dtype.kind == "f":
-        raise DataError(
-            "column source_id is floating point, so its last digits are lost (19-digit integers). "
-            "TRY: read it again from the source as int64"
-        )
     return array
+
+
+def _check_identifier(schema: "pa.Schema") -> None:
+    """Refuse a source_id that went through float, even where a step does not read it: it would be passed on as true."""
+    import pyarrow as pa
+
+    spelling = spelled(schema, "source_id")
+    if spelling and pa.types.is_floating(schema.field(spelling).type):
+        raise DataError(
+            f"column {spelling} is floating point, so its last digits are lost (19-digit integers). "
+            "TRY: read it again from the source as int64, or xp convert --drop it"
+        )
 
 
 def _check_unit(name: str, field: "pa.Field") -> None:
@@ -333,6 +340,7 @@ def _check_unit(name: str, field: "pa.Field") -> None:
 def _appended(step: Step, schema: "pa.Schema", added: dict[str, Column], replace: bool) -> "pa.Schema":
     from xptools import metadata
 
+    _check_identifier(schema)
     taken = [name for name in added if name in schema.names]
     if taken and not replace:
         raise DataError(

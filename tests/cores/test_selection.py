@@ -131,3 +131,10 @@ def test_two_passes_give_the_wanted_th_highest_value(wanted):
     low, _ = selection.from_the_top(sum(selection.key_counts(p, high) for p in parts), wanted - above)
     value = selection.key_value((high << 16) | low)
     assert value == np.sort(x[~np.isnan(x)])[-wanted]
+
+
+def test_minus_infinity_is_unknown_and_passes_no_limit():
+    passes, unknown = selection.interval(np.array([-np.inf, np.inf, np.nan, 1.0], np.float32), None, 17.0)
+    assert passes.tolist() == [False, False, False, True]
+    assert unknown.tolist() == [True, False, True, False]
+    assert selection.interval(np.array([np.inf]), 1.0, None)[0].all()

@@ -12,7 +12,6 @@ from xptools.protocol import spelled
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from xptools.cores.feh import DIAGONAL
     from xptools.figures.feh import Tally
 
 REFERENCES = ("true_feh", "fe_h")
@@ -34,6 +33,7 @@ def counted(path: str, reference: str | None, edges, everything: bool) -> tuple[
     import numpy as np
 
     from xptools import io
+    from xptools.cores.feh import DIAGONAL
     from xptools.figures.feh import Tally
     from xptools.protocol import to_numpy
 

@@ -164,6 +164,10 @@ class MassFunction(Fold):
         columns, fit, about = self._posterior(n, table)
         known = _stated(schema) if self.truth else None
         about |= {"stars": int(n.sum()), "outside": outside, "truth_known": known is not None}
+        if not n.any():
+            from xptools import progress
+
+            progress.warn(f"mf: no star is in any bin ({outside:,} outside), so every value is the prior's")
         if known is not None:
             with np.errstate(divide="ignore"):
                 true = np.log10(words.true_phi(table, known))

@@ -21,8 +21,13 @@ def _verdict(passes: np.ndarray, *needed: np.ndarray) -> Verdict:
 
 
 def interval(x: np.ndarray, low: float | None, high: float | None) -> Verdict:
-    """LO < x < HI; an end that is None is open. Decimal limits are taken in the column's own precision."""
+    """LO < x < HI; an end that is None is open. Decimal limits are taken in the column's own precision.
+
+    -inf is unknown: nothing measured is so small, only the logarithm of a zero. +inf may be the odds of a sure star.
+    """
     x = np.asarray(x)
+    if x.dtype.kind == "f":
+        x = np.where(x == -np.inf, x.dtype.type(np.nan), x)
     passes = np.ones(x.shape, dtype=bool)
     with np.errstate(invalid="ignore"):
         if low is not None:

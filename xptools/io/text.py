@@ -97,7 +97,9 @@ def read_ecsv(whole: BinaryIO, name: str) -> Reader:
         plan.words[d["name"]] = {k: str(words[k]) for k in ("unit", "ucd", "description") if words.get(k)}
     records = (header.get("meta") or {}).get("xp_provenance")
     plan.history = {metadata.HISTORY: records.encode()} if isinstance(records, str) else None
-    return _read(plan, whole)
+    reader = _read(plan, whole)
+    reader.format = "ecsv"
+    return reader
 
 
 def _ecsv_header(text: str, name: str) -> dict:
