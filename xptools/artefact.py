@@ -139,3 +139,19 @@ def demand(told: About, kind: str, path: str | Path) -> About:
 
 def _not_a_model(path: Path) -> DataError:
     return DataError(f"not a model file (safetensors). {path}. TRY: xp train makes one")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions that a model was trained with."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in packages}
+
+
+def today() -> str:
+    """Today (UTC), or the day of SOURCE_DATE_EPOCH, so that a training can be repeated to the byte."""
+    from datetime import UTC, datetime
+
+    stamp = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(stamp), UTC) if stamp else datetime.now(UTC)
+    return now.date().isoformat()

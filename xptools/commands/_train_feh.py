@@ -1,6 +1,5 @@
 """`xp train feh`: the networks behind `xp feh`, from spectra with reference labels."""
 
-import os
 import shlex
 import sys
 
@@ -132,6 +131,7 @@ class _Watch:
 def _about(arrays, plan, table, metrics):
     from dataclasses import asdict
 
+    from xptools import artefact
     from xptools.artefact import About
 
     labels = table.sample.labels
@@ -147,8 +147,8 @@ def _about(arrays, plan, table, metrics):
         "cuts": [list(cut) for cut in table.flow],
         **{k: v for k, v in asdict(plan).items() if k not in ("hidden", "guess")},
         "schedule": f"cosine {plan.rate:g} to 1e-06",
-        "versions": _versions(),
-        "date": _date(),
+        "versions": artefact.versions(*VERSIONS),
+        "date": artefact.today(),
         "command": shlex.join(["xp", *sys.argv[1:]]),
     }
     shape = {
@@ -192,18 +192,3 @@ def _layers(option: str, text: str) -> tuple[int, ...]:
     if min(found) < 1:
         raise UsageError(f"--{option} {text!r}: a layer needs at least one unit. TRY: 512,256,128,64")
     return found
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in VERSIONS}
-
-
-def _date() -> str:
-    """Today (UTC), or the day of SOURCE_DATE_EPOCH, so that a build can be repeated to the byte."""
-    from datetime import UTC, datetime
-
-    stamp = os.environ.get("SOURCE_DATE_EPOCH")
-    now = datetime.fromtimestamp(int(stamp), UTC) if stamp else datetime.now(UTC)
-    return now.date().isoformat()

@@ -1,6 +1,5 @@
 """`xp train mass`: the network behind `xp mass`, from isochrones."""
 
-import os
 import shlex
 import sys
 
@@ -73,8 +72,8 @@ def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epoch
         "batch": batch,
         "schedule": f"cosine {rate:g} to 1e-06",
         "seed": seed,
-        "versions": _versions(),
-        "date": _date(),
+        "versions": artefact.versions(*VERSIONS),
+        "date": artefact.today(),
         "command": shlex.join(["xp", *sys.argv[1:]]),
     }
     artefact.save(output, _about(learner, layers, training, metrics | {"score": fit.score}, drawn), arrays)
@@ -150,21 +149,6 @@ def _hashes(isochrones: str, left_out: tuple[str, ...]) -> dict[str, str]:
     from xptools.cores.isochrone import tables
 
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tables(isochrones) if p.name not in left_out}
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in VERSIONS}
-
-
-def _date() -> str:
-    """Today (UTC), or the day of SOURCE_DATE_EPOCH, so that a build can be repeated to the byte."""
-    from datetime import UTC, datetime
-
-    stamp = os.environ.get("SOURCE_DATE_EPOCH")
-    now = datetime.fromtimestamp(int(stamp), UTC) if stamp else datetime.now(UTC)
-    return now.date().isoformat()
 
 
 def _json(record: dict) -> str:

@@ -9,29 +9,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
+from xptools.cores._numba import compiled
 
 INSIDE, BELOW, BEYOND, OUTSIDE = 0, 1, 2, 3
 BLOCK = 128  # stars whose cells are fetched together
 
 
-def _compiled(function):
-    base = settings.cache_dir()
-    if base is None:
-        return numba.njit(nogil=True)(function)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(base / "numba")
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except (OSError, RuntimeError):  # no folder to write to
-        return numba.njit(nogil=True)(function)
-    finally:
-        numba.config.CACHE_DIR = before
-
-
-@_compiled
+@compiled()
 def ring_above(z, theta, nside):
     """The last ring (1 ... 4 nside - 1) north of a colatitude theta [rad] with cosine z; 0 above the first."""
     if abs(z) <= 2.0 / 3.0:
@@ -42,7 +28,7 @@ def ring_above(z, theta, nside):
     return polar if z > 0 else 4 * nside - polar - 1
 
 
-@_compiled
+@compiled()
 def _on_ring(turn, first, count, shift):
     u = turn * count - shift
     low = math.floor(u)
@@ -55,7 +41,7 @@ def _on_ring(turn, first, count, shift):
     return first + west, first + east, u - low
 
 
-@_compiled
+@compiled()
 def corners(z, theta, turn, ring_theta, ring_first, ring_count, ring_shift):
     """The four pixels (ring order) about a place and their bilinear weights; tables as `dustcube.rings` makes them."""
     last = len(ring_theta) - 1
@@ -81,7 +67,7 @@ def corners(z, theta, turn, ring_theta, ring_first, ring_count, ring_shift):
     return a, b, c, d, wa, wb, wc, wd
 
 
-@_compiled
+@compiled()
 def node_right(d, radii, guide, steps):
     """Index of the first node at or beyond d; guide holds it for equal steps from the first to the last node."""
     k = guide[int((d - radii[0]) * steps)]
@@ -90,7 +76,7 @@ def node_right(d, radii, guide, steps):
     return k
 
 
-@_compiled
+@compiled()
 def between(r, radii, guide, steps):
     """Nodes before and behind distance r, the weight of the second, the factor of E and the place code."""
     last = len(radii) - 1
@@ -102,7 +88,7 @@ def between(r, radii, guide, steps):
     return m - 1, m, (r - radii[m - 1]) / (radii[m] - radii[m - 1]), 1.0, INSIDE
 
 
-@_compiled
+@compiled()
 def interpolate(theta, phi, z, d, lnE, radii, guide, steps, tables, x, factor, place):
     """ln E of stars in every sample, x (stars, samples), and the factor (stars,) that E has before the first node.
 
@@ -142,7 +128,7 @@ def interpolate(theta, phi, z, d, lnE, radii, guide, steps, tables, x, factor, p
                 x[start + n, s] = near if u == 0.0 else (1.0 - u) * near + u * far
 
 
-@_compiled
+@compiled()
 def _spread_bits(v):
     v = (v | (v << 16)) & 0x0000FFFF0000FFFF
     v = (v | (v << 8)) & 0x00FF00FF00FF00FF
@@ -151,7 +137,7 @@ def _spread_bits(v):
     return (v | (v << 1)) & 0x5555555555555555
 
 
-@_compiled
+@compiled()
 def nested_pixel(theta, phi, nside):
     """The nested pixel that holds a place (Gorski et al. 2005, Sec. 5)."""
     z = math.cos(theta)
@@ -175,7 +161,7 @@ def nested_pixel(theta, phi, nside):
     return face * nside * nside + _spread_bits(np.int64(x)) + 2 * _spread_bits(np.int64(y))
 
 
-@_compiled
+@compiled()
 def rows_of(theta, phi, start, row, width, top, coarse, shift, found):
     """The map's row for each place, -1 where it has none: `start` is the first finest pixel of each (sorted) map pixel.
 
@@ -198,7 +184,7 @@ def rows_of(theta, phi, start, row, width, top, coarse, shift, found):
             found[i] = row[low]
 
 
-@_compiled
+@compiled()
 def median(values):
     """Median of values[1:], which are sorted in place: there are few of them."""
     last = len(values) - 1
@@ -211,7 +197,7 @@ def median(values):
     return 0.5 * (values[1 + (last - 1) // 2] + values[1 + last // 2])
 
 
-@_compiled
+@compiled()
 def along_sight(found, d, profiles, modulus, statistic, E, spread, place):
     """Reddening of stars from profiles (rows, 1 + samples, moduli), linear in distance modulus.
 
@@ -248,7 +234,7 @@ def along_sight(found, d, profiles, modulus, statistic, E, spread, place):
         E[i] = values[0] if statistic == 2 else (median(values) if statistic == 1 else mean)
 
 
-@_compiled
+@compiled()
 def _three(x, first, last, nodes):
     t = (min(max(x, first), last) - first) * ((nodes - 1) / (last - first))
     centre = min(max(math.floor(t + 0.5), 1), nodes - 2)
@@ -256,7 +242,7 @@ def _three(x, first, last, nodes):
     return int(centre) - 1, 0.5 * u * (u - 1.0), 1.0 - u * u, 0.5 * u * (u + 1.0)
 
 
-@_compiled
+@compiled()
 def intrinsic(BP_RP, E, table, colour, reddening, stretch, rounds, out):
     """out (4, stars): A_G / E, A_BP / E, A_RP / E, (BP-RP)_0, as `deredden.intrinsic` from a table (3, colours, E)."""
     bands, colours, reddenings = table.shape

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from xptools.cores._fehkernels import TOLERANCE, WIDTH, compiled, descended, factorised, look_up, misfit, solved
+from xptools.cores._fehkernels import TOLERANCE, WIDTH, descended, factorised, kernel, look_up, misfit, solved
 
 FIRST_LOOK, MOST = 8, 40  # evaluations at most
 ALONG, WIDE = (2.5, 6.0), 0.1  # further starts: standard errors along the valley, where that of [Fe/H]' is WIDE
@@ -22,7 +22,7 @@ BLURRED, FLAT = 0.6, 0.6
 GONE = 1e6  # variance, in units of the model's flux squared, of a sample that is not there
 
 
-@compiled
+@kernel
 def place_among(nodes, x):
     """Cell and fraction of it of x among rising nodes (K,), held at the ends."""
     last = len(nodes) - 1
@@ -34,7 +34,7 @@ def place_among(nodes, x):
     return last - 1, 1.0
 
 
-@compiled
+@kernel
 def prepared(y, gain, packed, diagonal, floor, nodes, teff, star, a, factor, inverse):
     """Relative flux, the factor of its covariance plus the model's own, in units of the reference model exp(star[0]).
 
@@ -78,7 +78,7 @@ def prepared(y, gain, packed, diagonal, floor, nodes, teff, star, a, factor, inv
     return done
 
 
-@compiled
+@kernel
 def prepared_diagonal(y, gain, packed, diagonal, floor, nodes, teff, star, inverse):
     """As `prepared` with all correlations left out: a first look, quick and never far off."""
     n = len(y)
@@ -97,7 +97,7 @@ def prepared_diagonal(y, gain, packed, diagonal, floor, nodes, teff, star, inver
                 star[1, i], inverse[i] = relative, 1.0 / math.sqrt(value)
 
 
-@compiled
+@kernel
 def reference(table, box, per_step, p, spread, star, x, w):
     """ln of the model at p (4,) into star[0]."""
     look_up(table, box[0], per_step, p, x, w)
@@ -105,7 +105,7 @@ def reference(table, box, per_step, p, spread, star, x, w):
         star[0, c] = x[0, c] - spread * p[3]
 
 
-@compiled
+@kernel
 def levelled(table, box, per_step, p, y, star, x, w):
     """Move M_G of p so that the model has the observed total flux; leaves star[0] at the model there."""
     reference(table, box, per_step, p, np.float32(0.0), star, x, w)
@@ -120,7 +120,7 @@ def levelled(table, box, per_step, p, y, star, x, w):
         reference(table, box, per_step, p, np.float32(0.0), star, x, w)
 
 
-@compiled
+@kernel
 def valley(curvature, work, ridge, scratch):
     """Where the labels go along the bottom of chi2's valley as [Fe/H] does: the column of the covariance, into ridge.
 
@@ -135,7 +135,7 @@ def valley(curvature, work, ridge, scratch):
     return np.float32(math.sqrt(max(ridge[2], 0.0)))
 
 
-@compiled
+@kernel
 def parabola(curvature, q, best):
     """How far chi2 would be above its minimum at `best` if it were a parabola."""
     total = 0.0
@@ -145,7 +145,7 @@ def parabola(curvature, q, best):
     return total
 
 
-@compiled
+@kernel
 def fit_stars(
     table, box, per_step, y, gain, packed, diagonal, floor, nodes, spread, starts, look_only, ref, p, chi2, H, state
 ):
@@ -218,7 +218,7 @@ def fit_stars(
             p[i, k] = best[k]
 
 
-@compiled
+@kernel
 def fit_pairs(
     table, box, limits, per_step, pair, y, gain, packed, diagonal, floor, nodes, spread, ref, starts, p, chi2
 ):

@@ -10,10 +10,9 @@ from functools import cache
 from pathlib import Path
 from zlib import crc32
 
-import numba
 import numpy as np
 
-from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
+from xptools.cores._numba import compiled
 
 WIDTH = 64  # samples a spectrum is padded to: whole vector registers, and loops whose length the compiler knows
 LARGE = np.float32(30.0)  # e^30: a model so far off that only its direction matters
@@ -27,22 +26,10 @@ def _sources() -> int:
     return crc32(b"".join(Path(__file__).with_name(f"_feh{n}.py").read_bytes() for n in ("kernels", "fits")))
 
 
-def compiled(function):
-    """`function` compiled by numba, without the lock, kept on disk where there is a cache."""
-    options = {"nogil": True, "fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
-    base = settings.cache_dir()
-    if base is None:
-        return numba.njit(**options)(function)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(base / f"numba-feh-{_sources():08x}")
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except (OSError, RuntimeError):  # no folder to write to
-        return numba.njit(**options)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+kernel = compiled({"contract", "reassoc", "nsz", "arcp"}, f"numba-feh-{_sources():08x}")
 
 
-@compiled
+@kernel
 def spline_weights(x, cells, w, d):
     """First node of the four that a coordinate x [grid steps] touches; their weights and slopes go into w, d (4,)."""
     x = min(max(x, np.float32(0.0)), np.float32(cells))
@@ -59,7 +46,7 @@ def spline_weights(x, cells, w, d):
     return i
 
 
-@compiled
+@kernel
 def look_up(table, low, per_step, p, out, w):
     """Values and slopes by label of the table (n, n, n, m) at labels p (3,), into out (4, m); w (6, 4) is scratch."""
     cells = table.shape[0] - 3
@@ -84,7 +71,7 @@ def look_up(table, low, per_step, p, out, w):
                     by2[c] += f3 * x
 
 
-@compiled
+@kernel
 def exponentials(x, bits):
     """exp of x (WIDTH,) in place, float32 to 2e-7; `bits` (WIDTH,) int32 is scratch."""
     power = bits.view(np.float32)
@@ -104,7 +91,7 @@ def exponentials(x, bits):
         x[c] *= power[c]
 
 
-@compiled
+@kernel
 def factorised(a, factor, inverse):
     """The Cholesky factor L of a symmetric (WIDTH, WIDTH) matrix, of which only the upper triangle is read.
 
@@ -156,7 +143,7 @@ def factorised(a, factor, inverse):
     return True
 
 
-@compiled
+@kernel
 def whitened(factor, inverse, full, x):
     """Solve L X = x in place for right-hand sides x (k, m); L is its diagonal alone unless `full`."""
     k = len(x)
@@ -175,7 +162,7 @@ def whitened(factor, inverse, full, x):
             y[j] = f
 
 
-@compiled
+@kernel
 def on_sequence(pair, M_G, metals, labels, slopes):
     """Scaled labels (3,) of a main-sequence star of scaled M_G and [Fe/H], and the slopes (2,) of Teff by both."""
     M_G = min(max(M_G, pair[-1, 0]), pair[-1, 1])
@@ -189,7 +176,7 @@ def on_sequence(pair, M_G, metals, labels, slopes):
     slopes[0], slopes[1] = slope, by_metals
 
 
-@compiled
+@kernel
 def add_pair(table, low, per_step, p, pair, shift, star, x, w, bits):
     """The sum of two stars of M_G p[0] and p[0] + p[1] and [Fe/H] p[2], over the reference model, into x (5, WIDTH).
 
@@ -215,7 +202,7 @@ def add_pair(table, low, per_step, p, pair, shift, star, x, w, bits):
             x[3, c] += e[c] * (y[3, c] + slopes[1] * y[1, c])
 
 
-@compiled
+@kernel
 def misfit(table, low, per_step, p, pair, spread, star, factor, inverse, full, x, H, w, bits):
     """chi2 of labels and distance shift p (4,), and into H (5, 5) the products of (residual, slopes by p), whitened.
 
@@ -255,7 +242,7 @@ def misfit(table, low, per_step, p, pair, spread, star, factor, inverse, full, x
     return H[0, 0]
 
 
-@compiled
+@kernel
 def solved(H, free, damping, d, a):
     """The step d (4,) of the free parameters that solves (J^T J + damping diag) d = -gradient; a (4, 5) is scratch.
 
@@ -284,7 +271,7 @@ def solved(H, free, damping, d, a):
     return fall
 
 
-@compiled
+@kernel
 def descended(table, box, limits, per_step, p, pair, spread, star, factor, inverse, full, most, x, H, w, bits):
     """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p; box[0] is the table's corner.
 

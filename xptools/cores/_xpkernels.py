@@ -7,25 +7,12 @@ is computed by itself, so neither batches nor threads can change a bit of it. Im
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
+from xptools.cores._numba import compiled
 
-
-def _compiled(function):
-    # contracting a * b + c to one rounding is the only freedom given: the order of sums stays as written
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    base = settings.cache_dir()
-    if base is None:
-        return numba.njit(**options)(function)
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(base / "numba")
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except (OSError, RuntimeError):  # no folder to write to
-        return numba.njit(**options)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+# Contracting a * b + c to one rounding is the only freedom given: the order of sums stays as written.
+_compiled = compiled({"contract"})
 
 
 @_compiled

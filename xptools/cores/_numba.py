@@ -1,0 +1,26 @@
+"""numba as xp uses it: without the interpreter's lock, kept on disk where there is a cache."""
+
+from collections.abc import Callable
+
+import numba
+
+from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
+
+
+def compiled(fastmath: set[str] | bool = False, folder: str = "numba") -> Callable:
+    """Make a function a compiled kernel; `fastmath` names the freedoms given, `folder` its place in the cache."""
+
+    def decorate(function: Callable) -> Callable:
+        options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+        base = settings.cache_dir()
+        if base is None:
+            return numba.njit(**options)(function)
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(base / folder)
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except (OSError, RuntimeError):  # no folder to write to
+            return numba.njit(**options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate
