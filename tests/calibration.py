@@ -132,8 +132,8 @@ MOCK = "mock {stars} --fractions 0 0 1 --binaries 0 --age 10 --select true --g-l
        "--outliers 0 --spurious 0 --poisson --seed {seed}"  # fmt: skip
 
 
-# The demo's settings: Gaia's errors on everything but [Fe/H], bins below the turn-off, 3 % granted to V_eff for what it
-# leaves out (the scatter of the masses, good stars that the cuts lose).
+# The demo's settings: Gaia's errors on everything but [Fe/H], bins below the turn-off, V_eff less the 1 % of good stars
+# that the fidelity cut loses, and 5 % granted for the scatter of the masses.
 WHOLE = "mock {stars} --fractions 0 0 1 --binaries 0 --age 10 --feh-error 0 --outliers 0 --poisson --seed {seed}"
 PIPES = {
     "true": (MOCK, "mass", "veff --mdf=-1.45,0.4", "mf --method exact --truth"),
@@ -141,7 +141,7 @@ PIPES = {
     "pipe": (
         WHOLE,
         "select --cstar-nsigma 3 --fidelity 0.5 | mass --model {model}",
-        "veff --mass-edges 0.15:0.75:12 --veff-error 0.03 --mdf=-1.45,0.4",
+        "veff --mass-edges 0.15:0.75:12 --veff-scale 0.99 --veff-error 0.05 --mdf=-1.45,0.4",
         "mf --method exact --truth --segments 0.15,0.55,0.75",
     ),
 }

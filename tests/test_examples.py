@@ -32,7 +32,7 @@ def stages(xp, tmp_path_factory) -> dict[str, Path]:
     assert xp("veff", "--table", "-o", made["veff"]).returncode == 0
     assert xp("convert", made["raw"], "-o", folder / "stars.fits").returncode == 0
     made |= {n: folder / f"{n}.parquet" for n in ("spectra", "flux")}
-    assert xp("mock", 300, "--spectra", "-o", made["spectra"]).returncode == 0
+    assert xp("run", "mock 300 --spectra | convert --drop feh,feh_err", "-o", made["spectra"]).returncode == 0
     assert xp("calibrate", made["spectra"], "-o", made["flux"]).returncode == 0
     return made
 
@@ -45,6 +45,7 @@ def desk(stages, tmp_path):
     shutil.copy(stages["raw"].parent / "stars.fits", tmp_path / "stars.fits")
     for name in ("m.safetensors", "model.safetensors"):
         shutil.copy(DATA / "mass_default.safetensors", tmp_path / name)
+    shutil.copy(DATA / "feh_demo.safetensors", tmp_path / "feh.safetensors")
     for folder in (".local/share/bash-completion/completions", ".config/fish/completions"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "xp.toml").write_text(QUICK)

@@ -158,9 +158,9 @@ science on real stars. xp train feh makes a model from stars with labels from el
     "spectra",
     20,
     examples=(
-        "xp feh --model m.safetensors spectra.parquet -o labels.parquet",
-        "xp deredden stars.parquet | xp feh --model m.safetensors -o labels.parquet",
-        "xp calibrate --covariance spectra.parquet | xp feh --model m.safetensors --binary -o labels.parquet",
+        "xp feh --model feh.safetensors spectra.parquet -o labels.parquet",
+        "xp deredden stars.parquet | xp feh --model feh.safetensors -o labels.parquet",
+        "xp calibrate --covariance spectra.parquet | xp feh --model feh.safetensors --binary -o labels.parquet",
     ),
     see=("calibrate", "train", "mass", "plot"),
     notes=NOTES,
