@@ -74,7 +74,7 @@ def agreement(model, few, look, peer) -> None:
 
 
 def limit(model, spectra, rate) -> None:
-    """The rate at which the parts alone would go: a factor per star, and its evaluations (counted, not guessed)."""
+    """The rate of the parts alone: a factor and ten evaluations a star; the ten is assumed, not counted."""
     from numba import njit
 
     from xptools.cores import _fehfits as fits
