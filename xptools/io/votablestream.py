@@ -1,7 +1,7 @@
-"""VOTable in as a stream: BINARY and BINARY2 tables of any length, in bounded memory.
+"""VOTable in as a stream: BINARY, BINARY2 and TABLEDATA tables of any length, in bounded memory.
 
-expat reads the document piece by piece; rows are cut out of the base64 text as it comes. Other serialisations
-(TABLEDATA, FITS) and rarer types are left to astropy (`None` is returned).
+expat reads the document piece by piece; rows are cut out of the base64 text, or gathered cell by cell, as they come.
+Tables in FITS and rarer types are left to astropy (`None` is returned).
 """
 
 import binascii
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from xptools import metadata
 from xptools.errors import DataError
+from xptools.io import votabletext
 from xptools.io.reader import Reader
 
 PIECE = 1 << 20
@@ -66,6 +67,9 @@ class Document:
     serial: str = ""
     encoding: str = ""
     text: list[str] = field(default_factory=list)
+    cells: list[str] = field(default_factory=list)
+    rows: int = 0
+    row_cells: int = 0
     path: list[str] = field(default_factory=list)
     strange: bool = False
     ended: bool = False
@@ -98,8 +102,16 @@ class Document:
             self.columns[-1].words.setdefault("description", " ".join("".join(self.words).split()))
         elif tag == "INFO" and self.infos:
             self.infos[-1] = (*self.infos[-1][:2], "".join(self.words).strip())
-        elif tag == "STREAM":
+        elif tag in ("STREAM", "TABLEDATA"):
             self.ended = True
+        elif tag == "TD" and not self.ended:
+            self.cells.append("".join(self.words))
+            self.row_cells += 1
+        elif tag == "TR" and not self.ended:
+            self.rows += 1
+            if self.row_cells != len(self.columns):
+                raise ValueError(f"row {self.rows:,} has {self.row_cells} cells, not {len(self.columns)}")
+            self.row_cells = 0
 
     def characters(self, text: str) -> None:
         """Text, of the stream or of a description."""
@@ -129,14 +141,14 @@ def read(whole: BinaryIO, name: str) -> Reader | None:
         if document.encoding or document.serial in ("TABLEDATA", "FITS"):
             break
     refuse_status(document.infos, name)
-    if document.serial not in ("BINARY", "BINARY2") or document.encoding != "base64" or document.strange:
-        return None
-    if not document.columns:
+    coded = document.serial in ("BINARY", "BINARY2") and document.encoding == "base64"
+    if not (coded or document.serial == "TABLEDATA") or document.strange or not document.columns:
         return None
     records = [value for key, value, _ in document.infos if key.startswith("xp.provenance.")]
     history = {metadata.HISTORY: ("[" + ", ".join(records) + "]").encode()} if records else None
     schema = pa.schema([c.arrow() for c in document.columns], history)
-    return Reader(name, "votable", schema, None, _batches(document, pieces, schema, name))
+    batches = (_batches if coded else _typed)(document, pieces, schema, name)
+    return Reader(name, "votable", schema, None, batches)
 
 
 def refuse_status(infos: list[tuple[str, str, str]], name: str) -> None:
@@ -181,6 +193,20 @@ def _batches(document: Document, pieces: Iterator[None], schema: pa.Schema, name
             yield pa.RecordBatch.from_arrays(columns, schema=schema)
     if rows.rest:
         raise DataError(f"{name} is a damaged VOTable: its last row is incomplete. TRY: download it again")
+    refuse_status(document.infos, name)
+
+
+def _typed(document: Document, pieces: Iterator[None], schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a TABLEDATA, as they come."""
+    width, first, done = len(document.columns), 0, False
+    while not done:
+        done = next(pieces, "end") == "end"
+        rows = len(document.cells) // width
+        cells, document.cells = document.cells[: rows * width], document.cells[rows * width :]
+        if rows:
+            columns = [votabletext.column(cells[i::width], c, first, name) for i, c in enumerate(document.columns)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        first += rows
     refuse_status(document.infos, name)
 
 
