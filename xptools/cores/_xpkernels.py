@@ -1,8 +1,9 @@
 """Compiled per-star kernels of XP spectra (numba, CPU); `xpbasis` holds the same in array form.
 
-Flux is c^T D; the variance of a flux is sum_i Y_i (Y_i + 2 sum_{j<i} rho_ij Y_j) with Y_i = sigma_i D_i, so packed
-correlations are read once and never unpacked, and no wavelength is computed where its band does not count. Every star
-is computed by itself, so neither batches nor threads can change a bit of it. Importing this module imports numba.
+Flux is c^T D; the covariance of fluxes is sum_i Y_i H_i^T and its transpose with Y_i = sigma_i D_i and H_i = Y_i / 2 +
+sum_{j<i} rho_ij Y_j, so packed correlations are read once and never unpacked, and no wavelength is computed where its
+band does not count (variances alone: `_xpvariance`). Every star is computed by itself, so neither batches nor threads
+can change a bit of it. Importing this module imports numba.
 """
 
 from __future__ import annotations
@@ -66,22 +67,6 @@ def below(rho, i, Y, out):
 
 
 @_compiled
-def variance(rho, correlated, count, Y, H, out):
-    """out (P,): the variance at each wavelength; rho packed (K (K - 1) / 2,), looked at only if `correlated`."""
-    P = Y.shape[1]
-    for p in range(P):
-        out[p] = 0.0
-    for i in range(count):
-        if correlated:
-            below(rho, i, Y, H)
-            for p in range(P):
-                out[p] += Y[i, p] * (Y[i, p] + 2.0 * H[p])
-        else:
-            for p in range(P):
-                out[p] += Y[i, p] * Y[i, p]
-
-
-@_compiled
 def covariance(rho, correlated, count, Y, H, M):
     """M (P, P): the covariance between wavelengths, exactly symmetric: sum_i Y_i H_i^T and its transpose."""
     P = Y.shape[1]
@@ -141,31 +126,11 @@ def flux_band(c, count, kind, D, D_alone, at, merged, flux):
 
 
 @_compiled
-def variance_band(sigma, rho, count, kind, D, D_alone, at, total, correlated):
-    """Add a band's variance to total (N, n) at columns `at`; kind as in `flux_band`. D and D_alone are float32.
-
-    Products of up to 54 terms are summed in float32, which is twice as fast, and those in float64: within 3e-7 of
-    float64 throughout. correlated (N,) becomes false for a star whose correlations are unknown: then its coefficients
-    are independent.
-    """
-    K, P = D.shape
-    Y, H, out = np.empty((K, P), np.float32), np.empty(P, np.float32), np.empty(P)
-    for n in range(len(sigma)):
-        if kind[n] == 0:
-            continue
-        scaled(sigma[n], count[n], D if kind[n] == 1 else D_alone, Y)
-        variance(rho[n], rho.shape[1] > 0, count[n], Y, H, out)
-        # one unknown correlation makes every wavelength unknown
-        if rho.shape[1] == 0 or not np.isfinite(out[0]):
-            correlated[n] = False
-            variance(rho[n], False, count[n], Y, H, out)
-        for p in range(len(at)):
-            total[n, at[p]] += out[p]
-
-
-@_compiled
 def covariance_band(sigma, rho, count, kind, D, D_alone, at, total, correlated):
-    """Add a band's covariance to total (N, n, n) at rows and columns `at`; the rest as in `variance_band`."""
+    """Add a band's covariance to total (N, n, n) at rows and columns `at`; kind as in `flux_band`.
+
+    correlated (N,) becomes false for a star whose correlations are not all finite: its coefficients are independent.
+    """
     K, P = D.shape
     Y, H, M = np.empty((K, P)), np.empty((K, P)), np.empty((P, P))
     for n in range(len(sigma)):

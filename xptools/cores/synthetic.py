@@ -7,6 +7,8 @@ W (K, 3) per band of coefficients comes with the design matrices (330 to 1050 nm
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from xptools.cores import xpbasis
@@ -31,6 +33,7 @@ def magnitudes(
     return mag, POGSON * np.sqrt(xpbasis.flux_variance(bp, rp, _as_design())) / rate if errors else None
 
 
+@lru_cache(maxsize=1)
 def _as_design() -> Design:
     """The three integrals in the place of wavelengths: the same kernels give their values and variances."""
     bp, rp = passbands()

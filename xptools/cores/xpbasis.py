@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -66,7 +66,7 @@ def spectra(bp: Coefficients, rp: Coefficients, design: Design, parts: np.ndarra
 
     out = np.zeros((len(bp.values), len(design.wavelength)))
     nothing = np.empty((0, 0))
-    for place, (band, kind, *columns) in enumerate(_bands(bp, rp, design)):
+    for place, (band, kind, *columns) in enumerate(_bands(bp, rp, design, _cut)):
         c, used = np.ascontiguousarray(band.values, np.float64), _used(band)
         part = nothing if parts is None else parts[place]
 
@@ -82,16 +82,18 @@ def flux_variance(
     bp: Coefficients, rp: Coefficients, design: Design, correlated: np.ndarray | None = None
 ) -> np.ndarray:
     """Variance of the flux (N, n). `correlated` (N,) bool, if given, is made false for stars without correlations."""
-    from xptools.cores._xpkernels import variance_band
+    from xptools.cores import _xpvariance
 
-    # brought to about 1, as float32 holds no square of 1e-20, by a power of two, so that nothing is rounded
-    scale = 2.0 ** np.ceil(np.log2(max(np.abs(design.bp_alone).max(), np.abs(design.rp_alone).max())))
+    def kernel(sigma, rho, used, kind, both, alone, at, total, correlated):
+        sigma, known = sigma.astype(np.float32), np.ones(len(sigma), np.bool_)
+        for code, matrix in ((1, both), (2, alone)):
+            rows = np.flatnonzero(kind == code)
+            _xpvariance.variances(rows, sigma, rho, used, *matrix, at, total, known)
+            rows = rows[~known[rows]]
+            _xpvariance.variances(rows, sigma, rho[:, :0], used, *matrix, at, total, known)
+        correlated &= (known & (rho.shape[1] > 0)) | (kind == 0)
 
-    def kernel(sigma, rho, used, kind, D, D_alone, *rest):
-        single = [(matrix / scale).astype(np.float32) for matrix in (D, D_alone)]
-        variance_band(sigma, rho, used, kind, *single, *rest)
-
-    return scale**2 * _spread(kernel, bp, rp, design, (len(design.wavelength),), correlated)
+    return _spread(kernel, _products, bp, rp, design, (len(design.wavelength),), correlated)
 
 
 def flux_errors(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
@@ -106,7 +108,7 @@ def flux_covariance(
     from xptools.cores._xpkernels import covariance_band
 
     n = len(design.wavelength)
-    return _spread(covariance_band, bp, rp, design, (n, n), correlated)
+    return _spread(covariance_band, _cut, bp, rp, design, (n, n), correlated)
 
 
 def with_floors(cov: np.ndarray, flux_bp: np.ndarray, flux_rp: np.ndarray) -> np.ndarray:
@@ -172,11 +174,11 @@ def coefficient_covariance(errors: np.ndarray, correlations: np.ndarray | None) 
     return errors[:, :, None] * rho * errors[:, None, :]
 
 
-def _spread(kernel, bp, rp, design, shape, correlated) -> np.ndarray:
+def _spread(kernel, prepared, bp, rp, design, shape, correlated) -> np.ndarray:
     """Variance or covariance of both bands, NaN where the flux or an error is unknown."""
     out = np.zeros((len(bp.values), *shape))
     correlated = np.ones(len(out), np.bool_) if correlated is None else correlated
-    for band, kind, *columns in _bands(bp, rp, design):
+    for band, kind, *columns in _bands(bp, rp, design, prepared):
         kind = np.where(band.measured, kind, 0).astype(np.int8)
         sigma = np.ascontiguousarray(band.values if band.errors is None else band.errors, np.float64)
         used, rho = _used(band), _correlations(band)
@@ -220,26 +222,39 @@ def _used(band: Coefficients) -> np.ndarray:
     return np.where((used >= 1) & (used <= K), used, K).astype(np.int64)
 
 
-def _bands(bp: Coefficients, rp: Coefficients, design: Design):
-    """Per band: coefficients, kind (N,) as in `flux_band`, both matrices cut to where it counts, those columns."""
+def _bands(bp: Coefficients, rp: Coefficients, design: Design, prepared):
+    """Per band: coefficients, kind (N,) as in `flux_band`, both matrices cut to where it counts, those columns.
+
+    `prepared(design, name)` makes what stands for a matrix.
+    """
     has_bp, has_rp = bp.known, rp.known
-    sides = (
-        (bp, has_bp, has_rp, design.bp, design.bp_alone, design.w_bp),
-        (rp, has_rp, has_bp, design.rp, design.rp_alone, design.w_rp),
-    )
-    for band, has, other, D, D_alone, weight in sides:
-        at = np.flatnonzero(weight > 0)
+    for band, has, other, name in ((bp, has_bp, has_rp, "bp"), (rp, has_rp, has_bp, "rp")):
+        at = _columns(design, name)
         if not len(at):
             continue
         kind = np.where(has, np.where(other, 1, 2), 0).astype(np.int8)
-        yield band, kind, _padded(D[:, at]), _padded(D_alone[:, at]), at
+        both = prepared(design, name)
+        yield band, kind, both, prepared(design, f"{name}_alone") if (kind == 2).any() else both, at
 
 
-def _padded(D: np.ndarray) -> np.ndarray:
-    """D (K, P) with zero columns up to a multiple of eight, so that loops over wavelengths have no ends to mend."""
-    out = np.zeros((D.shape[0], -(-D.shape[1] // 8) * 8))
-    out[:, : D.shape[1]] = D
-    return out
+def _columns(design: Design, name: str) -> np.ndarray:
+    """Where on the grid a band counts."""
+    return np.flatnonzero(getattr(design, f"w_{name[:2]}") > 0)
+
+
+@lru_cache(maxsize=32)
+def _cut(design: Design, name: str) -> np.ndarray:
+    """A matrix where its band counts; zero columns up to a multiple of eight, so that loops have no ends to mend."""
+    D = getattr(design, name)[:, _columns(design, name)]
+    return np.ascontiguousarray(np.pad(D, ((0, 0), (0, -D.shape[1] % 8))))
+
+
+@lru_cache(maxsize=32)
+def _products(design: Design, name: str) -> tuple[np.ndarray, float]:
+    """The same as variances need it."""
+    from xptools.cores._xpvariance import products
+
+    return products(getattr(design, name)[:, _columns(design, name)])
 
 
 def _unseen(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
