@@ -31,7 +31,13 @@ IO_OPTIONS = (
         "-o", "--output", default="-", metavar="FILE", help="Output file; - is stdout. The suffix decides the format."
     ),
     _option("-O", "--output-format", type=click.Choice(FORMATS), help="Output format, if the suffix does not say it."),
-    _option("--batch-rows", type=click.IntRange(1), default=16384, show_default=True, help="Rows per batch."),
+    _option(
+        "--batch-rows",
+        type=click.IntRange(1),
+        default=16384,
+        show_default=True,
+        help="Rows per batch; fewer where rows are wide.",
+    ),
     _option("--replace", is_flag=True, help="Compute columns again that are already there."),
     _option("--no-clobber", is_flag=True, help="Never replace an existing output file."),
     _option("--no-provenance", is_flag=True, help="Leave the history out of the output."),

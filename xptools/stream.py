@@ -65,13 +65,11 @@ def chained(
 ) -> Iterator[pa.RecordBatch]:
     """Batches through a chain of RowOps and Cuts.
 
-    After a step that drops rows the batches are made even again, as the next command of a pipe would: so a chain gives
-    the bytes of the pipe, and no kernel works on scraps.
+    Before each step the batches are made even again, as the next command of a pipe would: so a chain gives the bytes of
+    the pipe, and no kernel works on scraps or on more than the cache holds.
     """
     for place, plan in enumerate(plans):
-        if place and plans[place - 1].step.drops:
-            batches = even(batches, rows)
-        batches = _stepped(plan, place, batches, outcome)
+        batches = _stepped(plan, place, even(batches, rows), outcome)
     yield from batches
 
 
@@ -97,7 +95,7 @@ def through(steps: Step | Iterable[Step | Plan], table: Any, rows: int = BATCH_R
         raise UsageError(f"{odd} is no step from rows to rows. TRY: xptools.op({odd!r}) alone, or xp run")
     reader = io.plain(pa.RecordBatchReader.from_stream(table))
     out = schemas(plans, reader.schema)
-    flow = chained(plans, even(reader, rows), Outcome(), rows)
+    flow = chained(plans, reader, Outcome(), rows)
     return fold(last, flow, out).to_reader() if last else pa.RecordBatchReader.from_batches(out, flow)
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from xptools import metadata
 from xptools.errors import DataError, InputError, PermissionFault
 from xptools.io import arrowstream, sniff
+from xptools.io.batches import fitting
 from xptools.io.spool import spool, spooled
 
 BATCH_ROWS = 16384
@@ -210,7 +211,7 @@ def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: 
 
 
 def _parquet_batches(file, name: str, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    it = file.iter_batches(batch_rows, columns=schema.names)
+    it = file.iter_batches(fitting(schema, batch_rows), columns=schema.names)
     while True:
         with _damage(name, "Parquet file"):
             batch = next(it, None)
