@@ -11,8 +11,8 @@ from tables import read, stars, write
 
 import xptools
 from xptools.commands._spectra_input import wavelengths
-from xptools.cores import extinction, xpbasis
-from xptools.errors import DataError, MissingColumns, UsageError
+from xptools.cores import extinction, xpbasis, xpdesign
+from xptools.errors import DataError, MissingColumns, UsageError, XpError
 
 NO_BP, NO_RP, DIAGONAL, NO_ERROR, NO_EXTINCTION, NO_DISTANCE = 1, 2, 4, 8, 16, 32
 
@@ -205,6 +205,94 @@ def test_51_coefficients_are_refused_in_a_sentence(spectra):
         xptools.op("calibrate")(
             batch(replaced(spectra, "bp_coefficient_correlations", [[0.0] * 10] * 30, pa.list_(pa.float32())))
         )
+
+
+@pytest.fixture(scope="module")
+def shorter(tmp_path_factory):
+    """A design file whose BP has the first 51 bases of DR3."""
+    path = tmp_path_factory.mktemp("design") / "d51.npz"
+    arrays = {k: v for k, v in xpdesign.gaia_dr3().items() if not k.endswith("published")}
+    cut = {k: v[:51] if k in ("bp.bases", "bp.passbands") else v for k, v in arrays.items()}
+    np.savez(path, **cut)
+    return path
+
+
+def test_51_coefficients_with_a_design_for_them(spectra, shorter, inside, tmp_path):
+    table = spectra
+    pairs = 51 * 50 // 2
+    for name, width in (("bp_coefficients", 51), ("bp_coefficient_errors", 51), ("bp_coefficient_correlations", pairs)):
+        kind = spectra.schema.field(name).type.value_type
+        table = replaced(table, name, [row[:width] for row in spectra[name].to_pylist()], pa.list_(kind, width))
+    write(table, tmp_path / "s.parquet")
+    code, _, err = inside(
+        "calibrate", "--synthetic", "--design", shorter, tmp_path / "s.parquet", "-o", tmp_path / "f.parquet"
+    )
+    assert code == 0, err
+    got = batch(read(tmp_path / "f.parquet"))
+    whole = replaced(spectra, "bp_n_relevant_bases", np.full(30, 51, np.int16))
+    whole = replaced(whole, "rp_n_relevant_bases", np.full(30, 55, np.int16))
+    same = xptools.op("calibrate --truncate --synthetic")(batch(whole))
+    np.testing.assert_allclose(block(got, "flux"), block(same, "flux"), rtol=1e-12)
+    np.testing.assert_allclose(block(got, "flux_err"), block(same, "flux_err"), rtol=1e-6)
+    with pytest.raises(DataError, match=r"has 55 coefficients, but .*d51.npz is for 51"):
+        xptools.op(f"calibrate --design {shorter}").schema(spectra.schema)
+    assert json.loads(got.schema.metadata[b"xp.provenance"])[-1]["files"]["design"]["name"] == "d51.npz"
+
+
+def test_design_files_that_are_none(shorter, spectra, tmp_path):
+    (tmp_path / "text.npz").write_text("no matrices")
+    arrays = dict(np.load(shorter))
+    np.savez(tmp_path / "bare.npz", **{k: v for k, v in arrays.items() if k != "rp.response"})
+    np.savez(tmp_path / "odd.npz", **(arrays | {"bp.passbands": np.zeros((55, 3))}))
+    for name, word in (("absent", "no design file"), ("text", "no design"), ("bare", "rp.response"), ("odd", "passb")):
+        with pytest.raises(XpError, match=word):
+            xptools.op(f"calibrate --design {tmp_path}/{name}.npz").schema(spectra.schema)
+
+
+@pytest.mark.parametrize(("values", "errors", "first"), [("{}_coeff", "e_{}_coeff", 0), (None, None, 1)])
+def test_coefficients_in_a_column_each(spectra, values, errors, first):
+    names = [n for n in spectra.schema.names if not n.endswith("correlations")]
+    table = spread = spectra.select(names)
+    for band in ("bp", "rp"):
+        for kind, stem in (("coefficients", values), ("coefficient_errors", errors)):
+            name = f"{band}_{kind}"
+            columns = np.stack(table[name].to_pylist()).T
+            spread = spread.drop_columns([name])
+            for i, column in enumerate(columns, first):
+                spread = spread.append_column(f"{(stem or name).format(band)}_{i}", pa.array(column))
+    one, other = (xptools.op("calibrate --drop-coefficients")(batch(t)) for t in (table, spread))
+    assert one.schema.names == other.schema.names
+    for name in ("flux", "flux_err"):
+        assert np.array_equal(block(one, name), block(other, name))
+    with pytest.raises(MissingColumns, match="bp_coefficients"):
+        xptools.op("calibrate").schema(spread.drop_columns([f"{(values or 'bp_coefficients').format('bp')}_7"]).schema)
+
+
+def test_real_stars_in_a_column_each(inside, shared_data, tmp_path):
+    fluxes = []
+    for form in ("fits", "parquet"):
+        path, out = shared_data / "xp" / f"xp_continuous_2000.{form}", tmp_path / f"{form}.parquet"
+        code, _, err = inside("calibrate", "--drop-coefficients", path, "-o", out)
+        assert code == 0, err
+        fluxes.append(batch(read(out)))
+    for name in ("flux", "flux_err"):
+        assert np.array_equal(block(fluxes[0], name), block(fluxes[1], name))
+
+
+def test_coefficients_left_out(spectra, inside, tmp_path):
+    path = write(spectra, tmp_path / "s.parquet")
+    for words in ((), ("--no-errors",)):
+        tables = []
+        for more in ((), ("--drop-coefficients",)):
+            code, _, err = inside("calibrate", *words, *more, path, "-o", tmp_path / "o.parquet")
+            assert code == 0, err
+            tables.append(read(tmp_path / "o.parquet"))
+        whole, bare = tables
+        heavy = [n for n in spectra.schema.names if "_coefficient" in n]
+        assert bare.schema.names == [n for n in whole.schema.names if n not in heavy]
+        assert bare.equals(whole.select(bare.schema.names))
+    step = xptools.op("calibrate --no-errors --drop-coefficients")
+    assert step.unread(spectra.schema) == {n for n in heavy if not n.endswith("_coefficients")}
 
 
 @pytest.mark.parametrize("text", ["900:400:10", "400,400", "300:400:10", "x", "400:500", "400:500:0", "nan", ""])

@@ -48,6 +48,10 @@ class Step:
         """External files whose content decides the result: role -> path."""
         return {}
 
+    def unread(self, schema: "pa.Schema") -> set[str]:
+        """Columns that neither the step nor its output needs: a file's reader need not touch them."""
+        return set()
+
     def meta_out(self, schema: "pa.Schema") -> dict[str, Any]:
         """Schema metadata this step adds: key -> a value that JSON can hold."""
         return {}

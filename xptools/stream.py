@@ -144,6 +144,10 @@ def _input(chain: list[Plan], options: Options, last: Step | None):
     # A Fold alone reads only its columns: most of a file's bytes are never touched.
     columns = list(dict.fromkeys((*last.needs, *last.wants))) if last is not None and not chain else None
     reader = io.open_reader(options.input, columns, options.batch_rows)
+    if reader.format == "parquet" and options.input != "-" and chain and (left := chain[0].step.unread(reader.schema)):
+        reader.close()
+        kept = [name for name in reader.schema.names if name not in left]
+        reader = io.open_reader(options.input, kept, options.batch_rows)
     schema = reader.schema
     if columns is not None:
         last.reads(reader.whole)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xptools.commands._xp_design import bases
 from xptools.errors import DataError, UsageError
+from xptools.protocol import spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,8 +15,14 @@ if TYPE_CHECKING:
     from xptools.cores.xpbasis import Coefficients
 
 MOST = 5000  # wavelengths of a grid
-BASES = 55
 GRID = "392:992:10"
+FEWEST = 20  # columns of an array that is spread over columns
+# What is read of a band, and how columns are called that hold one number of it each.
+SPREAD = {
+    "coefficients": ("{}_coefficients", "{}_coeff", "{}"),
+    "coefficient_errors": ("{}_coefficient_errors", "e_{}_coeff", "e_{}"),
+    "coefficient_correlations": ("{}_coefficient_correlations",),
+}
 
 
 def wavelengths(text: str) -> tuple[float, ...]:
@@ -37,36 +45,85 @@ def wavelengths(text: str) -> tuple[float, ...]:
     return values
 
 
-def check_width(schema: pa.Schema, reads: dict[str, str]) -> None:
+def gathered(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Arrays of coefficients spread over columns: our name -> the columns in order.
+
+    Known are bp_coeff_0, e_bp_coeff_0 ... and bp_coefficients_1 ..., as TOPCAT's and STILTS' explode makes them.
+    """
+    import re
+
+    families: dict[str, dict[int, str]] = {}
+    for name in schema.names:
+        parts = re.fullmatch(r"(.+)_(\d{1,4})", name.lower())
+        if parts:
+            families.setdefault(parts[1], {})[int(parts[2])] = name
+    out = {}
+    for band in ("bp", "rp"):
+        for kind, stems in SPREAD.items():
+            whole = f"{band}_{kind}"
+            found = next((f for stem in stems if len(f := families.get(stem.format(band), {})) > FEWEST), None)
+            if found and spelled(schema, whole) is None and sorted(found) == list(range(min(found), max(found) + 1)):
+                out[whole] = tuple(found[i] for i in sorted(found))
+    return out
+
+
+def with_arrays(schema: pa.Schema) -> pa.Schema:
+    """The schema with an array column for each one that is spread over columns."""
+    import pyarrow as pa
+
+    for name, columns in gathered(schema).items():
+        schema = schema.append(pa.field(name, pa.list_(pa.float64(), len(columns))))
+    return schema
+
+
+def spread(schema: pa.Schema, reads: dict[str, str]) -> dict[str, str]:
+    """What to read when `reads` was found in `with_arrays(schema)`: "bp_coefficients.7" for a column of an array."""
+    families = gathered(schema)
+    out = {name: spelling for name, spelling in reads.items() if name not in families}
+    for name in reads.keys() & families.keys():
+        out |= {f"{name}.{i}": column for i, column in enumerate(families[name])}
+    return out
+
+
+def spent(schema: pa.Schema) -> set[str]:
+    """The columns of coefficients, errors and correlations: what a flux is made from."""
+    whole = {s for band in ("bp", "rp") for kind in SPREAD if (s := spelled(schema, f"{band}_{kind}"))}
+    return whole.union(*gathered(schema).values())
+
+
+def check_width(schema: pa.Schema, reads: dict[str, str], design: str = "") -> None:
     """DataError, before any row is read, for coefficients that the design matrices do not fit."""
     import pyarrow as pa
 
     for name, spelling in reads.items():
         kind = schema.field(spelling).type
         if name.endswith("_coefficients") and pa.types.is_fixed_size_list(kind):
-            _fits(spelling, kind.list_size)
+            _fits(name[:2], spelling, kind.list_size, design)
 
 
-def _fits(spelling: str, width: int) -> None:
-    if width != BASES:
-        release = ", as DR4's BP has" if width == 51 else ""
-        raise DataError(
-            f"column {spelling} has {width} coefficients{release}, but the design matrices are those of DR3, "
-            f"for {BASES}. TRY: the DR3 spectra of these stars"
-        )
+def _fits(band: str, spelling: str, width: int, design: str) -> None:
+    needed = bases(design)[band]
+    if width == needed:
+        return
+    release = ", as DR4's BP has" if width == 51 else ""
+    whose, cure = f"{design} is", "the design of these spectra"
+    if not design:
+        whose, cure = "the design matrices are those of DR3,", "the DR3 spectra of these stars, or --design FILE"
+    raise DataError(f"column {spelling} has {width} coefficients{release}, but {whose} for {needed}. TRY: {cure}")
 
 
-def coefficients(band: str, columns: dict[str, np.ndarray | None], truncate: bool = False) -> Coefficients:
+def coefficients(
+    band: str, columns: dict[str, np.ndarray | None], truncate: bool = False, design: str = ""
+) -> Coefficients:
     """One band ("bp" or "rp") of a batch, from its columns as arrays; a row of NaN is no spectrum."""
     import numpy as np
 
     from xptools.cores.xpbasis import Coefficients
 
-    values = _block(f"{band}_coefficients", columns[f"{band}_coefficients"], None)
-    _fits(f"{band}_coefficients", values.shape[1])
-    K = values.shape[1]
-    errors = columns.get(f"{band}_coefficient_errors")
-    rho = columns.get(f"{band}_coefficient_correlations")
+    K = bases(design)[band]
+    values, errors, rho = (_whole(f"{band}_{kind}", columns) for kind in SPREAD)
+    values = _block(f"{band}_coefficients", values, None, K)
+    _fits(band, f"{band}_coefficients", values.shape[1], design)
     used = columns.get(f"{band}_n_relevant_bases") if truncate else None
     return Coefficients(
         values,
@@ -76,14 +133,24 @@ def coefficients(band: str, columns: dict[str, np.ndarray | None], truncate: boo
     )
 
 
-def _block(name: str, array: np.ndarray, width: int | None) -> np.ndarray:
+def _whole(name: str, columns: dict[str, np.ndarray | None]) -> np.ndarray | None:
+    """An array column, also if it is spread over columns; None if absent."""
+    if f"{name}.0" not in columns:
+        return columns.get(name)
+    import numpy as np
+
+    count = sum(key.startswith(f"{name}.") for key in columns)
+    return np.stack([columns[f"{name}.{i}"] for i in range(count)], axis=1)
+
+
+def _block(name: str, array: np.ndarray, width: int | None, empty: int = 0) -> np.ndarray:
     """Arrays of one column (N, width); a column without any value, which has no width, as NaN."""
     import numpy as np
 
     if array.ndim == 1 or array.shape[1] == 0:
         if array.ndim == 1 and np.isfinite(array).any():
             raise DataError(f"column {name} holds single numbers, not arrays. TRY: xp info for the columns")
-        return np.full((len(array), width or BASES), np.nan)
+        return np.full((len(array), width or empty), np.nan)
     if width is not None and array.shape[1] != width:
         raise DataError(f"column {name} has {array.shape[1]} values a row, but {width} are needed. TRY: xp info")
     return array

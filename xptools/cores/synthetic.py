@@ -18,23 +18,28 @@ from xptools.cores.xpdesign import BANDS, Design, passbands
 ZERO = np.array([ZERO_POINT[band] for band in BANDS])
 
 
-def electrons(bp: xpbasis.Coefficients, rp: xpbasis.Coefficients) -> np.ndarray:
+def electrons(bp: xpbasis.Coefficients, rp: xpbasis.Coefficients, weights: Design | None = None) -> np.ndarray:
     """Photo-electrons per second (N, 3) in G, BP, RP; NaN unless the star has both bands."""
-    return np.where((bp.known & rp.known)[:, None], xpbasis.spectra(bp, rp, _as_design()), np.nan)
+    return np.where((bp.known & rp.known)[:, None], xpbasis.spectra(bp, rp, weights or integrals()), np.nan)
 
 
 def magnitudes(
-    bp: xpbasis.Coefficients, rp: xpbasis.Coefficients, errors: bool = True
+    bp: xpbasis.Coefficients, rp: xpbasis.Coefficients, errors: bool = True, weights: Design | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Vega magnitudes (N, 3) in G, BP, RP and their errors; NaN where the flux is not positive."""
-    rate = electrons(bp, rp)
+    weights = weights or integrals()
+    rate = electrons(bp, rp, weights)
     rate = np.where(rate > 0, rate, np.nan)
     mag = ZERO - POGSON * np.log(rate)
-    return mag, POGSON * np.sqrt(xpbasis.flux_variance(bp, rp, _as_design())) / rate if errors else None
+    return mag, POGSON * np.sqrt(xpbasis.flux_variance(bp, rp, weights)) / rate if errors else None
+
+
+def as_design(bp: np.ndarray, rp: np.ndarray) -> Design:
+    """The three integrals W (K, 3) in the place of wavelengths: the same kernels give their values and variances."""
+    return Design(np.zeros(3), bp, rp, bp, rp, np.ones(3), np.ones(3))
 
 
 @lru_cache(maxsize=1)
-def _as_design() -> Design:
-    """The three integrals in the place of wavelengths: the same kernels give their values and variances."""
-    bp, rp = passbands()
-    return Design(np.zeros(3), bp, rp, bp, rp, np.ones(3), np.ones(3))
+def integrals() -> Design:
+    """Those of Gaia DR3."""
+    return as_design(*passbands())
