@@ -53,7 +53,7 @@ class ParquetSink:
                 self.schema.remove_metadata(),
                 compression=_packing(table),
                 use_dictionary=list(self.lengths),
-                write_statistics=True,
+                write_statistics=[f.name for f in self.schema if not _numbers(f.type)],
                 store_schema=False,
             )
         if table.num_rows:
@@ -132,11 +132,12 @@ def _numbers(kind: pa.DataType) -> bool:
 
 
 def _firm(schema: pa.Schema) -> pa.Schema:
-    """The schema with no nulls inside arrays of numbers, which take longer to read."""
+    """The schema with no nulls in place of or inside arrays of numbers, which take longer to read."""
     for at, field in enumerate(schema):
         if _numbers(field.type):
             item = field.type.value_field.with_nullable(False)
-            schema = schema.set(at, field.with_type(pa.list_(item, field.type.list_size)))
+            firm = field.with_type(pa.list_(item, field.type.list_size)).with_nullable(False)
+            schema = schema.set(at, firm)
     return schema
 
 
