@@ -169,6 +169,31 @@ def test_a_star_does_not_depend_on_its_neighbours():
         assert np.array_equal(whole[7:8], alone)
 
 
+def test_jax_gives_what_the_compiled_kernels_give(monkeypatch):
+    """As on a GPU, here on the CPU: gaps, truncation and a missing band too."""
+    pytest.importorskip("jax")
+    bp, rp = stars(300)
+    for band in (bp, rp):
+        band.values[7 + (band is rp)] = np.nan
+        band.correlations[11, 99] = np.nan
+    cut = [replace(band, used=np.arange(300) % 60) for band in (bp, rp)]
+    none = [replace(band, correlations=None) for band in (bp, rp)]
+    design = xpbasis.design()
+    from xptools.cores import _jax
+
+    _jax.configure()  # before the device is named, which is not there
+    for pair in ((bp, rp), cut, none):
+        both = []
+        for device in ("cpu", "cuda"):
+            monkeypatch.setenv("XP_DEVICE", device)
+            known, parts = np.ones(300, bool), np.zeros((2, 300, 61))
+            flux, variance = xpbasis.spectra(*pair, design, parts), xpbasis.flux_variance(*pair, design, known)
+            both.append((flux, parts, variance, known))
+        for one, other in zip(*both, strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-12 * np.nanmax(np.abs(one)))
+        assert not both[1][3][11]
+
+
 def test_packing_comes_back():
     cov = np.arange(2 * 4 * 4.0).reshape(2, 4, 4)
     cov = cov + cov.transpose(0, 2, 1)

@@ -44,6 +44,21 @@ def products(D: np.ndarray) -> tuple[np.ndarray, float]:
     return np.concatenate(list(tiles)).astype(np.float32), unit
 
 
+def variance_band(sigma, rho, count, kind, both, alone, at, total, correlated):
+    """Add a band's variance to total (N, n) at columns `at`; both and alone are `products`.
+
+    kind (N,): 0 the star lacks the band, 1 it has both bands, 2 it has this band alone. correlated (N,) becomes false
+    for a star whose correlations are not all finite: its coefficients are independent.
+    """
+    sigma, known = sigma.astype(np.float32), np.ones(len(sigma), np.bool_)
+    for code, matrix in ((1, both), (2, alone)):
+        rows = np.flatnonzero(kind == code)
+        variances(rows, sigma, rho, count, *matrix, at, total, known)
+        rows = rows[~known[rows]]
+        variances(rows, sigma, rho[:, :0], count, *matrix, at, total, known)
+    correlated &= (known & (rho.shape[1] > 0)) | (kind == 0)
+
+
 @_compiled
 def variances(rows, sigma, rho, count, M, unit, at, total, known):
     """Add a band's variance to total (N, n) at columns `at`, for the stars `rows`; M and unit are `products`.

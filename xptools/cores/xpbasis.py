@@ -62,8 +62,10 @@ def flux(bp: np.ndarray, rp: np.ndarray, design: Design) -> np.ndarray:
 
 def spectra(bp: Coefficients, rp: Coefficients, design: Design, parts: np.ndarray | None = None) -> np.ndarray:
     """Flux (N, n). `parts` (2, N, n), if given, is filled with what each band puts into it."""
-    from xptools.cores._xpkernels import flux_band
-
+    if settings.device() == "cuda":
+        from xptools.cores._xpjax import flux_band
+    else:
+        from xptools.cores._xpkernels import flux_band
     out = np.zeros((len(bp.values), len(design.wavelength)))
     nothing = np.empty((0, 0))
     for place, (band, kind, *columns) in enumerate(_bands(bp, rp, design, _cut)):
@@ -82,18 +84,15 @@ def flux_variance(
     bp: Coefficients, rp: Coefficients, design: Design, correlated: np.ndarray | None = None
 ) -> np.ndarray:
     """Variance of the flux (N, n). `correlated` (N,) bool, if given, is made false for stars without correlations."""
-    from xptools.cores import _xpvariance
+    if settings.device() == "cuda":
+        from xptools.cores._xpjax import variance_band
 
-    def kernel(sigma, rho, used, kind, both, alone, at, total, correlated):
-        sigma, known = sigma.astype(np.float32), np.ones(len(sigma), np.bool_)
-        for code, matrix in ((1, both), (2, alone)):
-            rows = np.flatnonzero(kind == code)
-            _xpvariance.variances(rows, sigma, rho, used, *matrix, at, total, known)
-            rows = rows[~known[rows]]
-            _xpvariance.variances(rows, sigma, rho[:, :0], used, *matrix, at, total, known)
-        correlated &= (known & (rho.shape[1] > 0)) | (kind == 0)
+        prepared = _cut
+    else:
+        from xptools.cores._xpvariance import variance_band
 
-    return _spread(kernel, _products, bp, rp, design, (len(design.wavelength),), correlated)
+        prepared = _products
+    return _spread(variance_band, prepared, bp, rp, design, (len(design.wavelength),), correlated)
 
 
 def flux_errors(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
@@ -268,8 +267,8 @@ def _unseen(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
 
 
 def _threaded(run, rows: int) -> None:
-    """`run(slice)` over all rows, on every core this process may use."""
-    threads = min(settings.threads(), max(1, rows // LEAST_ROWS))
+    """`run(slice)` over all rows, on every core this process may use; a GPU gets them at once."""
+    threads = 1 if settings.device() == "cuda" else min(settings.threads(), max(1, rows // LEAST_ROWS))
     if threads == 1:
         return run(slice(0, rows))
     edges = np.linspace(0, rows, threads + 1).astype(int).tolist()
