@@ -308,6 +308,14 @@ def test_grids():
     assert wavelengths("400.5") == (400.5,)
 
 
+def test_a_gpu_that_is_not_there(xp, spectra, tmp_path):
+    jax = pytest.importorskip("jax")
+    if jax.default_backend() == "gpu":
+        pytest.skip("there is one")
+    done = xp("--device", "cuda", "calibrate", write(spectra, tmp_path / "s.parquet"), "-o", tmp_path / "o.parquet")
+    assert done.returncode == 69 and b"--device cpu" in done.stderr
+
+
 def test_options_that_contradict(inside):
     for words in (("--covariance", "--no-errors"), ("--floors", "zgr", "--no-errors")):
         code, _, err = inside("calibrate", *words)

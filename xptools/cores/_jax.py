@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xptools.errors import UnavailableError
+
 SMALLEST = 256
 
 
@@ -25,7 +27,17 @@ def configure():
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    if device == "cuda":
+        _demand(jax)
     return jax
+
+
+def _demand(jax) -> None:
+    """UnavailableError if the GPU that was asked for is not there: JAX's own words for it are those of a bug."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as fault:
+        raise UnavailableError("JAX finds no GPU. TRY: --device cpu, or install JAX for this GPU") from fault
 
 
 def chunked(kernel: Callable, rows: int) -> Callable:

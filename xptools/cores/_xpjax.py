@@ -2,8 +2,8 @@
 
     f = c D,   V = w M + sigma^2 D^2,   w = (rho_ij sigma_i sigma_j for j < i),   M = 2 D_i D_j
 
-Both functions take what their counterparts for the CPU take (`_xpkernels`, `_xpvariance`). Products run in full float32,
-of which a GPU's own default leaves ten bits.
+Both functions take what their counterparts for the CPU take (`_xpkernels`, `_xpvariance`). Products run in full
+float32, of which a GPU's own default leaves ten bits.
 """
 
 from __future__ import annotations
