@@ -55,6 +55,7 @@ def counted(path: str, reference: str | None, edges, everything: bool) -> tuple[
             tally.add(take["mg"][good], take[name][good], take["feh"][good])
     if not tally.counts.any():
         raise DataError(f"no row of {path} has [Fe/H], {name} and M_G inside the panels. TRY: --mg-edges, or --all")
-    words = {"true_feh": "True [Fe/H]", "fe_h": "[Fe/H] of ASPCAP"}.get(name, f"{name} [dex]")
+    known = {"true_feh": "True [Fe/H]", "fe_h": "[Fe/H] of ASPCAP", "mh_gspphot": "[M/H] of GSP-Phot"}
+    words = known.get(name, f"{name} [dex]")
     about = {"x_label": words, "y_label": "[Fe/H] from XP", "rows": tally.rows, "drawn": int(tally.counts.sum())}
     return tally, about, reader.schema

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from xptools.columns import Column
 from xptools.commands._plot_input import found
+from xptools.commands._spectra_input import spread, whole, with_arrays
 from xptools.errors import DataError, MissingColumns, UsageError
 from xptools.protocol import spelled
 
@@ -114,9 +115,9 @@ def sample_numbers(path: str) -> tuple[Numbers, dict[str, Any], pa.Schema]:
     for schema, grid, names, arrays in _spectra(path, ("bp_rp", "syn_bp", "syn_rp"), optional=True):
         source, wavelength = schema, grid
         if "bp_rp" in arrays:
-            by, colour = "BP - RP", arrays["bp_rp"]
+            by, colour = "bp_rp", arrays["bp_rp"]
         elif "syn_bp" in arrays and "syn_rp" in arrays:
-            by, colour = "synthetic BP - RP", arrays["syn_bp"] - arrays["syn_rp"]
+            by, colour = "syn_bp_rp", arrays["syn_bp"] - arrays["syn_rp"]
         else:
             raise MissingColumns("plot", ("bp_rp",), tuple(schema.names))
         spectra.append(arrays[names["stem"]])
@@ -174,12 +175,13 @@ def _batches(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -> 
 
     start = 0
     with io.open_reader(path) as reader:
-        names = found(reader.schema, needs)
+        names = spread(reader.schema, found(with_arrays(reader.schema), needs))
         names |= {n: s for n in ("source_id", *wants) if (s := spelled(reader.schema, n))}
         for batch in reader:
             if not batch.num_rows:
                 continue
             arrays = {n: to_numpy(batch.column(batch.schema.get_field_index(s)), s) for n, s in names.items()}
+            arrays |= {n: whole(n, arrays) for n in needs}
             arrays.setdefault("source_id", np.arange(start, start + batch.num_rows))
             start += batch.num_rows
             yield reader.schema, arrays

@@ -121,7 +121,7 @@ def coefficients(
     from xptools.cores.xpbasis import Coefficients
 
     K = bases(design)[band]
-    values, errors, rho = (_whole(f"{band}_{kind}", columns) for kind in SPREAD)
+    values, errors, rho = (whole(f"{band}_{kind}", columns) for kind in SPREAD)
     values = _block(f"{band}_coefficients", values, None, K)
     _fits(band, f"{band}_coefficients", values.shape[1], design)
     used = columns.get(f"{band}_n_relevant_bases") if truncate else None
@@ -133,7 +133,7 @@ def coefficients(
     )
 
 
-def _whole(name: str, columns: dict[str, np.ndarray | None]) -> np.ndarray | None:
+def whole(name: str, columns: dict[str, np.ndarray | None]) -> np.ndarray | None:
     """An array column, also if it is spread over columns; None if absent."""
     if f"{name}.0" not in columns:
         return columns.get(name)

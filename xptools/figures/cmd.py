@@ -138,22 +138,9 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
         bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=32)
         size = f"{about['dx']:.3g} $\\times$ {about['dy']:.3g} {about.get('cell_unit', '')}".strip()
         bar.set_label(f"Stars per {size} cell")
-        _bar_ticks(bar)
+        style.plain_log(bar.ax.yaxis)
     axes.set_title(f"{about['drawn']:,} stars".replace(",", "\u2009"), loc="right", fontsize=7.5, pad=3)
     return figure
-
-
-def _bar_ticks(bar: Any) -> None:
-    """Ticks at 1, 2, 5 times powers of ten, as plain numbers while they are short."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    def words(value: float, _place: int) -> str:
-        power = np.floor(np.log10(value))
-        return f"{value:.0f}" if value < 1e4 else rf"${value / 10**power:.0f}\times10^{{{power:.0f}}}$"
-
-    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(words))
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _cells(axes: Any, numbers: Numbers, about: dict[str, Any], kind: str, cmap: str, strength: float) -> Any:

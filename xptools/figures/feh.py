@@ -12,7 +12,8 @@ from xptools.figures import style
 Numbers = dict[str, np.ndarray]
 LOW, HIGH, CELL, FINE = -3.0, 1.0, 0.05, 5  # [dex]; the median is read from cells FINE times as fine
 STEP = 0.25  # [dex], of the running median
-FEWEST = 10  # stars of a running median
+FEWEST = 10  # stars of a running median, and of a bias and scatter that are told
+CROWD = 4  # stars of the fullest cell, from which cells are shaded; fewer stars are points
 
 
 @dataclass
@@ -102,19 +103,21 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
     down = -(-len(panels) // across)
     figure = style.canvas(column, {"single": 40.0, "double": 53.0}[column] * down + 6)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    most = max(int(numbers["n"][numbers["kind"] == "cell"].max(initial=1)), 2)
+    most = int(numbers["n"][numbers["kind"] == "cell"].max(initial=1))
     low, high = _limits(numbers)
     image = None
     for axes, panel in zip(grid.flat, panels, strict=False):
         here = (numbers["mg_lo"] == panel[0]) & (numbers["mg_hi"] == panel[1])
-        image = _panel(axes, {k: v[here] for k, v in numbers.items()}, panel, LogNorm(1, most)) or image
+        norm = LogNorm(1, most) if most >= CROWD else None
+        image = _panel(axes, {k: v[here] for k, v in numbers.items()}, panel, norm) or image
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     figure.supxlabel(about["x_label"], fontsize=9)
     figure.supylabel(about["y_label"], fontsize=9)
     if image is not None:
-        figure.colorbar(image, ax=grid, label=f"Stars per ({CELL:g} dex)$^2$", fraction=0.03, pad=0.01)
+        bar = figure.colorbar(image, ax=grid, label=f"Stars per ({CELL:g} dex)$^2$", fraction=0.03, pad=0.01)
+        style.plain_log(bar.ax.yaxis)
     return figure
 
 
@@ -137,17 +140,24 @@ def _blues():
     return ListedColormap(colormaps["Blues"](np.linspace(0.35, 1.0, 256)))
 
 
+def _cells(axes, rows: Numbers, norm):
+    """Cells shaded by their stars, or a point each where no cell has many."""
+    if norm is None:
+        axes.scatter(rows["x"], rows["y"], 7 * rows["n"], color=style.BLUE, lw=0, alpha=0.8, zorder=3)
+        return None
+    side = round((HIGH - LOW) / CELL)
+    density = np.zeros((side, side))
+    i, j = (np.floor((rows[c] - LOW) / CELL).astype(int) for c in "xy")
+    density[i, j] = rows["n"]
+    edges = np.linspace(LOW, HIGH, side + 1)
+    shown = np.ma.masked_equal(density.T, 0)
+    return axes.pcolormesh(edges, edges, shown, norm=norm, cmap=_blues(), rasterized=True, zorder=1)
+
+
 def _panel(axes, rows: Numbers, panel: tuple[float, float], norm):
     """One panel: cells, the line of equality, the running median with its 68 %, what it comes to."""
     cells = rows["kind"] == "cell"
-    side = round((HIGH - LOW) / CELL)
-    density = np.zeros((side, side))
-    i, j = (np.floor((rows[c][cells] - LOW) / CELL).astype(int) for c in "xy")
-    density[i, j] = rows["n"][cells]
-    edges = np.linspace(LOW, HIGH, side + 1)
-    image = axes.pcolormesh(
-        edges, edges, np.ma.masked_equal(density.T, 0), norm=norm, cmap=_blues(), rasterized=True, zorder=1
-    )
+    image = _cells(axes, {k: v[cells] for k, v in rows.items()}, norm)
     axes.plot([LOW, HIGH], [LOW, HIGH], color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2)
     m = rows["kind"] == "median"
     errors = np.stack([rows["y"][m] - rows["lo"][m], rows["hi"][m] - rows["y"][m]])
@@ -158,6 +168,7 @@ def _panel(axes, rows: Numbers, panel: tuple[float, float], norm):
     if len(whole):
         k = whole[0]
         bias = f"{round(float(rows['y'][k]), 2) + 0.0:+.2f}".replace("-", "\u2212")
-        words = f"$N$ = {rows['n'][k]:,}\nbias {bias}\nscatter {rows['hi'][k]:.2f}"
+        words = f"$N$ = {rows['n'][k]:,}"
+        words += f"\nbias {bias}\nscatter {rows['hi'][k]:.2f}" if rows["n"][k] >= FEWEST else ""
         axes.text(0.96, 0.05, words, transform=axes.transAxes, ha="right", fontsize=7)
     return image

@@ -57,6 +57,7 @@ UNITS = {
     "kpc**-3.solMass**-1": r"kpc$^{-3}$ $M_\odot^{-1}$",
 }
 NAMES = {
+    "syn_bp_rp": r"Synthetic $G_{\rm BP}-G_{\rm RP}$",
     "bp_rp": r"$G_{\rm BP}-G_{\rm RP}$",
     "bp_rp0": r"$(G_{\rm BP}-G_{\rm RP})_0$",
     "mg0": r"$M_{G,0}$",
@@ -92,6 +93,21 @@ def label(name: str, unit: str | None, text: str | None = None) -> str:
     """Axis label of a column: its symbol or description, and its unit in brackets if it has one."""
     words = NAMES.get(name) or text or name.replace("_", " ")
     return f"{words} [{UNITS.get(unit, unit)}]" if unit else words
+
+
+def plain_log(axis: Any) -> None:
+    """Ticks of a logarithmic axis at 1, 2, 5 times powers of ten, as plain numbers while they are short."""
+    from math import floor, log10
+
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    def words(value: float, _place: int) -> str:
+        power = floor(log10(value) + 1e-9)
+        return f"{value:g}" if 0.9e-3 < value < 1e4 else rf"${value / 10**power:.0f}\times10^{{{power}}}$"
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(words))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def interval(low: float, high: float) -> str:

@@ -44,7 +44,7 @@ def draw_stars(numbers: Numbers, about: dict[str, Any], column: str = "double") 
 
 def _star(axes: Any, rows: Numbers, name: str) -> None:
     x, y = rows["x"], rows["y"]
-    axes.axvspan(635, 643, color="#EEEEEE", lw=0, zorder=0)
+    _overlap(axes)
     if np.isfinite(rows["y_lo"]).any():
         axes.fill_between(x, rows["y_lo"], rows["y_hi"], color=style.SKY, alpha=0.5, lw=0, zorder=2)
     axes.plot(x, y, color=style.BLACK, lw=0.8, zorder=3)
@@ -55,12 +55,18 @@ def _star(axes: Any, rows: Numbers, name: str) -> None:
     axes.text(0.97, 0.95, name, transform=axes.transAxes, ha="right", va="top", fontsize=6.5)
 
 
+def _overlap(axes: Any) -> None:
+    """Where both bands count."""
+    axes.axvspan(635, 643, color="#EEEEEE", lw=0, zorder=0)
+
+
 def _residuals(axes: Any, rows: Numbers, left: bool) -> None:
     axes.axhspan(-1, 1, color=style.SKY, alpha=0.3, lw=0)
     axes.axhline(0, color=style.GREY, lw=0.6)
     axes.plot(rows["x"], rows["residual"], color=style.BLACK, lw=0.7, marker=".", ms=2)
     widest = np.nanmax(np.abs(rows["residual"]), initial=3.0)
     axes.set_ylim(-1.15 * widest, 1.15 * widest)
+    axes.yaxis.get_major_locator().set_params(nbins=4, integer=True)
     if left:
         axes.set_ylabel(r"resid. [$\sigma$]", fontsize=7)
 
@@ -82,7 +88,7 @@ def draw_coefficients(numbers: Numbers, about: dict[str, Any], column: str = "do
             axes.plot(rows["x"], rows["y"], color=colour, lw=0.6, marker=".", ms=2.5, label=label)
         axes.set_ylabel(rf"{name}: $c_i\,/\,|c|$")
         axes.text(0.985, 0.93, name, transform=axes.transAxes, ha="right", va="top", fontsize=9)
-    grid[1].set_xlabel("coefficient")
+    grid[1].set_xlabel("Index of the coefficient")
     grid[1].set_xlim(-1, numbers["x"].max() + 1)
     wide = 4 if column == "double" else 2
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=wide)
@@ -93,23 +99,25 @@ def draw_sample(numbers: Numbers, about: dict[str, Any], column: str = "double")
     """Median spectra of a sample in bins of colour, over their flux at one wavelength, with 16-84 %."""
     figure = style.canvas(column, 105 if column == "double" else 75)
     axes = figure.subplots()
-    axes.axvspan(635, 643, color="#EEEEEE", lw=0, zorder=0)
+    _overlap(axes)
+    low = max(0.5 * numbers["y"][numbers["y"] > 0].min(), 0.01)
     bins = np.unique(numbers["bin"])
     from matplotlib import colormaps
 
     for k in bins:
         rows = {name: v[numbers["bin"] == k] for name, v in numbers.items()}
         colour = colormaps["plasma"](0.9 * (k / max(len(bins) - 1, 1)))
-        label = f"{rows['lo'][0]:.2f} to {rows['hi'][0]:.2f} ({int(rows['n'][0])})"
-        axes.fill_between(rows["x"], rows["y_lo"], rows["y_hi"], color=colour, alpha=0.25, lw=0)
+        label = f"{rows['lo'][0]:.2f} to {rows['hi'][0]:.2f} ({int(rows['n'][0])})".replace("-", "\u2212")
+        # negative flux has no logarithm: its band ends below the frame
+        axes.fill_between(rows["x"], np.maximum(rows["y_lo"], 0.5 * low), rows["y_hi"], color=colour, alpha=0.25, lw=0)
         axes.plot(rows["x"], rows["y"], color=colour, lw=1.0, label=label)
     axes.set_yscale("log")
-    bright = numbers["y"][numbers["y"] > 0]
-    axes.set_ylim(max(0.5 * bright.min(), 0.01), 1.6 * numbers["y_hi"].max())
+    axes.set_ylim(low, 1.6 * numbers["y_hi"].max())
+    style.plain_log(axes.yaxis)
     axes.set_xlabel(WAVELENGTH)
     axes.set_ylabel(rf"$f_\lambda\,/\,f_{{{about['at']:.0f}\,\mathrm{{nm}}}}$")
     axes.set_xlim(numbers["x"].min(), numbers["x"].max())
-    axes.legend(title=f"{about['by']} (stars)", fontsize=6.5, title_fontsize=7)
+    axes.legend(title=f"{style.label(about['by'], None)} (stars)", fontsize=6.5, title_fontsize=7)
     return figure
 
 
@@ -118,25 +126,33 @@ def draw_errors(numbers: Numbers, about: dict[str, Any], column: str = "double")
     figure = style.canvas(column, 75 if column == "double" else 120)
     grid = figure.subplots(1, 2, sharey=True) if column == "double" else figure.subplots(2, 1)
     for axes, (band, (name, colour)) in zip(grid, BANDS.items(), strict=True):
-        for table, tint, size in (("table", colour, 1.2), ("background", "#404040", 1.6)):
+        for table, tint, size in (("background", "#404040", 1.6), ("table", colour, 1.2)):
             rows = (numbers["part"] == band) & (numbers["table"] == table)
             if rows.any():
                 axes.plot(numbers["x"][rows], numbers["y"][rows], ls="", marker=".", ms=size, mew=0, color=tint,
                           alpha=0.5, rasterized=True, label=about[table])  # fmt: skip
-                _medians(axes, numbers["x"][rows], numbers["y"][rows], style.BLACK if table == "background" else tint)
+                own = {"color": style.BLACK, "lw": 1.8} if table == "background" else {"color": tint, "ls": (0, (3, 1))}
+                _medians(axes, numbers["x"][rows], numbers["y"][rows], own)
         axes.set_yscale("log")
+        # without the few stars that are far from all others
+        low, high = np.quantile(numbers["x"][numbers["part"] == band], (0.001, 0.999))
+        axes.set_xlim(low - 0.5, high + 0.5)
+        style.plain_log(axes.yaxis)
         axes.set_xlabel(rf"$G_{{\rm {name}}}$ [mag]")
         axes.legend(loc="upper left", markerscale=4)
+    low, high = np.quantile(numbers["y"], (0.001, 0.999))
+    for axes in grid:
+        axes.set_ylim(low / 1.3, high * 1.3)
     grid[0].set_ylabel(r"$|\sigma|\,/\,|c|$")
     return figure
 
 
-def _medians(axes: Any, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+def _medians(axes: Any, x: np.ndarray, y: np.ndarray, line: dict[str, Any]) -> None:
     edges = np.arange(np.floor(x.min()), np.ceil(x.max()) + 0.1, 0.5)
     k = np.digitize(x, edges)
     pairs = [(np.median(x[k == i]), np.median(y[k == i])) for i in range(1, edges.size) if (k == i).sum() > 6]
     if pairs:
-        axes.plot(*np.array(pairs).T, color=colour, lw=1.1, zorder=5)
+        axes.plot(*np.array(pairs).T, zorder=5, **line)
 
 
 DRAWN = {"stars": draw_stars, "coefficients": draw_coefficients, "sample": draw_sample, "errors": draw_errors}
