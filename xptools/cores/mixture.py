@@ -5,6 +5,10 @@
 x = (ra, dec, v_ra, v_dec) and c = [Fe/H], both standardised. The network is 1 -> 32 -> 32 -> 15 K with ReLU; its output
 is K logits, K x 4 means, K x 4 values d, K x 6 entries below the diagonal row by row. That is zuko's GMM, weight for
 weight. Parameters are {"net.0.weight": (32, 1), "net.0.bias": (32,), ...}; `xp` is NumPy or jax.numpy.
+
+A model file holds beside them: norm.mean, norm.std (4,), norm.ra_cut [deg], norm.clip [km/s], norm.context_centre,
+norm.context_scale [dex]; mdf.feh, mdf.count: centres of the cells of [Fe/H] [dex] and the stars trained on in each;
+mdf.split [dex]: where eta divides; domain.log_density: ln p(x) that 0.1 % of these stars fall below (`eta.Scorer`).
 """
 
 from math import log, pi
