@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xptools.errors import DataError, MissingColumns, UsageError
-from xptools.protocol import spelled, to_numpy
+from xptools.protocol import check_unit, spelled, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,10 +98,11 @@ def read(path: str, model: str, rows: int, plan: Callable, say: Callable) -> tup
 
 
 def column(schema: pa.Schema, model: str, name: str) -> str:
-    """A column's name as the table spells it; MissingColumns if it is not there."""
+    """A column's name as the table spells it; MissingColumns if it is not there, DataError if its unit is another."""
     found = spelled(schema, name)
     if found is None:
         raise MissingColumns(f"train {model}", (name,), tuple(schema.names))
+    check_unit(name, schema.field(found))
     return found
 
 
