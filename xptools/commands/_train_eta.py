@@ -72,7 +72,7 @@ def command(
     The model file holds the held-out likelihood per [Fe/H] bin, the stars' [Fe/H] distribution, and the
     standardisation; right ascension is cut where there are fewest stars. With --verbose every check is a line of JSON.
     While it trains, FILE.checkpoint stands beside the output: the same command goes on from it after a kill, to the
-    same result, to the byte on the same machine. In memory are 21 bytes a star while reading, 60 while training.
+    same result, to the byte on the same machine. Memory holds about 80 bytes a star.
     """
     from dataclasses import asdict
 

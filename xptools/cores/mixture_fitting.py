@@ -53,7 +53,7 @@ def trained(
     x, c = mixture_sample.standard(stars, norm)
     best, tried = None, []
     for K in plan.components:
-        params = mixture_training.start(x[rows], w[rows].astype(np.float64), K, HIDDEN, plan.seed)
+        params = mixture_training.start(x, w, K, HIDDEN, plan.seed, rows)
         learner = mixture_training.MixtureLearner(x, c, w, params, plan.batch, plan.gain)
         fit = loop.fit(
             learner, rows, held, loop.plateau(plan.rate, 0.5, plan.patience, LAST_RATE, THRESHOLD, end=True),

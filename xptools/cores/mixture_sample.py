@@ -21,6 +21,7 @@ CONTEXT = (-0.5, 0.5)  # centre and scale of [Fe/H] [dex]
 MDF_STEP, WEIGHT_STEP, HEAVIEST = 0.02, 0.1, 20.0  # dex, dex, medians
 FEH = (-5.0, 2.0)  # dex: what lies outside stands for unknown
 BIN = 0.25  # dex, of the held-out likelihood
+BLOCK = 500_000  # stars
 
 
 class Giants(NamedTuple):
@@ -83,13 +84,17 @@ def norms(stars: Giants) -> dict[str, np.ndarray]:
         "norm.context_centre": np.array(CONTEXT[0]), "norm.context_scale": np.array(CONTEXT[1]),
         "norm.mean": np.zeros(4), "norm.std": np.ones(4),
     }  # fmt: skip
-    x = standardise(norm, *stars[:4])
-    return norm | {"norm.mean": x.mean(0), "norm.std": np.maximum(x.std(0), 1e-6)}
+    x, _ = standard(stars, norm)
+    mean, std = (np.array([getattr(x[:, i], what)(dtype=np.float64) for i in range(4)]) for what in ("mean", "std"))
+    return norm | {"norm.mean": mean, "norm.std": np.maximum(std, 1e-6)}
 
 
 def standard(stars: Giants, norm: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """x (N, 4) and c (N,), float32."""
-    return standardise(norm, *stars[:4]).astype(np.float32), context(norm, stars.feh).astype(np.float32)
+    """x (N, 4) and c (N,), float32; in blocks, for the way there is in float64."""
+    x = np.empty((len(stars.ra), 4), np.float32)
+    for i in range(0, len(x), BLOCK):
+        x[i : i + BLOCK] = standardise(norm, *(v[i : i + BLOCK].astype(np.float64) for v in stars[:4]))
+    return x, context(norm, stars.feh).astype(np.float32)
 
 
 def histogram(feh: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

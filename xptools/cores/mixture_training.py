@@ -20,7 +20,7 @@ from xptools.cores.mixture import DIM, EPSILON, PER_COMPONENT, depth
 
 CHUNK = 4096  # rows of one evaluation: what is in flight stays in cache
 SHRINK = 0.01  # of the last layer's weights at the start: every context begins with the same mixture
-LLOYD, START_ROWS = 10, 20_000
+LLOYD, START_ROWS, MOST_ROWS = 10, 20_000, 500_000
 LN_2PI = float(np.log(2 * np.pi))
 
 
@@ -86,17 +86,23 @@ def weighted_loss(out, x, w, jnp):
     return loss, jnp.concatenate([p.reshape(-1, x.shape[1]) for p in parts])
 
 
-def start(x: np.ndarray, w: np.ndarray, components: int, hidden: tuple[int, int], seed: int) -> dict[str, np.ndarray]:
+def start(
+    x: np.ndarray, w: np.ndarray, components: int, hidden: tuple[int, int], seed: int, rows: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Parameters to begin with: small random weights about a k-means mixture of x (N, 4), stars drawn by weight.
 
-    Layers are U(+-1/sqrt(fan_in)); the last one's weights are shrunken and its bias is the mixture.
+    Only `rows` are looked at. Layers are U(+-1/sqrt(fan_in)); the last one's weights are shrunken and its bias is the
+    mixture.
     """
     rng = np.random.default_rng([seed, 1])
     params = {}
     for i, (n, m) in enumerate(pairwise((1, *hidden, PER_COMPONENT * components))):
         for name, shape in (("weight", (m, n)), ("bias", (m,))):
             params[f"net.{i}.{name}"] = rng.uniform(-1, 1, shape) / np.sqrt(n)
-    rows = rng.choice(len(x), min(len(x), START_ROWS), p=w / w.sum())
+    rows = np.arange(len(x)) if rows is None else rows
+    rows = rows if len(rows) <= MOST_ROWS else rows[rng.integers(len(rows), size=MOST_ROWS)]
+    chance = w[rows].astype(np.float64)
+    rows = rng.choice(rows, min(len(rows), START_ROWS), p=chance / chance.sum())
     params["net.2.weight"] *= SHRINK
     params["net.2.bias"] = _clustered(x[rows].astype(np.float64), components, rng)
     return {k: v.astype(np.float32) for k, v in params.items()}
@@ -137,11 +143,10 @@ class MixtureLearner(Resumable):
     ):
         self.jax, self.gain = configure(), gain
         self.batch = batch if batch <= CHUNK else -(-batch // CHUNK) * CHUNK
-        put = self.jax.numpy.asarray
-        self.data = tuple(put(a, np.float32) for a in (x, c, w))
-        self.params = {k: put(v) for k, v in params.items()}
+        self.x, self.c, self.w = (np.asarray(a, np.float32) for a in (x, c, w))
+        self.params = {k: self.jax.numpy.asarray(v) for k, v in params.items()}
         zero = self.jax.tree.map(self.jax.numpy.zeros_like, self.params)
-        self.state = (put(np.float32(0)), zero, zero)
+        self.state = (self.jax.numpy.float32(0), zero, zero)
         self._step, self._density = self.jax.jit(self._stepped), self.jax.jit(self._densities)
 
     def _gradient(self, params, x, c, w):
@@ -149,39 +154,41 @@ class MixtureLearner(Resumable):
         loss, slope = weighted_loss(out, x, w, self.jax.numpy)
         return loss, back(slope)[0]
 
-    def _stepped(self, params, state, data, rows, use, rate):
-        jnp, chunk = self.jax.numpy, min(CHUNK, self.batch)
-        x, c, w = (a[rows] for a in data)
-        parts = x.reshape(-1, chunk, DIM).transpose(0, 2, 1), c.reshape(-1, chunk), (w * use).reshape(-1, chunk)
+    def _stepped(self, params, state, x, c, w, scale, rate):
+        jnp, tree = self.jax.numpy, self.jax.tree
 
         def add(total, part):
-            return self.jax.tree.map(jnp.add, total, self._gradient(params, *part)), None
+            return tree.map(jnp.add, total, self._gradient(params, *part)), None
 
-        zero = jnp.float32(0), self.jax.tree.map(jnp.zeros_like, params)
-        (loss, gradients), _ = self.jax.lax.scan(add, zero, parts)
-        n = use.sum()
-        gradients = self.jax.tree.map(lambda g: g * (jnp.float32(self.gain) / n), gradients)
-        return loss / n, *nn.adamw(self.jax.tree.map, rate, params, gradients, state, decay=0.0)
+        zero = jnp.float32(0), tree.map(jnp.zeros_like, params)
+        (loss, gradients), _ = self.jax.lax.scan(add, zero, (x.transpose(0, 2, 1), c, w))
+        gradients = tree.map(lambda g: g * scale, gradients)
+        return loss, *nn.adamw(tree.map, rate, params, gradients, state, decay=0.0)
 
-    def _densities(self, params, data, rows):
-        x, c, _ = (a[rows] for a in data)
+    def _densities(self, params, x, c):
         return log_density(network(params, c, self.jax), x.T, self.jax.numpy)
 
+    def _rows(self, rows: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
+        """x, c, w of these rows in chunks; what fills the last one has no weight."""
+        chunk = min(CHUNK, size)
+        shape, fill = (size // chunk, chunk), np.pad(rows, (0, size - len(rows)), mode="edge")
+        w = np.where(np.arange(size) < len(rows), self.w[fill], np.float32(0))
+        return self.x[fill].reshape(*shape, DIM), self.c[fill].reshape(shape), w.reshape(shape)
+
     def step(self, rows: np.ndarray, rate: float) -> float:
-        use = (np.arange(self.batch) < len(rows)).astype(np.float32)
-        rows = np.pad(rows, (0, self.batch - len(rows))).astype(np.int32)
-        loss, self.params, self.state = self._step(self.params, self.state, self.data, rows, use, np.float32(rate))
-        return float(loss)
+        data, scale = self._rows(rows, self.batch), np.float32(self.gain / len(rows))
+        loss, self.params, self.state = self._step(self.params, self.state, *data, scale, np.float32(rate))
+        return float(loss) / len(rows)
 
     def log_density(self, params: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
         """log p (n,) of these rows, each at its own context."""
-        blocks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)]
-        padded = [np.pad(b, (0, CHUNK - len(b))).astype(np.int32) for b in blocks]
-        found = [np.asarray(self._density(params, self.data, p))[: len(b)] for p, b in zip(padded, blocks, strict=True)]
-        return np.concatenate(found)
+        size = -(-len(rows) // CHUNK) * CHUNK
+        x, c, _ = self._rows(rows, size)
+        parts = [np.asarray(self._density(params, *part)) for part in zip(x, c, strict=True)]
+        return np.concatenate(parts)[: len(rows)]
 
     def score(self, rows: np.ndarray) -> float:
-        w = np.asarray(self.data[2][rows], np.float64)
+        w = self.w[rows].astype(np.float64)
         return float(-(w * self.log_density(self.params, rows)).sum() / w.sum())
 
     def arrays(self) -> dict[str, np.ndarray]:
