@@ -1,22 +1,10 @@
 """The conditional mixture against a slow obvious version, torch.distributions, and what wraps."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
+from eta_toy import NORM, network
 
 from xptools.cores import _jax, mixture
-
-
-def toy(K=5, hidden=16, seed=0, scale=0.5):
-    """A random network with `K` components, float64."""
-    rng = np.random.default_rng(seed)
-    sizes = [1, hidden, hidden, mixture.PER_COMPONENT * K]
-    return {
-        f"net.{k}.{name}": scale * rng.normal(size=shape)
-        for k, (n, m) in enumerate(pairwise(sizes))
-        for name, shape in (("weight", (m, n)), ("bias", (m,)))
-    }
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +28,13 @@ def slow(params, x, c):
 
 
 def test_log_prob_is_the_slow_one(stars):
-    params = toy(scale=0.2)
+    params = network()
     np.testing.assert_allclose(mixture.log_prob(params, *stars), slow(params, *stars), atol=1e-8)
 
 
 def test_jax_and_numpy_agree(stars):
     jax = _jax.configure()
-    params = toy()
+    params = network(scale=0.5)
     got = jax.jit(lambda x, c: mixture.log_prob(params, x, c, jax.numpy))(*stars)
     np.testing.assert_allclose(got, mixture.log_prob(params, *stars), rtol=1e-12, atol=1e-9)
 
@@ -54,14 +42,14 @@ def test_jax_and_numpy_agree(stars):
 def test_it_is_the_mixture_of_torch(stars):
     torch = pytest.importorskip("torch")
     D = torch.distributions
-    params = toy()
+    params = network(scale=0.5)
     log_weight, mean, L = (torch.from_numpy(a) for a in mixture.components(params, stars[1]))
     model = D.MixtureSameFamily(D.Categorical(logits=log_weight), D.MultivariateNormal(mean, scale_tril=L))
     np.testing.assert_allclose(mixture.log_prob(params, *stars), model.log_prob(torch.from_numpy(stars[0])), rtol=1e-9)
 
 
 def test_weights_sum_to_one_and_factors_are_lower():
-    params = toy()
+    params = network(scale=0.5)
     log_weight, mean, L = mixture.components(params, np.linspace(-2, 2, 9))
     assert mixture.size(params) == 5
     assert mean.shape == (9, 5, 4)
@@ -71,7 +59,7 @@ def test_weights_sum_to_one_and_factors_are_lower():
 
 
 def test_entries_below_the_diagonal_stand_row_by_row():
-    params = toy(K=2)
+    params = network(K=2, scale=0.5)
     out = mixture.network(params, np.zeros(1))[0]
     below = out[2 * (1 + 8) :].reshape(2, 6)
     L = mixture.components(params, np.zeros(1))[2][0]
@@ -80,14 +68,7 @@ def test_entries_below_the_diagonal_stand_row_by_row():
 
 def test_far_away_stays_finite():
     far = np.full((3, 4), 1e6)
-    assert np.isfinite(mixture.log_prob(toy(), far, np.zeros(3))).all()
-
-
-NORM = {
-    "norm.mean": np.array([200.0, 10.0, 0.0, -5.0]), "norm.std": np.array([90.0, 40.0, 50.0, 60.0]),
-    "norm.ra_cut": np.array(95.0), "norm.clip": np.array(1000.0),
-    "norm.context_centre": np.array(-0.5), "norm.context_scale": np.array(0.5),
-}  # fmt: skip
+    assert np.isfinite(mixture.log_prob(network(scale=0.5), far, np.zeros(3))).all()
 
 
 def test_right_ascension_is_continuous_through_zero():

@@ -7,8 +7,7 @@ is K logits, K x 4 means, K x 4 values d, K x 6 entries below the diagonal row b
 weight. Parameters are {"net.0.weight": (32, 1), "net.0.bias": (32,), ...}; `xp` is NumPy or jax.numpy.
 
 A model file holds beside them: norm.mean, norm.std (4,), norm.ra_cut [deg], norm.clip [km/s], norm.context_centre,
-norm.context_scale [dex]; mdf.feh, mdf.count: centres of the cells of [Fe/H] [dex] and the stars trained on in each;
-mdf.split [dex]: where eta divides; domain.log_density: ln p(x) that 0.1 % of these stars fall below (`eta.Scorer`).
+norm.context_scale [dex]; mdf.feh, mdf.count: centres of the cells of [Fe/H] [dex] and the stars trained on in each.
 """
 
 from math import log, pi
@@ -96,7 +95,7 @@ def standardise(norm: Params, ra, dec, v_ra, v_dec) -> np.ndarray:
 
     norm.mean, norm.std (4,): of (unwrapped ra, dec, v_ra, v_dec); norm.ra_cut, norm.clip: numbers.
     """
-    clip = float(norm["norm.clip"])
+    clip = norm["norm.clip"]
     columns = (unwrapped(norm, ra), dec, np.clip(v_ra, -clip, clip), np.clip(v_dec, -clip, clip))
     return (np.stack(columns, -1).astype(np.float64) - norm["norm.mean"]) / norm["norm.std"]
 
