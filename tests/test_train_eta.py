@@ -63,14 +63,13 @@ def test_it_knows_the_halo_by_its_motion(trained):
     assert poor[0] - rich[0] > 3 and poor[1] - rich[1] < -1
 
 
-def test_the_same_seed_gives_the_same_model(xp, giants, tmp_path):
-    quick = ("train", "eta", giants, "--components", 2, "--epochs", 2, "--check", 1)
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        done = xp(*quick, "--seed", seed, "-q", "-o", tmp_path / name)
+def test_the_same_seed_gives_the_same_model(xp, giants, trained, tmp_path):
+    for name, seed in (("same", 0), ("other", 1)):
+        done = xp("train", "eta", giants, *SMALL, "--seed", seed, "-q", "-o", tmp_path / name)
         assert done.returncode == 0 and done.stderr == b""
-    a, b, c = (artefact.load(tmp_path / n, "eta").arrays for n in "abc")
-    assert all(a[k].tobytes() == b[k].tobytes() for k in a)
-    assert any(a[k].tobytes() != c[k].tobytes() for k in a)
+    same, other = (artefact.load(tmp_path / n, "eta").arrays for n in ("same", "other"))
+    assert all(same[k].tobytes() == v.tobytes() for k, v in trained[0].arrays.items())
+    assert any(same[k].tobytes() != other[k].tobytes() for k in same)
 
 
 def test_a_killed_training_goes_on_to_the_same_file(xp, giants, tmp_path):
@@ -102,11 +101,11 @@ def test_a_killed_training_goes_on_to_the_same_file(xp, giants, tmp_path):
 
 
 def test_held_out_stars_choose_the_size(xp, giants, tmp_path):
-    done = xp("train", "eta", giants, "--components", "1:5:2", "--epochs", 3, "--check", 1, "-o", tmp_path / "m")
+    done = xp("train", "eta", giants, "--components", "1:4:3", "--epochs", 3, "--check", 1, "-o", tmp_path / "m")
     assert done.returncode == 0 and b"is chosen" in done.stderr, done.stderr
     told = artefact.about(tmp_path / "m")
     tried = told.metrics["tried"]
-    assert [t["components"] for t in tried] == [1, 3, 5]
+    assert [t["components"] for t in tried] == [1, 4]
     assert told.metrics["score"] == min(t["score"] for t in tried)
     assert told.shape["components"] == min(tried, key=lambda t: t["score"])["components"]
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
@@ -136,7 +135,7 @@ def test_aspgap_quality(xp, giants, tmp_path):
 
 def test_rows_without_a_parallax_are_left_out_and_counted(xp, giants, tmp_path):
     t = pq.read_table(giants)
-    bad = np.array(t["parallax"])
+    bad = t["parallax"].to_numpy().copy()
     for k, value in enumerate((0.0, -1.0, np.nan, -np.inf)):
         bad[k::8] = value
     t = t.set_column(t.schema.get_field_index("parallax"), "parallax", pa.array(bad))
