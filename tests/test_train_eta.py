@@ -44,8 +44,6 @@ def test_the_file_describes_itself(trained, giants):
     held = told.metrics["held"]
     assert sum(r["n"] for r in held) <= told.metrics["held_rows"] and abs(told.metrics["held_rows"] / rows - 0.1) < 0.02
     assert all(r["error"] > 0 and r["hi"] - r["lo"] == 0.25 for r in held)
-    low, one, half = (told.metrics["log_prob_quantiles"][q] for q in ("0.001", "0.01", "0.5"))
-    assert low < one < half
     assert not (giants.parent / "m.safetensors.checkpoint").exists()
 
 

@@ -190,7 +190,7 @@ def test_the_metallicity_distribution():
 
 
 def test_the_whole_chooses_a_size_and_describes_it():
-    """Quantiles of the density are those of the mixture averaged over [Fe/H], by brute force."""
+    """Every size is trained, the best one's arrays come back, with all that a model file of xp eta needs."""
     x, c = drawn(3000, 6)
     v = x * [40, 20, 60, 60] + [180, 0, 0, 0]
     held = np.random.default_rng(0).random(3000) < 0.2
@@ -202,12 +202,5 @@ def test_the_whole_chooses_a_size_and_describes_it():
     assert metrics["components"] == 3 and mixture.size(arrays) == 3
     assert [t["components"] for t in metrics["tried"]] == [1, 3] and metrics["tried"][1]["score"] == metrics["score"]
     assert sum(row["n"] for row in metrics["held"]) <= metrics["held_rows"] == held.sum()
-    share = arrays["mdf.count"] / arrays["mdf.count"].sum()
-    y, _ = mixture_sample.standard(stars, arrays)
-    each = [
-        mixture.log_prob(arrays, y.astype(float), np.full(3000, mixture.context(arrays, f))) for f in arrays["mdf.feh"]
-    ]
-    with np.errstate(divide="ignore"):
-        total = np.logaddexp.reduce(np.array(each) + np.log(share)[:, None], 0)
-    assert metrics["log_prob_quantiles"]["0.01"] == pytest.approx(np.quantile(total, 0.01), abs=1e-3)
-    assert metrics["log_prob_quantiles"]["0.5"] == pytest.approx(np.median(total), abs=1e-3)
+    assert {"norm.mean", "norm.std", "norm.ra_cut", "norm.clip", "mdf.feh", "mdf.count", "net.2.bias"} <= {*arrays}
+    assert arrays["mdf.count"].sum() == 3000

@@ -71,7 +71,7 @@ def command(
     spectrum to a first guess of the labels, and cross-validated: each star is inverted by networks that have not seen
     it. Its table of bias and scatter (1.48 MAD) per M_G and [Fe/H] bin is printed and stored in the model file, with
     the covariance of what the networks miss, and the labels they know. The same seed gives the same model on the same
-    machine.
+    machine, also when the same command goes on after a kill, from the checkpoints beside the output.
     """
     from dataclasses import asdict
 

@@ -38,7 +38,8 @@ def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epoch
     With --isochrones: real PARSEC, BaSTI or MIST tables, main sequence only, of one family. Without: the built-in main
     sequence, a smooth fit to PARSEC that knows 1 to 13.5 Gyr. Points are drawn with uniform log age within --ages,
     uniform [M/H] and uniform mass. The held-out RMS is printed and stored in the file, also as a function of magnitude,
-    where `xp mass` takes its errors from. The same seed gives the same model on the same machine.
+    where `xp mass` takes its errors from. The same seed gives the same model on the same machine, also when the same
+    command goes on after a kill, from the FILE.checkpoint beside the output.
     """
     from xptools import artefact, checkpoint, progress, train
     from xptools.cores import isochrone, mass_training

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xptools.cores import mixture, mixture_sample, mixture_training
+from xptools.cores import mixture_sample, mixture_training
 from xptools.cores.mixture_sample import Giants
 from xptools.errors import DataError
 
@@ -15,8 +15,6 @@ HIDDEN = (32, 32)
 THRESHOLD = 1e-4  # nats per star: less is no improvement to the schedule
 LAST_RATE = 1e-6
 PER_COMPONENT = 50  # stars, at least
-QUANTILES = (0.001, 0.01, 0.5)
-QUANTILE_STARS = 20_000
 
 
 @dataclass(frozen=True)
@@ -66,25 +64,7 @@ def trained(
         if best is None or fit.score < best[0].score:
             best = fit, log_prob, tried[-1]
     fit, log_prob, chosen = best
-    distribution = mixture_sample.mdf(stars.feh)
     metrics = {
-        **chosen, "held_rows": len(held), "held": mixture_sample.per_bin(stars.feh[held], log_prob),
-        "log_prob_quantiles": quantiles(fit.arrays, norm | distribution, x, plan.seed),
+        **chosen, "held_rows": len(held), "held": mixture_sample.per_bin(stars.feh[held], log_prob)
     }  # fmt: skip
-    return fit.arrays | norm | distribution, metrics | ({"tried": tried} if len(tried) > 1 else {})
-
-
-def quantiles(params: dict, arrays: dict[str, np.ndarray], x: np.ndarray, seed: int) -> dict[str, float]:
-    """Quantiles over training stars of ln p(x), the mixture averaged over the sample's metallicity distribution."""
-    some = x if len(x) <= QUANTILE_STARS else x[np.random.default_rng([seed, 2]).choice(len(x), QUANTILE_STARS, False)]
-    there = arrays["mdf.count"] > 0
-    log_share = np.log(arrays["mdf.count"][there] / arrays["mdf.count"].sum())
-    c = mixture.context(arrays, arrays["mdf.feh"][there]).astype(np.float32)
-    weight, mean, L = mixture.components(params, c)
-    total = np.full(len(some), -np.inf)
-    for j, share in enumerate(log_share):
-        z = np.linalg.inv(L[j]) @ (some.T - mean[j][:, :, None])  # (K, 4, N)
-        log_det = np.log(L[j].diagonal(axis1=1, axis2=2)).sum(1)
-        each = weight[j][:, None] - 0.5 * (z * z).sum(1) - (log_det + 2 * np.log(2 * np.pi))[:, None]
-        total = np.logaddexp(total, share + np.logaddexp.reduce(each, 0))
-    return {f"{q:g}": round(float(v), 4) for q, v in zip(QUANTILES, np.quantile(total, QUANTILES), strict=True)}
+    return fit.arrays | norm | mixture_sample.mdf(stars.feh), metrics | ({"tried": tried} if len(tried) > 1 else {})
