@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from xptools import interrupt
 from xptools.errors import DataError, DiskError, InputError, OutputError
 
 FORMAT = 1
@@ -84,6 +85,7 @@ def _write(path: Path, raw: bytes) -> None:
         path.write_bytes(raw)
         return
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    interrupt.unfinished(Path(name))
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(raw)
@@ -94,6 +96,8 @@ def _write(path: Path, raw: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    finally:
+        interrupt.finished(Path(name))
 
 
 def about(path: str | Path) -> About:
