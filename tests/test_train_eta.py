@@ -158,11 +158,14 @@ def test_rows_without_a_parallax_are_left_out_and_counted(xp, giants, tmp_path):
         (lambda t: t, ("--components", "9:3"), 2, b"rising"),
         (lambda t: t.cast(t.schema.set(t.schema.get_field_index("pmra"), pa.field(
             "pmra", pa.float64(), metadata={"unit": "deg/yr"}))), (), 65, b"is in deg"),
+        (lambda t: t.set_column(0, "source_id", t["source_id"].cast(pa.float64(), safe=False)), (), 65, b"last digits"),
+        (lambda t: t, ("--feh", "name"), 65, b"holds text"),
         (lambda t: t, ("--rate", "1e30", "--epochs", "2"), 70, b"smaller --rate"),
     ],
 )  # fmt: skip
 def test_wrong_input_has_its_sentence(xp, giants, tmp_path, change, options, code, words):
-    pq.write_table(change(pq.read_table(giants)), tmp_path / "in.parquet")
+    t = pq.read_table(giants)
+    pq.write_table(change(t.append_column("name", pa.array(["a"] * len(t)))), tmp_path / "in.parquet")
     done = xp("train", "eta", tmp_path / "in.parquet", *options, "-o", tmp_path / "m")
     assert done.returncode == code and words in done.stderr, done.stderr
     assert not (tmp_path / "m").exists()

@@ -20,14 +20,14 @@ MOTION = ("ra", "dec", "pmra", "pmdec", "parallax")
     ),
     see=("eta", "mock"),
     notes={
-        "CUTS": """--quality aspgap keeps giants whose errors of [Fe/H], Teff and log g are below 0.1, 50 K and 0.1, with
-phot_rp_mean_flux_over_error > 50, ruwe < 1.4 and parallax above 10 of its errors. Columns are those of the AspGap
+        "CUTS": """--quality aspgap keeps giants whose errors of [Fe/H], Teff and log g are below 0.1, 50 K and 0.1,
+with phot_rp_mean_flux_over_error > 50, ruwe < 1.4 and parallax above 10 of its errors. Columns are those of the AspGap
 catalogue (e_moh_xp, e_teff_xp, e_logg_xp; give --feh moh_xp) or of xp mock (feh_err, teff_err, logg_err).""",
-        "CHOICES": """The paper leaves open: weights (here one over the number of stars in 0.1 dex, which leaves the best
-p(x | [Fe/H]) where it is), batch, the held-out stars, the standardisation (velocities are clipped at 1000 km/s), and
-the start (k-means++). Its schedule, five checks of 20 passes before the rate is halved, suits its millions of stars;
-some 100,000 are learnt in 100 passes: --epochs 150 --check 5 --patience 2. The best check is what is kept, so that
-more passes do no harm. The size of a range is chosen by the weighted held-out likelihood.""",
+        "CHOICES": """The paper leaves open: weights (here one over the number of stars in 0.1 dex, which leaves the
+best p(x | [Fe/H]) where it is), batch, the held-out stars, the standardisation (velocities are clipped at 1000 km/s),
+and the start (k-means++). Its schedule, five checks of 20 passes before the rate is halved, suits its millions of
+stars; some 100,000 are learnt in 100 passes: --epochs 150 --check 5 --patience 2. The best check is what is kept, so
+that more passes do no harm. The size of a range is chosen by the weighted held-out likelihood.""",
     },
 )
 @click.argument("input", default="-", metavar="[INPUT]")
@@ -116,11 +116,11 @@ class _Columns:
         self.names["feh"] = column(schema, "eta", feh)
 
     def part(self, batch) -> dict:
-        from xptools.commands._training import array
         from xptools.cores.mixture_sample import giants
+        from xptools.protocol import numeric
 
         keep, flow = self.cuts.keep(batch)
-        columns = {n: array(batch, s) for n, s in self.names.items()}
+        columns = {n: numeric(n, batch, s) for n, s in self.names.items()}
         stars, steps = giants(columns, keep, self.held, self.seed)
         return {"stars": stars, "flow": flow + steps}
 

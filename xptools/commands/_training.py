@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xptools.errors import DataError, MissingColumns, UsageError
-from xptools.protocol import check_unit, spelled, to_numpy
+from xptools.protocol import check_identifier, check_unit, spelled, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,11 @@ def read(path: str, model: str, rows: int, plan: Callable, say: Callable) -> tup
 
 
 def column(schema: pa.Schema, model: str, name: str) -> str:
-    """A column's name as the table spells it; MissingColumns if it is not there, DataError if its unit is another."""
+    """A column's name as the table spells it; MissingColumns if it is not there, DataError if its unit is another.
+
+    A source_id that went through float is refused, as everywhere.
+    """
+    check_identifier(schema)
     found = spelled(schema, name)
     if found is None:
         raise MissingColumns(f"train {model}", (name,), tuple(schema.names))

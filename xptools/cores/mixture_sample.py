@@ -55,7 +55,7 @@ def giants(
         keep = keep & passes
         flow.append((text, int(keep.sum())))
     per_pm = KMS_PER_AU_YR / parallax[keep]
-    chance = mixed(columns["source_id"][keep] ^ np.int64(seed)).astype(np.float64) / 2.0**64
+    chance = mixed(columns["source_id"][keep].astype(np.int64) ^ np.int64(seed)).astype(np.float64) / 2.0**64
     values = (ra[keep], dec[keep], pmra[keep] * per_pm, pmdec[keep] * per_pm, feh[keep])
     return Giants(*(v.astype(np.float32) for v in values), chance < held), flow
 
