@@ -1,6 +1,6 @@
-"""Slopes alpha1 of three mass functions of the same stars: `python slopes.py all.parquet cut.parquet corrected.parquet`
+"""Slopes alpha1 of three mass functions: `python slopes.py all.parquet cut.parquet corrected.parquet`.
 
-The stars of the second are some of those of the first, so the error of a difference is the root of the difference of
+The stars of the other two are some of those of the first, so the error of a difference is the root of the difference of
 the squared errors; that of the third holds the error of the completeness too.
 """
 
@@ -22,7 +22,7 @@ def slopes(path):
 edges, whole, error = slopes(sys.argv[1])
 print("alpha1 of all stars     bias by the cut      bias left after correction")
 found = []
-for path in sys.argv[2:]:
+for path in sys.argv[2:4]:
     _, value, own = slopes(path)
     found.append((value - whole, np.sqrt(np.maximum(own**2 - error**2, 0.0))))
 for k, (low, high) in enumerate(edges):

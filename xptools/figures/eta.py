@@ -37,8 +37,8 @@ def thresholds(numbers: Numbers, about: dict[str, Any], column: str = "double") 
     figure = style.canvas(column, {"single": 120.0, "double": 72.0}[column])
     left, right = figure.subplots(*((2, 1) if column == "single" else (1, 2)), sharex=True, sharey=True)
     whole = ~np.isfinite(numbers["mass_hi"])
-    poor = rf"[Fe/H] < ${about['split']:g}$".replace("-", "\u2212")
-    kinds = {"purity": (f"purity: {poor}", style.BLUE), "completeness": (f"completeness: {poor}", style.RED),
+    poor = rf"[Fe/H] < ${about['split']:g}$"
+    kinds = {"purity": ("purity", style.BLUE), "completeness": ("completeness", style.RED),
              "halo_kept": ("halo stars kept", style.GREEN)}  # fmt: skip
     for name, (words, colour) in kinds.items():
         if name in numbers and np.isfinite(numbers[name][whole]).any():
@@ -51,7 +51,7 @@ def thresholds(numbers: Numbers, about: dict[str, Any], column: str = "double") 
         axes.axvline(1.0, color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=1)
         axes.set(xlabel=f"Threshold of {ETA} [dex]", ylim=(0, 1), xlim=(-1.5, 3))
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="center left" if axes is left else "lower left")
+            axes.legend(loc="center left" if axes is left else "lower left", title=poor, title_fontsize=7.5)
     left.set_ylabel("Share of stars")
     right.set_ylabel("Completeness")
     return figure
