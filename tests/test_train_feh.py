@@ -140,6 +140,30 @@ def test_wrong_input_has_its_sentence(xp, tmp_path, change, options, code, words
     assert not (tmp_path / "m").exists()
 
 
+def test_a_killed_training_goes_on_to_the_same_networks(tmp_path):
+    """Each training of a model has its checkpoint; one that was done is not done again."""
+    from xptools import checkpoint, train
+    from xptools.cores.feh_fitting import Plan, networks
+
+    s = toy.spectra(400, 3)
+    spectra = feh.Spectra(s["flux"], feh.packed(s["cov"]), s["parallax"], s["parallax_error"])
+    sample = feh_training.Sample(s["labels"], spectra)
+    plan, seen = Plan((8,), (8,), epochs=4, batch=100, rate=0.01), []
+    points = checkpoint.Checkpoints(tmp_path / "m", {}, "feh", lambda text: None)
+
+    def watch(what, record):
+        seen.append((what, record["epoch"]))
+        if seen == [("forward", e) for e in range(4)] + [("guess", e) for e in range(3)]:
+            raise KeyboardInterrupt
+
+    whole, _ = networks(sample, plan, lambda what, record: None, train)
+    with pytest.raises(KeyboardInterrupt):
+        networks(sample, plan, watch, train, points.slot)
+    again, _ = networks(sample, plan, watch, train, points.slot)
+    assert seen[7:] and {what for what, _ in seen[7:]} == {"guess"}
+    assert all(np.array_equal(whole[k], again[k]) for k in whole)
+
+
 def test_folds_are_a_star_s_own():
     ids = np.random.default_rng(0).integers(2**60, 2**62, 9000)
     fold = feh_training.folds(ids)
