@@ -13,7 +13,7 @@ from xptools import manual
 DATA = Path(manual.__file__).parent / "data"
 EXAMPLES = sorted({line for d in manual.documented() for line in getattr(d.about, "examples", ())})
 # What makes an example quick, in the folder's configuration; the command lines stay as they are printed.
-QUICK = "[mf]\nmethod = 'exact'\n[train.mass]\nepochs = 2\npoints = 2000\n"
+QUICK = "[mf]\nmethod = 'exact'\n[train.mass]\nepochs = 2\npoints = 2000\n[train.eta]\nepochs = 2\ncomponents = '4'\n"
 WRITTEN = re.compile(r"(?:-o|--output|--report|>)\s*(\S+)")
 NAMED = re.compile(r"[\w./-]+(?:\.(?:parquet|arrows|fits|safetensors|dat|h5|toml)\b|/(?=\s))")
 

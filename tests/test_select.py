@@ -242,6 +242,19 @@ def test_eta_quantile_of_a_stream_is_refused(xp):
         xptools.op("select --eta-quantile 0.1")
 
 
+def test_eta_quantile_of_another_table_cuts_a_stream(xp, tmp_path):
+    path = tmp_path / "stars.parquet"
+    pq.write_table(STARS, path)
+    line = "select --eta-quantile 0.1"
+    assert kept(f"{line} --eta-from {path}").num_rows == round(0.1 * len(STARS))
+    whole = xp("convert", path)
+    made = xp("select", "--eta-quantile", 0.1, "--eta-from", path, "-o", tmp_path / "out.parquet", stdin=whole.stdout)
+    assert made.returncode == 0, made.stderr
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == round(0.1 * len(STARS))
+    with pytest.raises(UsageError, match="goes with"):
+        xptools.op(f"select --eta-ratio 10 --eta-from {path}")
+
+
 def test_the_history_holds_every_parameter_and_no_default_is_lost():
     record = metadata.history(kept("select --magnitude :17 --where 'mass > 0.2'").schema)[-1]
     assert record["cmd"] == "select"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from xptools import artefact
-from xptools.cores import feh, feh_quality, feh_training
+from xptools.cores import feh, feh_training, quality
 
 sys.path.insert(0, str(Path(__file__).parent))
 import feh_toy as toy
@@ -114,10 +114,11 @@ def test_aspcap_quality(xp, tmp_path):
     assert done.returncode == 65 and b"e_v_rad" in done.stderr
 
 
-def test_quality_never_keeps_the_unknown():
-    columns = {c: np.array([np.nan, 1.0]) for c in feh_quality.wanted("aspcap")}
-    keep, flow = feh_quality.select("aspcap", columns)
-    assert not keep.any() and len(flow) == len(feh_quality.ASPCAP)
+@pytest.mark.parametrize("name", quality.SELECTIONS)
+def test_quality_never_keeps_the_unknown(name):
+    columns = {c: np.array([np.nan, np.nan]) for c in quality.wanted(name)}
+    keep, flow = quality.select(name, columns)
+    assert not keep.any() and len(flow) == len(quality.SELECTIONS[name])
 
 
 @pytest.mark.parametrize(
@@ -137,6 +138,30 @@ def test_wrong_input_has_its_sentence(xp, tmp_path, change, options, code, words
     done = xp("train", "feh", tmp_path / "in.parquet", *options, "-o", tmp_path / "m")
     assert done.returncode == code and words in done.stderr, done.stderr
     assert not (tmp_path / "m").exists()
+
+
+def test_a_killed_training_goes_on_to_the_same_networks(tmp_path):
+    """Each training of a model has its checkpoint; one that was done is not done again."""
+    from xptools import checkpoint, train
+    from xptools.cores.feh_fitting import Plan, networks
+
+    s = toy.spectra(400, 3)
+    spectra = feh.Spectra(s["flux"], feh.packed(s["cov"]), s["parallax"], s["parallax_error"])
+    sample = feh_training.Sample(s["labels"], spectra)
+    plan, seen = Plan((8,), (8,), epochs=4, batch=100, rate=0.01), []
+    points = checkpoint.Checkpoints(tmp_path / "m", {}, "feh", lambda text: None)
+
+    def watch(what, record):
+        seen.append((what, record["epoch"]))
+        if seen == [("forward", e) for e in range(4)] + [("guess", e) for e in range(3)]:
+            raise KeyboardInterrupt
+
+    whole, _ = networks(sample, plan, lambda what, record: None, train)
+    with pytest.raises(KeyboardInterrupt):
+        networks(sample, plan, watch, train, points.slot)
+    again, _ = networks(sample, plan, watch, train, points.slot)
+    assert seen[7:] and {what for what, _ in seen[7:]} == {"guess"}
+    assert all(np.array_equal(whole[k], again[k]) for k in whole)
 
 
 def test_folds_are_a_star_s_own():

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from xptools import interrupt
 from xptools.errors import DataError, DiskError, InputError, OutputError
 
 FORMAT = 1
@@ -67,7 +68,11 @@ def save(path: str | Path, about: About, arrays: dict[str, np.ndarray]) -> None:
 
     text = json.dumps(asdict(about), sort_keys=True, allow_nan=False)
     raw = to_bytes({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())}, metadata={KEY: text})
-    path = Path(path)
+    write(Path(path), raw)
+
+
+def write(path: Path, raw: bytes) -> None:
+    """These bytes as a file: whole or not at all; a device or a pipe is written in place."""
     try:
         _write(path, raw)
     except OSError as error:
@@ -80,6 +85,7 @@ def _write(path: Path, raw: bytes) -> None:
         path.write_bytes(raw)
         return
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    interrupt.unfinished(Path(name))
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(raw)
@@ -90,6 +96,8 @@ def _write(path: Path, raw: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    finally:
+        interrupt.finished(Path(name))
 
 
 def about(path: str | Path) -> About:

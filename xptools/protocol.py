@@ -71,7 +71,7 @@ class Step:
         if missing:
             raise MissingColumns(self.name, missing, tuple(schema.names))
         for name, spelling in found.items():
-            _check_unit(name, schema.field(spelling))
+            check_unit(name, schema.field(spelling))
         return found
 
     def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":
@@ -301,11 +301,12 @@ def spelled(schema: "pa.Schema", name: str) -> str | None:
 
 def arguments(step: Step, batch: "pa.RecordBatch", reads: dict[str, str]) -> dict[str, Any]:
     """A step's columns of a batch as arrays under our names; a wanted column that is absent is None."""
-    arrays = {name: _numeric(name, batch, spelling) for name, spelling in reads.items()}
+    arrays = {name: numeric(name, batch, spelling) for name, spelling in reads.items()}
     return {**dict.fromkeys(step.wants), **arrays}
 
 
-def _numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
+def numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
+    """A column of a batch under our name as numbers, null as NaN; DataError for text where we know none."""
     array = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
     known = KNOWN.get(name)
     if array.dtype == object and (known is None or known.type != "string"):
@@ -315,7 +316,7 @@ def _numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
     return array
 
 
-def _check_identifier(schema: "pa.Schema") -> None:
+def check_identifier(schema: "pa.Schema") -> None:
     """Refuse a source_id that went through float, even where a step does not read it: it would be passed on as true."""
     import pyarrow as pa
 
@@ -327,7 +328,8 @@ def _check_identifier(schema: "pa.Schema") -> None:
         )
 
 
-def _check_unit(name: str, field: "pa.Field") -> None:
+def check_unit(name: str, field: "pa.Field") -> None:
+    """Refuse a column whose unit is another than ours of this name."""
     from xptools import metadata
 
     known = KNOWN.get(name)
@@ -344,7 +346,7 @@ def _check_unit(name: str, field: "pa.Field") -> None:
 def _appended(step: Step, schema: "pa.Schema", added: dict[str, Column], replace: bool) -> "pa.Schema":
     from xptools import metadata
 
-    _check_identifier(schema)
+    check_identifier(schema)
     taken = [name for name in added if name in schema.names]
     if taken and not replace:
         raise DataError(

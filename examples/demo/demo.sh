@@ -36,7 +36,27 @@ echo
 echo "=== With pairs and [Fe/H] errors, for which the published method does not correct ==="
 python ../table.py --summary mf-pairs.parquet
 
-# 4. Figures, each with its numbers beside it.
+# 4. The halo among the discs: stars of all populations without spectra of their own, chosen by place and motion. The
+# share of the halo's stars that the choice keeps comes from other stars, per bin, and goes into V_eff.
+bins="--mass-edges 0.15:0.75:12"
+xp mock 150000 --seed 4 --fractions 0 0 1 --binaries 0 --outliers 0 |
+  xp eta |
+  xp plot eta --kind completeness $bins -o kept.pdf --data-out kept.parquet
+xp mock 600000 --seed 3 --binaries 0 --feh-error 0 --outliers 0 |
+  xp deredden --map none |
+  xp eta -o galaxy.parquet
+xp plot eta --kind threshold galaxy.parquet -o eta.pdf
+xp $cuts --eta-ratio 10 galaxy.parquet |
+  xp mass --model mass.safetensors |
+  xp $volumes --eta-completeness kept.parquet |
+  xp $functions --method exact -o mf-eta.parquet
+
+echo
+echo "=== Chosen by eta, with a model trained on mock giants ==="
+python ../purity.py eta.pdf.parquet
+python ../table.py --summary mf-eta.parquet
+
+# 5. Figures, each with its numbers beside it.
 xp plot cmd --locus -2,-1.5,-1 stars.parquet -o cmd.pdf
 xp plot mf mf.parquet -o mf.pdf
 xp plot xi mf.parquet -o xi.pdf

@@ -94,7 +94,7 @@ def quantile_threshold(cuts: Any, path: str, fraction: float) -> float:
     if path == "-":
         raise UsageError(
             "--eta-quantile is a number of the whole table, and a stream passes only once. "
-            "TRY: write the table to a file and select from the file, or give --eta-ratio"
+            "TRY: select from a file, or give --eta-from FILE with the table it is a quantile of, or --eta-ratio"
         )
     before = replace(cuts, eta_ratio=1.0).rules()
     before = before[: [r.name for r in before].index("eta")]

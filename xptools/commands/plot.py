@@ -265,6 +265,57 @@ def feh(input, output, form, data_out, column, no_clobber, reference, mg_edges, 
     shared_input.finish(step, drawing.draw, tally.numbers(), about, where, schema, COLUMNS)
 
 
+@figure(
+    "eta",
+    "xp eta giants.parquet | xp plot eta --feh moh_xp -o eta.pdf",
+    "xp mock 200000 | xp eta | xp plot eta --kind threshold -o threshold.pdf --column double",
+    "xp mock 200000 | xp eta | xp plot eta --kind completeness -o kept.pdf --data-out kept.parquet",
+)
+@click.option("--kind", type=click.Choice(["validation", "threshold", "completeness", "cmd"]), default="validation",
+              show_default=True, help="What to draw; see above.")  # fmt: skip
+@click.option("--feh", metavar="NAME", help="Column of the true [Fe/H].  [default: true_feh, else feh]")
+@click.option("--mass", metavar="NAME", help="Column of the true mass.  [default: true_mass, else mass]")
+@click.option("--eta-ratio", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
+              help="The cut of --kind completeness, as in xp select.")  # fmt: skip
+@click.option("--split", type=float, default=-1.0, show_default=True, help="Metal-poor is [Fe/H] below this [dex].")
+@click.option("--cell", metavar="DX,DY", default="0.04,0.1", show_default=True, help="Size of a cell of --kind cmd.")
+@shared("mass-edges", "feh-edges")
+def eta(
+    input, output, form, data_out, column, no_clobber, kind, feh, mass, eta_ratio, split, cell, mass_edges, feh_edges,
+):  # fmt: skip
+    """eta against [Fe/H], its purity and completeness, or its mean over the colour-magnitude diagram.
+
+    `validation` draws the density of stars in ([Fe/H], eta), each column of [Fe/H] to its own scale, with medians and
+    68 % (Li+ 2026 Fig. 6). `threshold` draws, against a threshold of eta, how many of the stars above it are
+    metal-poor, and how many of the metal-poor (and of the halo, of xp mock) are above it; also per mass bin.
+    `completeness` gives the share with 10**eta > --eta-ratio per (mass, [Fe/H]) bin: the table beside the figure is
+    what xp veff --eta-completeness reads. `cmd` colours the colour-magnitude diagram by mean eta (Li+ 2026 Fig. 1).
+
+    The first three need the truth: a mock, or stars with [Fe/H] from spectra. All count as the table streams by.
+    """
+    import math
+
+    import numpy as np
+
+    from xptools.commands import _plot_eta as numbers_of
+    from xptools.figures import eta as drawing
+
+    masses, metals = np.array(edges(mass_edges)), np.array(edges(feh_edges))
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    stars = numbers_of.Stars(input)
+    made = {
+        "validation": lambda: numbers_of.validation(stars, feh),
+        "threshold": lambda: numbers_of.thresholds(stars, feh, mass, masses, split),
+        "completeness": lambda: numbers_of.completeness(stars, feh, mass, masses, metals, math.log10(eta_ratio)),
+        "cmd": lambda: numbers_of.diagram(stars, _pair(cell)),
+    }
+    numbers, about, schema = made[kind]()
+    options = {"kind": kind, "feh": feh or "", "mass": mass or "", "eta_ratio": eta_ratio, "split": split,
+               "mass_edges": mass_edges, "feh_edges": feh_edges, "cell": cell}  # fmt: skip
+    step = shared_input.Figure("eta", tuple(options.items()))
+    shared_input.finish(step, drawing.DRAWN[kind], numbers, about, where, schema, numbers_of.COLUMNS)
+
+
 def _both(option: str, text: str | None) -> tuple[float, float] | None:
     found = limits(option, text)
     if found is not None and None in found:

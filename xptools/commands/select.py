@@ -11,7 +11,7 @@ import click
 
 from xptools.columns import Column
 from xptools.commands._select_input import identifiers, limits, quantile_threshold, titled
-from xptools.commands._select_words import NOTES, QUANTILE_HELP, WHERE_HELP, report
+from xptools.commands._select_words import FROM_HELP, NOTES, QUANTILE_HELP, WHERE_HELP, report
 from xptools.errors import DataError, UsageError
 from xptools.options import cut_command, shared
 from xptools.protocol import Cut, Fold, Tally
@@ -55,6 +55,7 @@ class Cuts:
     eta_ratio: float | None = None
     eta_quantile: float | None = None
     eta_above: float | None = None
+    eta_from: str = ""
     fidelity: float | None = None
     feh: Range = None
     magnitude: Range = None
@@ -76,10 +77,11 @@ class Cuts:
         return tuple(key for key, on in keys.items() if on)
 
     def files(self) -> dict[str, str]:
-        """The identifiers and the isochrones, if files give them."""
+        """The identifiers, the isochrones and what eta's quantile is of, if files give them."""
         tables = [p for p in self.isochrones.split(",") if p] if self.isochrone else []
         named = {"isochrones" if len(tables) == 1 else f"isochrones.{i}": p for i, p in enumerate(tables, 1)}
-        return named | ({"ids": self.ids} if self.ids else {})
+        lists = {"ids": self.ids, "eta_from": self.eta_from}
+        return named | {role: path for role, path in lists.items() if path}
 
     def cuts(self) -> dict[str, str]:
         """The cuts in their order: name -> what it asks."""
@@ -315,6 +317,7 @@ def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
 @_option("--cstar-nsigma", "N", "Corrected excess factor |C*| < N sigma_C*(G); 3 is usual.", POSITIVE)
 @_option("--eta-ratio", "N", "10**eta > N, the odds of being metal-poor; 10 in Li+ 2026.", POSITIVE)
 @_option("--eta-quantile", "F", QUANTILE_HELP, click.FloatRange(0, 1, min_open=True))
+@click.option("--eta-from", metavar="FILE", default="", help=FROM_HELP)
 @_option("--fidelity", "N", "Astrometric fidelity fidelity_v2 > N; 0.5 in Li+ 2026.", float)
 @_option("--feh", "LO:HI", "[Fe/H] [dex].")
 @_option("--magnitude", "LO:HI", "Apparent G [mag].")
@@ -324,7 +327,7 @@ def _option(flag: str, metavar: str, words: str, kind: Any = None) -> Callable:
 @click.option("--cutflow-out", metavar="FILE", default="", help="Write the cut-flow here, besides the rows.")
 def command(
     ids, parallax, parallax_over_error, absolute_magnitude, bp_rp, isochrone, isochrones, age, iso_offset, iso_blue,
-    cstar_nsigma, eta_ratio, eta_quantile, fidelity, feh, magnitude, where, flag, cutflow, cutflow_out, input,
+    cstar_nsigma, eta_ratio, eta_quantile, eta_from, fidelity, feh, magnitude, where, flag, cutflow, cutflow_out, input,
 ):  # fmt: skip
     """Keep the rows that pass every cut, and count them.
 
@@ -335,13 +338,15 @@ def command(
     given = {
         "ids": ids or "", "parallax_over_error": parallax_over_error, "isochrone": isochrone, "isochrones": isochrones,
         "age": age, "iso_offset": iso_offset, "iso_blue": iso_blue, "cstar_nsigma": cstar_nsigma,
-        "eta_ratio": eta_ratio, "eta_quantile": eta_quantile, "fidelity": fidelity, "where": tuple(where),
-        "flag": flag and not cutflow, "parallax": limits("parallax", parallax),
+        "eta_ratio": eta_ratio, "eta_quantile": eta_quantile, "eta_from": eta_from, "fidelity": fidelity,
+        "where": tuple(where), "flag": flag and not cutflow, "parallax": limits("parallax", parallax),
         "absolute_magnitude": limits("absolute-magnitude", absolute_magnitude), "bp_rp": limits("bp-rp", bp_rp),
         "feh": limits("feh", feh), "magnitude": limits("magnitude", magnitude),
     }  # fmt: skip
+    if eta_from and eta_quantile is None:
+        raise UsageError("--eta-from goes with --eta-quantile")
     if eta_quantile is not None:
-        given["eta_above"] = quantile_threshold(Cuts(**given), input, eta_quantile)
+        given["eta_above"] = quantile_threshold(Cuts(**given), eta_from or input, eta_quantile)
     _checked(Cuts(**given))
     return CutFlow(**given) if cutflow else Select(**given, cutflow_out=cutflow_out)
 

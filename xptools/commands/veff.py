@@ -116,7 +116,8 @@ feh = [-2.5, -1.0]""",
     "COMPLETENESS": """--completeness FILE is any table with the columns g and completeness (a curve), and perhaps
 healpix (nested equatorial pixel, as in source_id) and bp_rp (colour); every combination once. It is linear in G and
 nearest in colour. --eta-completeness FILE has feh_lo, feh_hi, completeness, and perhaps mass_lo, mass_hi and
-completeness_err. Neither is part of Li+ 2026 eq. 7: without them Phi is the density of stars that passed the cuts.""",
+completeness_err: xp plot eta --kind completeness writes it. Neither is part of Li+ 2026 eq. 7: without them Phi is the
+density of stars that passed the cuts.""",
     "METALLICITY INSIDE A BIN": """V_eff rises towards low [Fe/H], by 1.1 in ln V per dex at 0.18 Msun. Where the number
 of stars changes across a wide bin, its centre is not where they are: for the halo's distribution and the bin -2.2 to
 -1.8 that shifts V by 5 % at the low masses and alpha1 by 0.04. --mdf=-1.45,0.4 averages V over that distribution.""",

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from xptools.cores import feh, nn
+from xptools.cores._jax import Resumable, configure
+from xptools.cores.draws import mixed
 from xptools.cores.feh import LABEL_MEAN, LABEL_SCALE, LN10, Spectra
 from xptools.errors import DataError
 
@@ -55,14 +57,12 @@ def norms(y: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     return out
 
 
-class _Learner:
+class _Learner(Resumable):
     """What both learners share: weights, AdamW, batches of one shape (train.Learner), in JAX, float32."""
 
     prefix = "net."
 
     def __init__(self, sizes: tuple[int, ...], batch: int, seed: int):
-        from xptools.cores._jax import configure  # JAX is needed for training only
-
         self.jax, self.batch = configure(), batch
         put = self.put = self.jax.numpy.asarray
         self.params = self.jax.tree.map(put, nn.init(seed, sizes))
@@ -230,10 +230,7 @@ def terms(M_G, metals) -> np.ndarray:
 
 def folds(source_id: np.ndarray, count: int = 3) -> np.ndarray:
     """The fold (N,) of each star: a mixed source_id modulo `count`, so a star's fold is its own."""
-    x = source_id.astype(np.uint64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((x ^ (x >> np.uint64(31))) % np.uint64(count)).astype(np.int64)
+    return (mixed(source_id) % np.uint64(count)).astype(np.int64)
 
 
 @dataclass(frozen=True)
