@@ -40,8 +40,9 @@ class Table:
 
 
 def table(
-    path: str, names: dict[str, str], quality: str | None, where: str | None, curve_unit: str, say: Callable
-) -> Table:
+    path: str, names: dict[str, str], quality: str | None, where: str | None, curve_unit: str, exact: bool,
+    say: Callable,
+) -> Table:  # fmt: skip
     """Read a whole table; rows without labels, parallax or spectrum are left out, and counted."""
     import numpy as np
 
@@ -64,8 +65,9 @@ def table(
     stars = [p["stars"] for p in parts]
     whole = Spectra(*(None if c[0] is None else np.concatenate(c) for c in zip(*stars, strict=True)))
     return Table(
-        Sample(labels, whole), plan.wavelength, source_id, reader.name.rpartition("/")[2], io.digest(path), plan.labels,
-        quality, where, flow, [{k: r.get(k) for k in ("cmd", "params")} for r in metadata.history(reader.schema)],
+        Sample(labels, whole, exact), plan.wavelength, source_id, reader.name.rpartition("/")[2], io.digest(path),
+        plan.labels, quality, where, flow,
+        [{k: r.get(k) for k in ("cmd", "params")} for r in metadata.history(reader.schema)],
     )  # fmt: skip
 
 
