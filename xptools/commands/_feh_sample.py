@@ -36,8 +36,9 @@ class Table:
 
 
 def table(
-    path: str, names: dict[str, str], quality: str | None, where: str | None, curve_unit: str, say: Callable
-) -> Table:
+    path: str, names: dict[str, str], quality: str | None, where: str | None, curve_unit: str, exact: bool,
+    say: Callable,
+) -> Table:  # fmt: skip
     """Read a whole table; rows without labels, parallax or spectrum are left out, and counted."""
     import numpy as np
 
@@ -49,7 +50,7 @@ def table(
 
     stars = [p["stars"] for p in parts]
     whole = Spectra(*(None if c[0] is None else np.concatenate(c) for c in zip(*stars, strict=True)))
-    return Table(Sample(labels, whole), plan.wavelength, source_id, plan.labels, origin)
+    return Table(Sample(labels, whole, exact), plan.wavelength, source_id, plan.labels, origin)
 
 
 class _Columns:

@@ -26,6 +26,11 @@ STARS = 100  # without more, no network
     "--mg", default="", metavar="NAME", help="Column of M_G [mag].  [default: mg0, or phot_g_mean_mag and parallax]"
 )
 @click.option("--quality", type=click.Choice(["aspcap"]), help="Keep only the stars that Li+ 2026 Table 3 keeps.")
+@click.option(
+    "--noise-free",
+    is_flag=True,
+    help="Spectra and parallaxes carry no noise, whatever their errors say (xp mock --noise 0).",
+)
 @click.option("--where", metavar="EXPR", help="Keep only rows for which this condition on columns holds.")
 @click.option(
     "--hidden",
@@ -61,8 +66,8 @@ STARS = 100  # without more, no network
 @click.option("--rate", type=float, default=1e-3, show_default=True, help="Learning rate; a cosine ends at 1e-6.")
 @shared("curve-unit")
 def command(
-    input, output, teff, feh, mg, quality, where, hidden, guess, folds, held, epochs, patience, batch, rate, curve_unit,
-    seed, quiet, verbose, progress,
+    input, output, teff, feh, mg, quality, noise_free, where, hidden, guess, folds, held, epochs, patience, batch, rate,
+    curve_unit, seed, quiet, verbose, progress,
 ):  # fmt: skip
     """Train the networks of `xp feh` on spectra with reference labels.
 
@@ -72,6 +77,14 @@ def command(
     it. Its table of bias and scatter (1.48 MAD) per M_G and [Fe/H] bin is printed and stored in the model file, with
     the covariance of what the networks miss, and the labels they know. The same seed gives the same model on the same
     machine, also when the same command goes on after a kill, from the checkpoints beside the output.
+
+    --quality aspcap is Table 3 of Li+ 2026: log g > 4, errors of [Fe/H] below 0.1 and of Teff below 100 K, parallax
+    over error above 5, no flags of astra, error and scatter of the radial velocity below 1 km/s, 0 < BP-RP < 4; and,
+    where the columns are there, A_G < 0.1, chi2_single < 5 (or no bad fit in feh_flag) and chi2_single (or chi2) -
+    chi2_binary < 1, from a catalogue or xp feh --binary. The stars that each cut leaves are printed.
+
+    --noise-free is for mock stars: the forward network learns the exact spectra, the first guess and the
+    cross-validation see them with noise drawn from their covariances.
     """
     from dataclasses import asdict
 
@@ -84,13 +97,14 @@ def command(
     artefact.writable(output)
     say = sayer(quiet)
     names = {"teff": teff, "feh": feh, "mg": mg}
-    table = reading.table(input, names, quality, where, curve_unit, say)
+    table = reading.table(input, names, quality, where, curve_unit, noise_free, say)
     if len(table.sample.labels) < STARS:
         raise DataError(f"{len(table.sample.labels)} stars are left, fewer than {STARS}. TRY: fewer cuts, more stars")
     say(f"xp train feh: {len(table.sample.labels):,} stars")
     plan = feh_fitting.Plan(layers, guess_layers, folds, held, epochs, patience, batch, rate, seed)
     seen = checkpoint.digest(table.sample.labels, table.wavelength, table.source_id, *table.sample.spectra)
-    points = checkpoint.Checkpoints(output, {"plan": asdict(plan), "sample": seen}, "feh", say)
+    settings = {**asdict(plan), "noise_free": noise_free, "sample": seen}
+    points = checkpoint.Checkpoints(output, settings, "feh", say)
     with Watch("feh", 2 * (folds + 1) * epochs, quiet, verbose, progress) as watch:
         arrays, metrics = feh_fitting.trained(
             table.sample, table.wavelength, table.source_id, plan, watch, train, points.slot
@@ -111,6 +125,7 @@ def _about(arrays, plan, table, metrics):
     names = (("teff", "K"), ("mg", "mag"), ("feh", None))
     training = table.origin.record(VERSIONS) | {
         "rows": len(labels),
+        "noise_free": table.sample.exact,
         "labels": table.names,
         **{k: v for k, v in asdict(plan).items() if k not in ("hidden", "guess")},
         "schedule": f"cosine {plan.rate:g} to 1e-06",

@@ -1,7 +1,9 @@
 """Named selections of training stars: which rows of a table of reference labels to trust.
 
 `aspcap`, of `xp train feh`: Li+ 2026 Table 3 for the ASPCAP labels of SDSS-V's astra: dwarfs, small errors, no flags,
-parallax and colour known, single (where columns tell), nearly free of dust (where columns tell).
+parallax and colour known, single (where columns tell), nearly free of dust (where columns tell). chi2_single and
+chi2_binary are taken as they stand in a catalogue; of `xp feh --binary` the columns are chi2, a sum over all
+wavelengths, and chi2_binary, and bit 4 of feh_flag says that chi2 is above 5 per degree of freedom.
 `aspgap`, of `xp train eta`: Li+ 2026 Table 2 for giants of the AspGap catalogue: small errors of the labels, good
 spectra, good astrometry. Spellings are the catalogue's first, then those of `xp mock`.
 """
@@ -34,7 +36,10 @@ ASPCAP = (
     Rule("scatter of radial velocity < 1 km/s", (("std_v_rad",),), lambda s: s < 1, must=False),
     Rule("0 < BP - RP < 4", (("bp_mag", "phot_bp_mean_mag"), ("rp_mag", "phot_rp_mean_mag")),
          lambda b, r: (b - r > 0) & (b - r < 4)),
-    Rule("chi2 - chi2_binary < 1", (("chi2",), ("chi2_binary",)), lambda s, b: s - b < 1, must=False),
+    Rule("chi2_single < 5", (("chi2_single",),), lambda c: c < 5, must=False),
+    Rule("chi2 < 5 per degree of freedom in xp feh", (("feh_flag",),), lambda f: f % 8 < 4, must=False),
+    Rule("chi2_single - chi2_binary < 1", (("chi2_single", "chi2"), ("chi2_binary",)), lambda s, b: s - b < 1,
+         must=False),
     Rule("A_G < 0.1", (("ag",),), lambda a: a < 0.1, must=False),
 )  # fmt: skip
 ASPGAP = (
