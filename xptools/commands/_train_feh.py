@@ -90,7 +90,7 @@ def command(
     say(f"xp train feh: {len(table.sample.labels):,} stars")
     plan = feh_fitting.Plan(layers, guess_layers, folds, held, epochs, patience, batch, rate, seed)
     seen = checkpoint.digest(table.sample.labels, table.wavelength, table.source_id, *table.sample.spectra)
-    points = checkpoint.Checkpoints(output, {"plan": asdict(plan), "sample": seen}, "feh", say)
+    points = checkpoint.Checkpoints(output, {**asdict(plan), "sample": seen}, "feh", say)
     with Watch("feh", 2 * (folds + 1) * epochs, quiet, verbose, progress) as watch:
         arrays, metrics = feh_fitting.trained(
             table.sample, table.wavelength, table.source_id, plan, watch, train, points.slot
