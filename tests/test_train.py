@@ -124,12 +124,21 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     run(Checkpoints(tmp_path / "m", {"seed": 1}, "mass", print).slot())
-    with pytest.raises(DataError, match="other input or options"):
+    with pytest.raises(DataError, match="another training: other seed"):
         run(Checkpoints(tmp_path / "m", {"seed": 2}, "mass", print).slot())
     (tmp_path / "m.checkpoint").write_bytes(b"PK no zip")
     with pytest.raises(DataError, match="not a checkpoint"):
         run(Checkpoints(tmp_path / "m", {"seed": 1}, "mass", print).slot())
     assert Checkpoints("/dev/null", {}, "mass", print).slot() is None  # no place beside a device
+
+
+def test_a_learner_may_order_its_rows_itself():
+    class Own(Mean):
+        def epoch(self, number, rate):
+            return self.step(np.arange(90), rate)
+
+    fit = train.fit(Own(X), np.zeros(0, int), np.arange(90, 103), train.cosine(0.1, 0, 3), 3, 8, 0)
+    assert [r["epoch"] for r in fit.history] == [0, 1, 2] and fit.history[2]["loss"] < fit.history[0]["loss"]
 
 
 @pytest.mark.parametrize("rate", [math.nan, 1e200])

@@ -44,7 +44,7 @@ class Checkpoints:
     def __init__(self, output: str, key: dict[str, Any], model: str, say: Callable[[str], None]):
         path = Path(output)
         self.path = None if path.exists() and not path.is_file() else path  # a device has no place beside it
-        self.key = json.dumps({**key, "model": model, **artefact.versions("xptools")}, sort_keys=True)
+        self.key = json.loads(json.dumps({**key, "model": model, "version": artefact.versions("xptools")}))
         self.say, self.slots = lambda text: say(f"xp train {model}: {text}"), []
 
     def slot(self, name: str = "") -> Slot | None:
@@ -65,7 +65,7 @@ class Checkpoints:
 class Slot:
     """One checkpoint file."""
 
-    def __init__(self, path: Path, key: str, say: Callable[[str], None]):
+    def __init__(self, path: Path, key: dict[str, Any], say: Callable[[str], None]):
         self.path, self.key, self.say, self.written = path, key, say, 0.0
 
     def keep(self, learner: Learner, fit: Fit, now: bool = False) -> None:
@@ -90,9 +90,10 @@ class Slot:
             told = json.loads(str(arrays.pop("told")))
         except (OSError, ValueError, KeyError, BadZipFile) as fault:
             raise DataError(f"not a checkpoint of xp. {self.path}. TRY: remove it") from fault
-        if told.pop("key") != self.key:
+        key = told.pop("key")
+        if other := sorted(k for k in key.keys() | self.key.keys() if key.get(k) != self.key.get(k)):
             raise DataError(
-                f"the checkpoint is of a training with other input or options. {self.path}. TRY: the same command "
+                f"the checkpoint is of another training: other {', '.join(other)}. {self.path}. TRY: the same command "
                 "again to go on, or remove the file to begin anew"
             )
         learner.restore({k[4:]: v for k, v in arrays.items() if k.startswith("now.")})

@@ -6,6 +6,8 @@ A Learner holds data, weights and optimiser in whatever library it likes:
     score(rows) -> loss          no step; the held-out score
     arrays() -> {name: array}    a copy of the weights as they are now
 
+    epoch(number, rate) -> loss  if it is there: one pass in an order of its own (one compiled scan, or a stream)
+
 and, where the training keeps a checkpoint,
 
     kept() -> {name: array}      all that a step depends on and changes: weights, moments of the optimiser
@@ -139,12 +141,15 @@ def fit(
 
 
 def _epoch(learner: Learner, train: np.ndarray, epoch: int, rate: float, batch: int, seed: int) -> dict[str, Any]:
-    """One pass over the rows in an order of its own; the record of it."""
-    order = np.random.default_rng([seed, epoch]).permutation(train)
-    total = 0.0
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
-        total += float(learner.step(rows, rate)) * len(rows)
-    if not math.isfinite(total):
-        raise ComputeError(f"training diverged: the loss is {total} in epoch {epoch}. TRY: a smaller --rate")
-    return {"epoch": epoch, "rate": rate, "loss": total / len(order)}
+    """One pass over the rows; the record of it."""
+    if hasattr(learner, "epoch"):
+        loss = float(learner.epoch(epoch, rate))
+    else:
+        order, total = np.random.default_rng([seed, epoch]).permutation(train), 0.0
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            total += float(learner.step(rows, rate)) * len(rows)
+        loss = total / len(order)
+    if not math.isfinite(loss):
+        raise ComputeError(f"training diverged: the loss is {loss} in epoch {epoch}. TRY: a smaller --rate")
+    return {"epoch": epoch, "rate": rate, "loss": loss}

@@ -95,7 +95,7 @@ def command(
     say = sayer(quiet)
     stars, origin = _stars(input, feh, quality, where, held, seed, say)
     plan = mixture_fitting.Plan(sizes, weights, gain, epochs, check, patience, stop, batch, rate, seed)
-    points = checkpoint.Checkpoints(output, {"plan": asdict(plan), "sample": checkpoint.digest(*stars)}, "eta", say)
+    points = checkpoint.Checkpoints(output, {**asdict(plan), "sample": checkpoint.digest(*stars)}, "eta", say)
     with Watch("eta", epochs * len(sizes), quiet, verbose, progress, lambda record: "score" in record) as watch:
         arrays, metrics = mixture_fitting.trained(stars, plan, watch, train, points.slot)
     artefact.save(output, _about(stars, plan, metrics, origin.record(VERSIONS), feh, held), arrays)
