@@ -2,12 +2,14 @@
 
 python tests/bench/bench_feh.py [--stars 20000] [--few 200] [--repeat 5] [--model FILE] [--network paper]
 
-All minimise the same chi2 of the same mock stars, from the same first guess. scipy gets its covariances inverted and
-its gradient compiled before the clock starts, one star after the other in float64; xp gets covariances and does the
-rest inside the clock. Rates are per second and per second of CPU. `share` is how far the compiled fit is from what its
-evaluations and its Cholesky factors cost when timed alone; `misses` is the fraction of stars whose chi2 / 2, on the
-network, is more than 0.02 above the lowest that any method found. With --network paper the network is untrained but has
-the paper's size, 512-256-128-64, and makes its own stars.
+All minimise the same chi2 of the same mock stars, from the same first guess. What is timed: of xp everything from the
+stars' 61 x 61 flux covariances (packed) to labels, errors and flags in `labels`, or to the minimum alone in `lm`: first
+guess, first look, covariance with the model's own, its factor and inverse, descent, further starts. scipy gets its
+covariances inverted, its start and its gradient compiled before the clock starts, one star after the other in float64.
+Reading files and making flux covariances of coefficients is not in it. Rates are per second and per second of CPU.
+`share` is how far the compiled fit is from what its parts cost when timed alone; `misses` is the fraction of stars
+whose chi2 / 2, on the network, is more than 0.02 above the lowest that any method found. With --network paper the
+network is untrained but has the paper's size, 512-256-128-64, and makes its own stars.
 """
 
 import argparse
@@ -17,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from xptools.cores import feh, nn
+from xptools.cores import feh, feh_binary, nn
 
+LOOKED, DESCENDED = 2, 4  # what a star takes, as counted in these fits: 2.0 and 4.2
 DEMO = Path(__file__).parents[2] / "xptools" / "data" / "feh_demo.safetensors"
 
 
@@ -41,6 +44,8 @@ def main() -> None:
         "lm-network": (len(few.flux), lambda: feh.refined(model, few, look, "lm-network").chi2),
         "lm, one thread": (args.stars, lambda: feh.fitted(model, spectra).chi2),
         f"lm, {threads} threads": (args.stars, lambda: feh.fitted(model, spectra, threads=threads).chi2),
+        f"labels, {threads} threads": (args.stars, lambda: feh.infer(model, spectra, threads=threads)),
+        "pairs, one thread": (args.few, lambda: feh_binary.fitted(model, few)),
     }
     rates = {name: [] for name in jobs}
     for job in jobs.values():
@@ -74,39 +79,42 @@ def agreement(model, few, look, peer) -> None:
 
 
 def limit(model, spectra, rate) -> None:
-    """The rate of the parts alone: a factor and ten evaluations a star; the ten is assumed, not counted."""
+    """The rate of the parts alone: covariance, factor and inverse once, a look and a descent of given length."""
     from numba import njit
 
-    from xptools.cores import _fehfits as fits
     from xptools.cores import _fehkernels as kernels
+    from xptools.cores import _fehmodel as parts
 
-    W = kernels.WIDTH
-    table, box = model.table.padded, model.box.astype(np.float32)
-    per_step = (1 / model.table.step).astype(np.float32)
-    factor, inverse = np.zeros((W, W), np.float32), np.ones(W, np.float32)
-    a = np.eye(W)
-    x, H, w = np.zeros((5, W), np.float32), np.zeros((5, 5)), np.zeros((6, 4), np.float32)
-    star, bits, p = np.zeros((2, W), np.float32), np.zeros(W, np.int32), np.zeros(4, np.float32)
-
-    @njit
-    def factors(times, a, factor, inverse):
-        work = np.empty((W, W))
-        for _ in range(times):
-            work[:] = a
-            kernels.factorised(work, factor, inverse)
+    grid, errors = model.compiled
+    p, single, s = np.zeros(4, np.float32), np.empty((0, 3), np.float32), np.float32(0.02)
+    one = spectra.part(slice(0, 1))
+    gain, packed = one.gain()[0].copy(), one.noise[0]
+    work = parts.scratch(len(gain))
+    kernels_ = (parts.gathered, parts.reference, parts.prepared, parts.modelled, parts.products)
+    gathered, reference, prepared, modelled, products = kernels_
+    full, weights = np.bool_(True), np.bool_(False)
+    y = one.flux[0] * gain
 
     @njit
-    def evaluations(times, full, table, box, per_step, p, star, factor, inverse, x, H, w, bits):
+    def preparing(times, grid, errors, y, gain, packed, p, s, work):
         for _ in range(times):
-            kernels.misfit(table, box[0], per_step, p, fits.SINGLE, np.float32(0.02), star, factor, inverse, full, x, H,
-                           w, bits)  # fmt: skip
+            gathered(y, gain, packed, False, work)
+            reference(grid, p, s, weights, work)
+            prepared(gain, packed, False, errors, 0.0, work)
 
-    rest = (table, box, per_step, p, star, factor, inverse, x, H, w, bits)
-    cost = [best(factors, 4000, a, factor, inverse), *(best(evaluations, 4000, f, *rest) for f in (True, False))]
-    print(f"one factor {cost[0]:.2f} us, one evaluation {cost[1]:.2f} us, without correlations {cost[2]:.2f} us")
-    evaluated = 5 + 5  # with and without correlations: the least that a fit of four numbers from a good guess takes
-    ideal = 1e6 / (cost[0] + cost[1] * evaluated / 2 + cost[2] * evaluated / 2)
-    print(f"a fit of one factor and 5 + 5 evaluations would go at {ideal:,.0f}/s of CPU: share {rate / ideal:.2f}")
+    @njit
+    def evaluations(times, whole, grid, p, single, s, work):
+        for _ in range(times):
+            modelled(grid, p, single, s, work)
+            products(p, whole, work, work.H[0])
+
+    cost = [best(preparing, 4000, grid, errors, y, gain, packed, p, s, work),
+            *(best(evaluations, 4000, whole, grid, p, single, s, work) for whole in (full, weights))]  # fmt: skip
+    print(f"covariance, factor and inverse {cost[0]:.2f} us, one evaluation {cost[1]:.2f} us, without correlations "
+          f"{cost[2]:.2f} us; width {kernels.WIDTH}")  # fmt: skip
+    ideal = 1e6 / (cost[0] + LOOKED * cost[2] + DESCENDED * cost[1])
+    print(f"a star of {LOOKED} evaluations without and {DESCENDED} with correlations: {ideal:,.0f}/s of CPU, "
+          f"share {rate / ideal:.2f}")  # fmt: skip
 
 
 def best(function, times, *more) -> float:
@@ -198,7 +206,7 @@ def stars(model, n):
     sigma = (0.5 + 1.5 * np.exp(-k / 12)) * y / np.exp(rng.uniform(*np.log([30, 300]), n))[:, None]
     noisy = y + sigma * (rng.normal(size=y.shape) @ unit.T)
     i, j = np.tril_indices(len(k))
-    packed = sigma[:, i] * sigma[:, j] * rho[i, j]
+    packed = np.ascontiguousarray(sigma[:, i] * sigma[:, j] * rho[i, j])
     return feh.Spectra(noisy, packed, parallax, np.full(n, 0.03))
 
 

@@ -64,21 +64,50 @@ def known():
 # --- kernels -------------------------------------------------------------------------------------------------------
 
 
-def test_cholesky_and_whitening_against_numpy():
+@pytest.mark.parametrize(("kind", "within"), [(np.float32, 2e-5), (np.float64, 1e-12)])
+def test_factor_inverse_and_whitening_against_numpy(kind, within):
     from xptools.cores import _fehkernels as kernels
 
     rng = np.random.default_rng(0)
-    a = rng.normal(size=(64, 64))
-    a = a @ a.T + np.eye(64)
-    L = np.linalg.cholesky(a)
-    factor, inverse = np.empty((64, 64), np.float32), np.empty(64, np.float32)
-    assert kernels.factorised(np.triu(a), factor, inverse)
-    assert np.abs(factor - np.triu(L.T, 1)).max() < 1e-5 and np.abs(inverse * np.diag(L) - 1).max() < 1e-6
-    x = rng.normal(size=(5, 64)).astype(np.float32)
-    want = np.linalg.solve(L, x.T)
-    kernels.whitened(factor, inverse, True, x)
-    assert np.abs(x.T - want).max() < 1e-5
-    assert not kernels.factorised(-a, factor, inverse)
+    A = rng.normal(size=(64, 64))
+    A = A @ A.T + np.eye(64)
+    R, inverse, V = A.astype(kind).ravel(), np.empty(64, kind), np.empty(64 * 64, kind)
+    assert kernels.factorised(R, inverse, 1e-7)
+    lower = np.tril(R.reshape(64, 64))
+    assert np.abs(lower.T @ lower - A).max() < 10 * within and np.abs(inverse * np.diag(lower) - 1).max() < within
+    kernels.inverted(R, inverse, V)
+    assert np.abs(V.reshape(64, 64) @ lower - np.eye(64)).max() < within
+    x = rng.normal(size=4 * 64).astype(kind)
+    z, one = np.empty_like(x), np.empty(64, kind)
+    kernels.whiten_four(V, x, z)
+    kernels.whiten(V, x[64:128], one)
+    want = np.linalg.solve(lower.T, x.reshape(4, 64).T).T
+    assert np.abs(z.reshape(4, 64) - want).max() < within and np.abs(one - want[1]).max() < within
+    assert not kernels.factorised((-A).astype(kind).ravel(), inverse, 1e-7)
+
+
+def test_the_covariance_is_assembled_as_written():
+    from xptools.cores import _fehkernels as kernels
+
+    rng, n = np.random.default_rng(1), 61
+    packed, scale, there = rng.normal(size=n * (n + 1) // 2) * 1e-36, np.zeros(64), np.ones(n, bool)
+    scale[:n], there[7] = 1e18 * rng.uniform(1, 2, n), False
+    floor = np.zeros((2, 64, 64), np.float32)
+    floor[:, :n, :n] = rng.normal(size=(2, n, n))
+    errors = kernels.Errors(floor.reshape(2, -1), np.ones((2, 64), np.float32), np.array([0.0, 2.0]))
+    i, j = np.tril_indices(n)
+    for diagonal in (False, True):
+        a = np.empty(64 * 64)
+        kernels.assembled(scale, packed[:n] if diagonal else packed, diagonal, errors, 0.5, there, a)
+        want = np.zeros((64, 64))
+        if diagonal:
+            want[np.arange(n), np.arange(n)] = (scale[:n] * packed[:n]) ** 2
+        else:
+            want[i, j] = scale[i] * scale[j] * packed
+        want[:n, :n] += 0.75 * floor[0, :n, :n] + 0.25 * floor[1, :n, :n]
+        want[7], want[:, 7] = 0, 0
+        want[7, 7], want[range(n, 64), range(n, 64)] = kernels.GONE, 1
+        assert np.abs(np.tril(a.reshape(64, 64)) - np.tril(want)).max() < 1e-6
 
 
 def test_exponentials():
@@ -124,6 +153,16 @@ def test_chi2_is_the_one_written_down(known):
     assert np.abs(fit.chi2 - slow).max() < 2e-3 * slow.max()
 
 
+def test_noise_far_above_what_the_model_misses_is_factorised_in_double(known):
+    """Errors as large as the flux: single precision no longer holds a floor of one in a thousand beside them."""
+    _, spectra = stars(60, 4, snr=(0.5, 3))
+    fit = feh.fitted(known, spectra)
+    fine = fit.state == 0
+    assert fine.mean() > 0.9
+    slow = chi2_of(known, spectra, fit.p, fit.ref)
+    assert np.abs(fit.chi2 / slow - 1)[fine].max() < 0.01
+
+
 def test_it_is_the_minimum_of_many_starts(known):
     """0.02 in chi2 / 2 for 99.9 % of stars, against 20 starts all over the box."""
     _, spectra = stars(2500, 5)
@@ -137,15 +176,14 @@ def test_it_is_the_minimum_of_many_starts(known):
 
 
 def test_a_second_minimum_is_found_where_there_is_one(known):
-    """Faint stars have two."""
-
-    _, spectra = stars(1500, 6, snr=(5, 15))
+    """Faint stars have two, on either side of a metallicity without information."""
+    _, spectra = stars(2000, 6, snr=(5, 20))
     quick = feh.fitted(known, spectra)
-    begin = np.random.default_rng(1).uniform(*known.box, (1500, 20, 3))
+    begin = np.random.default_rng(1).uniform(*known.box, (2000, 20, 3))
     begin[:, 0] = known.guess(spectra.flux * spectra.gain())
     begin[:, 1:, 1] = quick.p[:, None, 1]
     many = feh.fitted(known, spectra, begin)
-    assert ((quick.chi2 - many.chi2) / 2 > 0.02).mean() < 0.02
+    assert ((quick.chi2 - many.chi2) / 2 > 0.02).mean() <= 1e-3
 
 
 def test_the_methods_agree_on_the_network():

@@ -66,9 +66,11 @@ def test_jax_and_the_compiled_kernel_agree(table):
     value, slope = table(x)
     there = table(jnp.asarray(x), jnp)
     assert np.abs(there[0] - value).max() < 1e-12 and np.abs(there[1] - slope).max() < 1e-12
-    out, w = np.zeros((4, feh_table.WIDTH), np.float32), np.zeros((6, 4), np.float32)
+    low, high, per_step = (np.asarray(a, np.float32) for a in (table.low, table.high, 1 / table.step))
+    grid = kernels.Grid(table.padded.ravel(), table.padded.shape[0], low, high, per_step)
+    out, alone, w = np.zeros((5, feh_table.WIDTH), np.float32), np.zeros(64, np.float32), np.zeros((6, 4), np.float32)
     for k in range(len(x)):
-        low, per_step = table.low.astype(np.float32), (1 / table.step).astype(np.float32)
-        kernels.look_up(table.padded, low, per_step, x[k].astype(np.float32), out, w)
-        assert np.abs(out[0, :2] - value[k]).max() < 2e-5
-        assert np.abs(out[1:, :2] - slope[:, k]).max() < 2e-4
+        kernels.look_up(grid, x[k].astype(np.float32), out.ravel(), w)
+        kernels.look_up_value(grid, x[k].astype(np.float32), alone, w)
+        assert np.abs(out[4, :2] - value[k]).max() < 2e-5 and np.abs(alone - out[4]).max() < 1e-6
+        assert np.abs(out[:3, :2] - slope[:, k]).max() < 2e-4

@@ -1,5 +1,8 @@
 """`xp train feh`: the networks behind `xp feh`, from spectra with reference labels."""
 
+import shlex
+import sys
+
 import click
 
 from xptools.errors import DataError, UsageError
@@ -26,6 +29,11 @@ STARS = 100  # without more, no network
     "--mg", default="", metavar="NAME", help="Column of M_G [mag].  [default: mg0, or phot_g_mean_mag and parallax]"
 )
 @click.option("--quality", type=click.Choice(["aspcap"]), help="Keep only the stars that Li+ 2026 Table 3 keeps.")
+@click.option(
+    "--noise-free",
+    is_flag=True,
+    help="Spectra and parallaxes carry no noise, whatever their errors say (xp mock --noise 0).",
+)
 @click.option("--where", metavar="EXPR", help="Keep only rows for which this condition on columns holds.")
 @click.option(
     "--hidden",
@@ -61,8 +69,8 @@ STARS = 100  # without more, no network
 @click.option("--rate", type=float, default=1e-3, show_default=True, help="Learning rate; a cosine ends at 1e-6.")
 @shared("curve-unit")
 def command(
-    input, output, teff, feh, mg, quality, where, hidden, guess, folds, held, epochs, patience, batch, rate, curve_unit,
-    seed, quiet, verbose, progress,
+    input, output, teff, feh, mg, quality, noise_free, where, hidden, guess, folds, held, epochs, patience, batch, rate,
+    curve_unit, seed, quiet, verbose, progress,
 ):  # fmt: skip
     """Train the networks of `xp feh` on spectra with reference labels.
 
@@ -71,49 +79,91 @@ def command(
     spectrum to a first guess of the labels, and cross-validated: each star is inverted by networks that have not seen
     it. Its table of bias and scatter (1.48 MAD) per M_G and [Fe/H] bin is printed and stored in the model file, with
     the covariance of what the networks miss, and the labels they know. The same seed gives the same model on the same
-    machine, also when the same command goes on after a kill, from the checkpoints beside the output.
-    """
-    from dataclasses import asdict
+    machine.
 
-    from xptools import artefact, checkpoint, train
+    --quality aspcap is Table 3 of Li+ 2026: log g > 4, errors of [Fe/H] below 0.1 and of Teff below 100 K, parallax
+    over error above 5, no flags of astra, error and scatter of the radial velocity below 1 km/s, 0 < BP-RP < 4; and,
+    where the columns are there, A_G < 0.1, chi2_single < 5 (or no bad fit in feh_flag) and chi2_single (or chi2) -
+    chi2_binary < 1, from a catalogue or xp feh --binary. The stars that each cut leaves are printed.
+
+    --noise-free is for mock stars: the forward network learns the exact spectra, the first guess and the
+    cross-validation see them with noise drawn from their covariances.
+    """
+    from xptools import artefact, train
     from xptools.commands import _feh_sample as reading
-    from xptools.commands._training import Watch, sayer
     from xptools.cores import feh_fitting
 
     layers, guess_layers = _layers("hidden", hidden), _layers("guess", guess)
     artefact.writable(output)
-    say = sayer(quiet)
+    say = _sayer(quiet)
     names = {"teff": teff, "feh": feh, "mg": mg}
-    table = reading.table(input, names, quality, where, curve_unit, say)
+    table = reading.table(input, names, quality, where, curve_unit, noise_free, say)
     if len(table.sample.labels) < STARS:
         raise DataError(f"{len(table.sample.labels)} stars are left, fewer than {STARS}. TRY: fewer cuts, more stars")
     say(f"xp train feh: {len(table.sample.labels):,} stars")
     plan = feh_fitting.Plan(layers, guess_layers, folds, held, epochs, patience, batch, rate, seed)
-    seen = checkpoint.digest(table.sample.labels, table.wavelength, table.source_id, *table.sample.spectra)
-    points = checkpoint.Checkpoints(output, {"plan": asdict(plan), "sample": seen}, "feh", say)
-    with Watch("feh", 2 * (folds + 1) * epochs, quiet, verbose, progress) as watch:
-        arrays, metrics = feh_fitting.trained(
-            table.sample, table.wavelength, table.source_id, plan, watch, train, points.slot
-        )
+    watch = _Watch(plan, quiet, verbose, progress)
+    try:
+        arrays, metrics = feh_fitting.trained(table.sample, table.wavelength, table.source_id, plan, watch, train)
+    finally:
+        watch.close()
     artefact.save(output, _about(arrays, plan, table, metrics), arrays)
-    points.clear()
     for line in _report(metrics):
         say(line)
     say(f"xp train feh: {output}")
 
 
+def _sayer(quiet: bool):
+    from xptools import progress
+
+    return (lambda _: None) if quiet else progress.say
+
+
+class _Watch:
+    """What a person sees of a training: a bar on a terminal, a line of JSON per epoch with -v."""
+
+    def __init__(self, plan, quiet: bool, verbose: bool, mode: str):
+        from xptools import progress
+
+        draw = not quiet and not verbose and mode != "off" and (mode == "on" or progress.on_terminal())
+        self.verbose, self.bar = verbose, progress.Bar("train feh", 2 * (plan.folds + 1) * plan.epochs, draw)
+
+    def __call__(self, what: str, record: dict) -> None:
+        import json
+
+        from xptools import progress
+
+        self.bar.add(1)
+        if self.verbose:
+            progress.say(json.dumps({"training": what, **record}))
+
+    def close(self) -> None:
+        self.bar.close()
+
+
 def _about(arrays, plan, table, metrics):
     from dataclasses import asdict
 
+    from xptools import artefact
     from xptools.artefact import About
 
     labels = table.sample.labels
     names = (("teff", "K"), ("mg", "mag"), ("feh", None))
-    training = table.origin.record(VERSIONS) | {
+    training = {
+        "input": table.name,
+        "sha256": table.digest,
+        "input_history": table.history,
         "rows": len(labels),
+        "noise_free": table.sample.exact,
         "labels": table.names,
+        "quality": table.quality,
+        "where": table.where,
+        "cuts": [list(cut) for cut in table.flow],
         **{k: v for k, v in asdict(plan).items() if k not in ("hidden", "guess")},
         "schedule": f"cosine {plan.rate:g} to 1e-06",
+        "versions": artefact.versions(*VERSIONS),
+        "date": artefact.today(),
+        "command": shlex.join(["xp", *sys.argv[1:]]),
     }
     shape = {
         "hidden": list(plan.hidden),

@@ -10,132 +10,112 @@ import math
 
 import numpy as np
 
-from xptools.cores._fehkernels import TOLERANCE, WIDTH, descended, factorised, kernel, look_up, misfit, solved
+from xptools.cores._fehkernels import kernel, part
+from xptools.cores._fehmodel import (
+    gathered,
+    height,
+    modelled,
+    prepared,
+    products,
+    reference,
+    scratch,
+    weighted,
+)  # fmt: skip
 
-FIRST_LOOK, MOST = 8, 40  # evaluations at most
+# numpy's numbers, not Python's: numba compiles a function once more for every literal
+MOST, MOST_LOOKED = np.int64(40), np.int64(4)  # steps at most
+FULL, WEIGHTS, LEVEL, STAY = np.bool_(True), np.bool_(False), np.bool_(True), np.bool_(False)
+ENOUGH, ENOUGH_LOOKED = 0.01, 0.5  # a fall of chi2 still to come that is not worth looking at its end
+NOISE, SLOW = 5e-3, 0.02  # of chi2 in float32; a fall that ends even a slow descent
 ALONG, WIDE = (2.5, 6.0), 0.1  # further starts: standard errors along the valley, where that of [Fe/H]' is WIDE
-SINGLE = np.empty((0, 3), np.float32)
-M_G_UNIT = 3.0  # [mag], of the scaled label (feh.LABEL_SCALE)
-EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
 # Beyond this error of [Fe/H]' all starts are tried; below, those where chi2 rises less than this part of a parabola.
 BLURRED, FLAT = 0.6, 0.6
-GONE = 1e6  # variance, in units of the model's flux squared, of a sample that is not there
+GLANCE, FOLLOWED = np.int64(2), 2  # steps from every start of a pair, and of how many then to the end
+MISSING = 6  # samples known at most in a star that cannot be fitted (feh.usable)
+EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
 
 
-@kernel
-def place_among(nodes, x):
-    """Cell and fraction of it of x among rising nodes (K,), held at the ends."""
-    last = len(nodes) - 1
-    if last == 0 or not x > nodes[0]:
-        return 0, 0.0
-    for k in range(last):
-        if x < nodes[k + 1]:
-            return k, (x - nodes[k]) / (nodes[k + 1] - nodes[k])
-    return last - 1, 1.0
+@part
+def solved(H, free, damping, d, a):
+    """The step d (4,) of the free parameters that solves (J^T J + damping diag) d = -gradient; a (4, 5) is scratch.
 
-
-@kernel
-def prepared(y, gain, packed, diagonal, floor, nodes, teff, star, a, factor, inverse):
-    """Relative flux, the factor of its covariance plus the model's own, in units of the reference model exp(star[0]).
-
-    y, gain (n,): flux and what it was multiplied by; packed: lower triangle of its covariance before the gain, or its
-    errors if `diagonal`; floor (K, n, n): relative covariance of the model at the Teff' nodes (K,).
-    A sample that is not finite gets no weight.
+    Returns the fall of chi2 that a linear model expects from it.
     """
-    n = len(y)
-    scale = inverse  # scratch until it is filled
-    for i in range(WIDTH):
-        one_over = math.exp(-star[0, i]) if i < n else 0.0
-        scale[i] = gain[i] * one_over if i < n else 0.0
-        star[1, i] = y[i] * one_over if i < n else 0.0
-    k, w = place_among(nodes, teff)
-    near, far = floor[k], floor[min(k + 1, len(nodes) - 1)]
-    for j in range(WIDTH):
-        row = a[j]
-        for i in range(j, WIDTH):
-            row[i] = 0.0
-        if j >= n:
-            row[j] = 1.0
-            continue
-        for i in range(j, n):
-            row[i] = near[j, i] + w * (far[j, i] - near[j, i])
-        if diagonal:
-            row[j] += (packed[j] * scale[j]) ** 2
+    for i in range(4):
+        for j in range(4):
+            a[i, j] = H[1 + i, 1 + j] if free[i] and free[j] else 0.0
+        a[i, i] = H[1 + i, 1 + i] * (1.0 + damping) + 1e-12 if free[i] else 1.0
+        a[i, 4] = -H[0, 1 + i] if free[i] else 0.0
+    for i in range(4):
+        for r in range(i + 1, 4):
+            f = a[r, i] / a[i, i]
+            for c in range(i, 5):
+                a[r, c] -= f * a[i, c]
+    for i in range(3, -1, -1):
+        total = a[i, 4]
+        for c in range(i + 1, 4):
+            total -= a[i, c] * d[c]
+        d[i] = total / a[i, i]
+    fall = 0.0
+    for i in range(4):
+        fall -= 2.0 * d[i] * H[0, 1 + i]
+        for j in range(4):
+            fall -= d[i] * d[j] * H[1 + i, 1 + j]
+    return fall
+
+
+@kernel
+def descended(grid, limits, p, pair, spread, work, full, most, enough):
+    """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p: chi2, and whether that is a minimum.
+
+    H[0] of the work ends with the products there or less than `enough` of chi2 away: the last step is not looked at.
+    """
+    H, d, q, free = work.H, work.step, work.trial, work.free
+    low, high, damping, at, fell, fall, chi2 = limits[0], limits[1], 1e-3, 1, np.inf, np.inf, np.inf
+    q[:] = p
+    for _ in range(most + 1):
+        modelled(grid, q, pair, spread, work)
+        new = products(q, full, work, H[1 - at])
+        if new < chi2:
+            at, fell, chi2, damping = 1 - at, chi2 - new, new, max(damping * 0.1, 1e-8)
+            p[:] = q
         else:
-            position, f = j * (j + 3) // 2, float(scale[j])
-            for i in range(j, n):
-                row[i] += packed[position] * f * scale[i]
-                position += i + 1
-    for i in range(n):
-        if not (math.isfinite(star[1, i]) and math.isfinite(a[i, i])):
-            star[1, i] = 1.0
-            for j in range(n):
-                a[min(i, j), max(i, j)] = 0.0
-            a[i, i] = GONE
-    done = factorised(a, factor, inverse)
-    for i in range(n, WIDTH):
-        inverse[i] = 0.0  # the padding has no residual
-    return done
+            damping *= 10.0
+            if fall < NOISE or damping > 1e9:  # as low as float32 can tell
+                break
+        for k in range(3):
+            free[k] = not ((p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= high[k] and H[at, 0, 1 + k] < 0.0))
+        fall = solved(H[at], free, damping, d, work.system)
+        for k in range(4):
+            q[k] = p[k] + d[k]
+        for k in range(3):
+            q[k] = min(max(q[k], low[k]), high[k])
+        if fall < enough + 2e-6 * chi2 and damping < 0.1 and (fell < SLOW or fall < 0.1 * fell):
+            chi2, fall = chi2 - fall, 0.0
+            p[:] = q
+            break
+    if at == 1:
+        H[0] = H[1]
+    return chi2, fall < NOISE
 
 
-@kernel
-def prepared_diagonal(y, gain, packed, diagonal, floor, nodes, teff, star, inverse):
-    """As `prepared` with all correlations left out: a first look, quick and never far off."""
-    n = len(y)
-    position = 0
-    k, w = place_among(nodes, teff)
-    near, far = floor[k], floor[min(k + 1, len(nodes) - 1)]
-    for i in range(WIDTH):
-        star[1, i], inverse[i] = 0.0, 0.0
-        if i < n:
-            position += i + 1
-            value = packed[i] * packed[i] if diagonal else packed[position - 1]
-            f = gain[i] * math.exp(-star[0, i])
-            value = value * f * f + near[i, i] + w * (far[i, i] - near[i, i])
-            relative = y[i] * math.exp(-star[0, i])
-            if math.isfinite(relative) and math.isfinite(value):
-                star[1, i], inverse[i] = relative, 1.0 / math.sqrt(value)
-
-
-@kernel
-def reference(table, box, per_step, p, spread, star, x, w):
-    """ln of the model at p (4,) into star[0]."""
-    look_up(table, box[0], per_step, p, x, w)
-    for c in range(WIDTH):
-        star[0, c] = x[0, c] - spread * p[3]
-
-
-@kernel
-def levelled(table, box, per_step, p, y, star, x, w):
-    """Move M_G of p so that the model has the observed total flux; leaves star[0] at the model there."""
-    reference(table, box, per_step, p, np.float32(0.0), star, x, w)
-    seen = model = 0.0
-    for c in range(len(y)):
-        if math.isfinite(y[c]):
-            seen += y[c]
-            model += math.exp(star[0, c])
-    if seen > 0.0:
-        p[1] -= 2.5 * math.log10(seen / model) / M_G_UNIT
-        p[1] = min(max(p[1], box[0, 1]), box[1, 1])
-        reference(table, box, per_step, p, np.float32(0.0), star, x, w)
-
-
-@kernel
-def valley(curvature, work, ridge, scratch):
+@part
+def valley(curvature, work, ridge):
     """Where the labels go along the bottom of chi2's valley as [Fe/H] does: the column of the covariance, into ridge.
 
     Returns the standard error of scaled [Fe/H]: ridge over it is one standard error along the valley.
     """
+    H = work.H[1]
     for i in range(4):
-        work[0, 1 + i] = -1.0 if i == 2 else 0.0
+        H[0, 1 + i] = -1.0 if i == 2 else 0.0
         for j in range(4):
-            work[1 + i, 1 + j] = curvature[i, j]
-    free = np.ones(4, np.bool_)
-    solved(work, free, 0.0, ridge, scratch)
+            H[1 + i, 1 + j] = curvature[i, j]
+        work.free[i] = True
+    solved(H, work.free, 0.0, ridge, work.system)
     return np.float32(math.sqrt(max(ridge[2], 0.0)))
 
 
-@kernel
+@part
 def parabola(curvature, q, best):
     """How far chi2 would be above its minimum at `best` if it were a parabola."""
     total = 0.0
@@ -145,111 +125,115 @@ def parabola(curvature, q, best):
     return total
 
 
+@part
+def inside(limits, p):
+    """Move p into the limits (2, 3)."""
+    for k in range(3):
+        p[k] = min(max(p[k], limits[0, k]), limits[1, k])
+
+
 @kernel
-def fit_stars(
-    table, box, per_step, y, gain, packed, diagonal, floor, nodes, spread, starts, look_only, ref, p, chi2, H, state
-):
+def looked(grid, box, single, start, errors, spread, work, p):
+    """The first look: p (4,) from `start` (3,) without correlations; the model there is the star's reference model."""
+    p[:3] = start
+    p[3] = 0.0
+    inside(box, p)
+    reference(grid, p, np.float32(0.0), LEVEL, work)
+    weighted(errors, p[0], work)
+    descended(grid, box, p, single, spread, work, WEIGHTS, MOST_LOOKED, ENOUGH_LOOKED)
+    reference(grid, p, spread, STAY, work)
+
+
+@kernel
+def lowest(grid, box, single, starts, spread, work, best, curvature):
+    """The lowest minimum of chi2 from starts (K, 3) and along the valley: into best (4,), curvature (4, 4).
+
+    best comes in as a first start. Where [Fe/H] is uncertain chi2 can have two minima along its valley, so the fit
+    starts again on either side of the first. Returns chi2 and whether it has converged.
+    """
+    ridge, q = work.ridge, work.start
+    least, converged = descended(grid, box, best, single, spread, work, FULL, MOST, ENOUGH)
+    curvature[:] = work.H[0, 1:, 1:]
+    for k in range(len(starts) + 2 * len(ALONG)):
+        along = k - len(starts)
+        if along < 0:
+            q[:3] = starts[k]
+            q[3] = 0.0
+        else:
+            if along == 0:
+                error = valley(curvature, work, ridge)
+            if error < WIDE:
+                break
+            f = ALONG[along // 2] * (1.0 - 2.0 * (along % 2)) / error
+            for i in range(4):
+                q[i] = best[i] + f * ridge[i]
+        inside(box, q)
+        if along >= 0 and error < BLURRED:
+            if height(grid, q, spread, work) > least + FLAT * parabola(curvature, q, best):
+                continue
+        found, done = descended(grid, box, q, single, spread, work, FULL, MOST, ENOUGH)
+        if found < least - ENOUGH:
+            least, converged = found, done
+            best[:] = q
+            curvature[:] = work.H[0, 1:, 1:]
+    return least, converged
+
+
+@kernel
+def fit_stars(grid, box, y, gain, packed, diagonal, errors, spread, starts, look_only, ref, p, chi2, H, state):
     """Fit stars 0 ... N - 1: see `feh.fitted`. Writes ref, p (N, 4), chi2 (N,), H (N, 4, 4), state (N,).
 
     y, gain (N, n); packed (N, n (n + 1) / 2) or errors (N, n); spread (N,): 1 sigma of ln flux that the parallax
-    leaves; starts (N, K, 3). The first start is refined without correlations: the star's reference model. Where
-    [Fe/H] is uncertain chi2 can have two minima along its valley, so the fit starts again on either side of the first.
+    leaves; starts (N, K, 3): the first leads to the star's reference model.
     """
-    a, factor = np.empty((WIDTH, WIDTH)), np.empty((WIDTH, WIDTH), np.float32)
-    inverse, star = np.empty(WIDTH, np.float32), np.empty((2, WIDTH), np.float32)
-    x, w, bits = np.empty((5, WIDTH), np.float32), np.empty((6, 4), np.float32), np.empty(WIDTH, np.int32)
-    products, best = np.empty((2, 5, 5)), np.empty(4, np.float32)
-    q, ridge, scratch = np.empty(4, np.float32), np.empty(4), np.empty((4, 5))
+    work, q, single = scratch(y.shape[1]), np.empty(4, np.float32), np.empty((0, 3), np.float32)
     for i in range(len(y)):
-        if state[i] & EMPTY:
-            continue
         s = np.float32(spread[i])
-        for k in range(3):
-            q[k] = min(max(starts[i, 0, k], box[0, k]), box[1, k])
-        q[3] = 0.0
-        levelled(table, box, per_step, q, y[i], star, x, w)
-        prepared_diagonal(y[i], gain[i], packed[i], diagonal, floor, nodes, q[0], star, inverse)
-        descended(
-            table, box, box, per_step, q, SINGLE, s, star, factor, inverse, False, FIRST_LOOK, x, products, w, bits
-        )
-        reference(table, box, per_step, q, s, star, x, w)
-        for k in range(4):
-            ref[i, k] = q[k]
+        gathered(y[i], gain[i], packed[i], diagonal, work)
+        if work.known.sum() <= MISSING or not (work.y.sum() > 0.0 and math.isfinite(s)):
+            state[i] |= EMPTY
+            continue
+        looked(grid, box, single, starts[i, 0], errors, s, work, q)
+        ref[i] = q
         if look_only:
             continue
-        if not prepared(y[i], gain[i], packed[i], diagonal, floor, nodes, q[0], star, a, factor, inverse):
+        if not prepared(gain[i], packed[i], diagonal, errors, q[0], work):
             state[i] |= SINGULAR
             continue
-        lowest, converged, along, spacing = np.inf, False, 0, np.float32(0.0)
-        for start in range(starts.shape[1] + 2 * len(ALONG)):
-            if start > 0:
-                for k in range(4):
-                    q[k] = starts[i, start, k] if start < starts.shape[1] and k < 3 else 0.0
-            if start >= starts.shape[1]:
-                if spacing < WIDE:
-                    break
-                f = ALONG[along // 2] * (1.0 - 2.0 * (along % 2)) / spacing
-                along += 1
-                for k in range(4):
-                    q[k] = best[k] + f * ridge[k]
-            for k in range(3):
-                q[k] = min(max(q[k], box[0, k]), box[1, k])
-            if start >= starts.shape[1] and spacing < BLURRED:
-                here = misfit(
-                    table, box[0], per_step, q, SINGLE, s, star, factor, inverse, True, x, products[0], w, bits
-                )
-                if here > lowest + FLAT * parabola(H[i], q, best):
-                    continue
-            found, done = descended(
-                table, box, box, per_step, q, SINGLE, s, star, factor, inverse, True, MOST, x, products, w, bits
-            )
-            if found < lowest - TOLERANCE:
-                lowest, converged = found, done
-                for k in range(4):
-                    best[k] = q[k]
-                    for j in range(4):
-                        H[i, k, j] = products[0, 1 + k, 1 + j]
-            if start == starts.shape[1] - 1:
-                spacing = valley(H[i], products[1], ridge, scratch)
-        chi2[i] = lowest
+        chi2[i], converged = lowest(grid, box, single, starts[i, 1:], s, work, q, H[i])
         if not converged:
             state[i] |= UNFINISHED
-        for k in range(4):
-            p[i, k] = best[k]
+        p[i] = q
 
 
 @kernel
-def fit_pairs(
-    table, box, limits, per_step, pair, y, gain, packed, diagonal, floor, nodes, spread, ref, starts, p, chi2
-):
+def fit_pairs(grid, limits, pair, y, gain, packed, diagonal, errors, spread, ref, starts, p, chi2):
     """The best sum of two main-sequence stars: p (N, 4) M_G, its excess, [Fe/H] and shift, chi2 (N,).
 
-    ref (N, 4) as `fit_stars` wrote it: C is the same, so chi2 compares. starts (N, K, 3); limits (2, 3) of p.
+    ref (N, 4) as `fit_stars` wrote it: C is the same, so chi2 compares. starts (N, K, 3): of each a few steps, then
+    the lowest ones to their end; limits (2, 3) of p.
     """
-    a, factor = np.empty((WIDTH, WIDTH)), np.empty((WIDTH, WIDTH), np.float32)
-    inverse, star = np.empty(WIDTH, np.float32), np.empty((2, WIDTH), np.float32)
-    x, w, bits = np.empty((5, WIDTH), np.float32), np.empty((6, 4), np.float32), np.empty(WIDTH, np.int32)
-    products, q = np.empty((2, 5, 5)), np.empty(4, np.float32)
+    work, q, count = scratch(y.shape[1]), np.empty(4, np.float32), starts.shape[1]
+    tries, heights = np.empty((count, 4), np.float32), np.empty(count)
     for i in range(len(y)):
         if not math.isfinite(ref[i, 0]):
             continue
         s = np.float32(spread[i])
-        for k in range(4):
-            q[k] = ref[i, k]
-        teff = q[0]
-        reference(table, box, per_step, q, s, star, x, w)
-        if not prepared(y[i], gain[i], packed[i], diagonal, floor, nodes, teff, star, a, factor, inverse):
+        q[:] = ref[i]
+        gathered(y[i], gain[i], packed[i], diagonal, work)
+        reference(grid, q, s, STAY, work)
+        if not prepared(gain[i], packed[i], diagonal, errors, q[0], work):
             continue
-        lowest = np.inf
-        for start in range(starts.shape[1]):
-            for k in range(3):
-                q[k] = min(max(starts[i, start, k], limits[0, k]), limits[1, k])
-            q[3] = ref[i, 3]
-            found, _ = descended(
-                table, box, limits, per_step, q, pair, s, star, factor, inverse, True, MOST, x, products, w, bits
-            )
-            if found < lowest:
-                lowest = found
-                for k in range(4):
-                    p[i, k] = q[k]
-        chi2[i] = lowest
+        for k in range(count):
+            tries[k, :3] = starts[i, k]
+            tries[k, 3] = ref[i, 3]
+            inside(limits, tries[k])
+            heights[k], _ = descended(grid, limits, tries[k], pair, s, work, FULL, GLANCE, ENOUGH)
+        chi2[i] = np.inf
+        for _ in range(FOLLOWED):
+            k = heights.argmin()
+            heights[k] = np.inf
+            found, _ = descended(grid, limits, tries[k], pair, s, work, FULL, MOST, ENOUGH)
+            if found < chi2[i]:
+                chi2[i] = found
+                p[i] = tries[k]

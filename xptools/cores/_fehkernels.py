@@ -1,6 +1,6 @@
-"""Compiled pieces of the fits of `xp feh` (numba, CPU): table, Cholesky, chi2, Levenberg-Marquardt for one star.
+"""Compiled pieces of the fits of `xp feh` (numba, CPU): table, exp, covariance, its whitening matrix.
 
-`lm` holds the same in array form, in JAX. Importing this module imports numba.
+Spectra are padded to WIDTH samples, matrices are flat, row by row. Importing this module imports numba.
 """
 
 from __future__ import annotations
@@ -8,28 +8,51 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 
+from xptools.cores._fehsimd import LANES, add_block, covary, scale_row, subtract_block, subtract_row
 from xptools.cores._numba import compiled
 
 WIDTH = 64  # samples a spectrum is padded to: whole vector registers, and loops whose length the compiler knows
+VALUE = 4 * WIDTH  # where values stand behind the slopes by four parameters
 LARGE = np.float32(30.0)  # e^30: a model so far off that only its direction matters
-# Falls of chi2: no longer worth a step; within the rounding of float32; a step after which another is due.
-TOLERANCE, NOISE, SLOW = 5e-4, 5e-3, 0.02
+GONE = 1e6  # variance, in units of the model's flux squared, of a sample that is not there
+LEAST_PIVOT = {"float32": 1e-5, "float64": 1e-14}  # over the diagonal: below, rounding decides
 
 
 @cache
 def _sources() -> int:
-    """A sum of both files of kernels: numba does not see that what one calls in the other has changed."""
-    return crc32(b"".join(Path(__file__).with_name(f"_feh{n}.py").read_bytes() for n in ("kernels", "fits")))
+    """A sum of all files of kernels: numba does not see that what one calls in another has changed."""
+    names = ("simd", "kernels", "model", "fits")
+    return crc32(b"".join(Path(__file__).with_name(f"_feh{n}.py").read_bytes() for n in names))
 
 
-kernel = compiled({"contract", "reassoc", "nsz", "arcp"}, f"numba-feh-{_sources():08x}")
+FREEDOMS, FOLDER = {"contract", "reassoc", "nsz", "arcp"}, f"numba-feh-{_sources():08x}"
+kernel, part = compiled(FREEDOMS, FOLDER), compiled(FREEDOMS, FOLDER, inline=True)
 
 
-@kernel
+class Grid(NamedTuple):
+    """The network as a table: spline coefficients, flat, of nodes^3 x WIDTH; corners of its box; steps inverted."""
+
+    flat: np.ndarray
+    nodes: int
+    low: np.ndarray
+    high: np.ndarray
+    per_step: np.ndarray
+
+
+class Errors(NamedTuple):
+    """What the model misses: relative covariances (K, WIDTH * WIDTH), their diagonals, at K scaled Teff."""
+
+    cov: np.ndarray
+    variance: np.ndarray
+    teff: np.ndarray
+
+
+@part
 def spline_weights(x, cells, w, d):
     """First node of the four that a coordinate x [grid steps] touches; their weights and slopes go into w, d (4,)."""
     x = min(max(x, np.float32(0.0)), np.float32(cells))
@@ -46,29 +69,55 @@ def spline_weights(x, cells, w, d):
     return i
 
 
+@part
+def cell(grid, p, w):
+    """Where the first of the 64 nodes of labels p (3,) stands; weights and slopes of each axis into w (6, 4)."""
+    cells = grid.nodes - 3
+    i = spline_weights((p[0] - grid.low[0]) * grid.per_step[0], cells, w[0], w[1])
+    j = spline_weights((p[1] - grid.low[1]) * grid.per_step[1], cells, w[2], w[3])
+    k = spline_weights((p[2] - grid.low[2]) * grid.per_step[2], cells, w[4], w[5])
+    for axis in range(3):
+        for a in range(4):
+            w[2 * axis + 1, a] *= grid.per_step[axis]
+    return ((i * grid.nodes + j) * grid.nodes + k) * WIDTH
+
+
 @kernel
-def look_up(table, low, per_step, p, out, w):
-    """Values and slopes by label of the table (n, n, n, m) at labels p (3,), into out (4, m); w (6, 4) is scratch."""
-    cells = table.shape[0] - 3
-    i = spline_weights((p[0] - low[0]) * per_step[0], cells, w[0], w[1])
-    j = spline_weights((p[1] - low[1]) * per_step[1], cells, w[2], w[3])
-    k = spline_weights((p[2] - low[2]) * per_step[2], cells, w[4], w[5])
-    value, by0, by1, by2 = out[0], out[1], out[2], out[3]
-    for c in range(WIDTH):
-        value[c] = by0[c] = by1[c] = by2[c] = np.float32(0.0)
+def look_up(grid, p, out, w):
+    """Slopes by label (3 * WIDTH of out) and values (from VALUE on) at labels p (3,); w (6, 4) is scratch."""
+    start = cell(grid, p, w)
+    for c in range(5 * WIDTH):
+        out[c] = np.float32(0.0)
+    w0, w1, w2, w3 = w[4, 0], w[4, 1], w[4, 2], w[4, 3]
+    d0, d1, d2, d3 = w[5, 0], w[5, 1], w[5, 2], w[5, 3]
     for a in range(4):
         for b in range(4):
-            w01, d01, w0d1 = w[0, a] * w[2, b], w[1, a] * w[2, b] * per_step[0], w[0, a] * w[3, b] * per_step[1]
-            for e in range(4):
-                f0, f1, f2 = w01 * w[4, e], d01 * w[4, e], w0d1 * w[4, e]
-                f3 = w01 * w[5, e] * per_step[2]
-                node = table[i + a, j + b, k + e]
-                for c in range(WIDTH):
-                    x = node[c]
-                    value[c] += f0 * x
-                    by0[c] += f1 * x
-                    by1[c] += f2 * x
-                    by2[c] += f3 * x
+            f0, f1, f2 = w[0, a] * w[2, b], w[1, a] * w[2, b], w[0, a] * w[3, b]
+            at = start + (a * grid.nodes + b) * grid.nodes * WIDTH
+            x = grid.flat[at : at + 4 * WIDTH]  # four nodes along the last axis
+            for c in range(WIDTH):
+                x0, x1, x2, x3 = x[c], x[WIDTH + c], x[2 * WIDTH + c], x[3 * WIDTH + c]
+                along = (w0 * x0 + w1 * x1) + (w2 * x2 + w3 * x3)
+                out[VALUE + c] += f0 * along
+                out[c] += f1 * along
+                out[WIDTH + c] += f2 * along
+                out[2 * WIDTH + c] += f0 * ((d0 * x0 + d1 * x1) + (d2 * x2 + d3 * x3))
+
+
+@kernel
+def look_up_value(grid, p, value, w):
+    """The values (WIDTH,) alone."""
+    start = cell(grid, p, w)
+    for c in range(WIDTH):
+        value[c] = np.float32(0.0)
+    for a in range(4):
+        for b in range(4):
+            f = w[0, a] * w[2, b]
+            w0, w1, w2, w3 = f * w[4, 0], f * w[4, 1], f * w[4, 2], f * w[4, 3]
+            at = start + (a * grid.nodes + b) * grid.nodes * WIDTH
+            x = grid.flat[at : at + 4 * WIDTH]
+            for c in range(WIDTH):
+                value[c] += (w0 * x[c] + w1 * x[WIDTH + c]) + (w2 * x[2 * WIDTH + c] + w3 * x[3 * WIDTH + c])
 
 
 @kernel
@@ -92,220 +141,112 @@ def exponentials(x, bits):
 
 
 @kernel
-def factorised(a, factor, inverse):
-    """The Cholesky factor L of a symmetric (WIDTH, WIDTH) matrix, of which only the upper triangle is read.
+def place_among(nodes, x):
+    """Cell and fraction of it of x among rising nodes (K,), held at the ends."""
+    last = len(nodes) - 1
+    if last == 0 or not x > nodes[0]:
+        return 0, 0.0
+    for k in range(last):
+        if x < nodes[k + 1]:
+            return k, (x - nodes[k]) / (nodes[k + 1] - nodes[k])
+    return last - 1, 1.0
 
-    `factor` float32 becomes L^T without its diagonal, zero elsewhere, `inverse` (WIDTH,) one over the diagonal: so
-    solving needs whole rows only. `a` is destroyed. False if it is not positive definite.
+
+@kernel
+def assembled(scale, packed, diagonal, errors, teff, there, a):
+    """The lower triangle of the covariance, in units of the reference model squared, into a; above it anything.
+
+    scale (WIDTH,) over the flux, 0 in the padding; packed: lower triangle of its covariance, or its errors if
+    `diagonal`; `there` (n,): samples that are known.
     """
-    for j in range(0, WIDTH, 4):  # four rows at a time: each pass over the rest of the matrix does four updates
-        r0, r1, r2, r3 = a[j], a[j + 1], a[j + 2], a[j + 3]
-        if not r0[j] > 0.0:
-            return False
-        inverse[j] = f = 1.0 / math.sqrt(r0[j])
-        for c in range(j, WIDTH):
-            r0[c] *= f
-        f = r0[j + 1]
-        for c in range(j, WIDTH):
-            r1[c] -= f * r0[c]
-        if not r1[j + 1] > 0.0:
-            return False
-        inverse[j + 1] = f = 1.0 / math.sqrt(r1[j + 1])
-        for c in range(j, WIDTH):
-            r1[c] *= f
-        f, g = r0[j + 2], r1[j + 2]
-        for c in range(j, WIDTH):
-            r2[c] -= f * r0[c] + g * r1[c]
-        if not r2[j + 2] > 0.0:
-            return False
-        inverse[j + 2] = f = 1.0 / math.sqrt(r2[j + 2])
-        for c in range(j, WIDTH):
-            r2[c] *= f
-        f, g, h = r0[j + 3], r1[j + 3], r2[j + 3]
-        for c in range(j, WIDTH):
-            r3[c] -= f * r0[c] + g * r1[c] + h * r2[c]
-        if not r3[j + 3] > 0.0:
-            return False
-        inverse[j + 3] = f = 1.0 / math.sqrt(r3[j + 3])
-        for c in range(j, WIDTH):
-            r3[c] *= f
-        for i in range(j + 4, WIDTH, 2):
-            f0, f1, f2, f3, one = r0[i], r1[i], r2[i], r3[i], a[i]
-            g0, g1, g2, g3, two = r0[i + 1], r1[i + 1], r2[i + 1], r3[i + 1], a[i + 1]
-            for c in range(i - i % 8, WIDTH):
-                one[c] -= f0 * r0[c] + f1 * r1[c] + f2 * r2[c] + f3 * r3[c]
-                two[c] -= g0 * r0[c] + g1 * r1[c] + g2 * r2[c] + g3 * r3[c]
-    for j in range(WIDTH):
-        for c in range(WIDTH):
-            factor[j, c] = a[j, c]
-        for c in range(j + 1):
-            factor[j, c] = 0.0
+    n = len(there)
+    k, fraction = place_among(errors.teff, teff)
+    near, far, w = errors.cov[k], errors.cov[min(k + 1, len(errors.teff) - 1)], np.float32(fraction)
+    for i in range(WIDTH):
+        at, start = WIDTH * i, i * (i + 1) // 2
+        whole = 0 if i >= n or diagonal else min(i // LANES + 1, (len(packed) - start) // LANES)
+        for tile in range(0, LANES * whole, LANES):  # what is read too much stays above the diagonal
+            covary(a, at + tile, near, far, w, scale, tile, scale[i], packed, start + tile)
+        for c in range(LANES * whole, i + 1):
+            a[at + c] = near[at + c] + w * (far[at + c] - near[at + c])
+            if i < n and not diagonal:
+                a[at + c] += scale[i] * scale[c] * packed[start + c]
+        if i >= n:
+            a[at + i] = 1.0
+        elif diagonal:
+            a[at + i] += (packed[i] * scale[i]) ** 2
+    for i in range(n):
+        if not there[i]:
+            for c in range(n):
+                a[WIDTH * max(i, c) + min(i, c)] = 0.0
+            a[WIDTH * i + i] = GONE
+
+
+@kernel
+def factorised(a, inverse, least):
+    """R of A = R^T R, R lower triangular, in place of the lower triangle of A; 1 / its diagonal into inverse (WIDTH,).
+
+    From the last row to the first, so that all that is read is rows. False if a pivot is below `least` of its diagonal.
+    """
+    for c in range(WIDTH):
+        inverse[c] = a[WIDTH * c + c]
+    for block in range(WIDTH // 4 - 1, -1, -1):
+        first, end = 4 * block, LANES * (block // 4 + 1)
+        for i in range(first + 3, first - 1, -1):
+            for below in range(first + 3, i, -1):
+                f = a[WIDTH * below + i]
+                for tile in range(0, end, LANES):
+                    subtract_row(a, WIDTH * i + tile, WIDTH * below + tile, f)
+            pivot = a[WIDTH * i + i]
+            if not pivot > least * inverse[i]:
+                return False
+            inverse[i] = 1.0 / math.sqrt(pivot)
+            for tile in range(0, end, LANES):
+                scale_row(a, WIDTH * i + tile, inverse[i])
+        for above in range(block):
+            for tile in range(0, LANES * (above // 4 + 1), LANES):
+                subtract_block(a, 4 * WIDTH * above + tile, WIDTH, a, WIDTH * first + tile, WIDTH,
+                               a, WIDTH * first + 4 * above, 1, WIDTH)  # fmt: skip
     return True
 
 
 @kernel
-def whitened(factor, inverse, full, x):
-    """Solve L X = x in place for right-hand sides x (k, m); L is its diagonal alone unless `full`."""
-    k = len(x)
-    if not full:
-        for r in range(k):
-            for c in range(WIDTH):
-                x[r, c] *= inverse[c]
-        return
-    for j in range(WIDTH):
-        row = factor[j]
-        for r in range(k):
-            y = x[r]
-            f = y[j] * inverse[j]
-            for c in range(WIDTH):
-                y[c] -= f * row[c]
-            y[j] = f
+def inverted(R, inverse, V):
+    """V = R^-1, lower triangular with zeros above; inverse (WIDTH,) is one over R's diagonal."""
+    for c in range(WIDTH * WIDTH):
+        V[c] = 0.0
+    for block in range(WIDTH // 4):
+        first, end = 4 * block, LANES * (block // 4 + 1)
+        for left in range(block):
+            for tile in range(0, LANES * (left // 4 + 1), LANES):
+                subtract_block(V, WIDTH * first + tile, WIDTH, V, 4 * WIDTH * left + tile, WIDTH,
+                               R, WIDTH * first + 4 * left, WIDTH, 1)  # fmt: skip
+        for i in range(first, first + 4):
+            V[WIDTH * i + i] = 1.0
+            for above in range(first, i):
+                f = R[WIDTH * i + above]
+                for tile in range(0, end, LANES):
+                    subtract_row(V, WIDTH * i + tile, WIDTH * above + tile, f)
+            for tile in range(0, end, LANES):
+                scale_row(V, WIDTH * i + tile, inverse[i])
 
 
 @kernel
-def on_sequence(pair, M_G, metals, labels, slopes):
-    """Scaled labels (3,) of a main-sequence star of scaled M_G and [Fe/H], and the slopes (2,) of Teff by both."""
-    M_G = min(max(M_G, pair[-1, 0]), pair[-1, 1])
-    teff = slope = by_metals = 0.0
-    for i in range(len(pair) - 2, -1, -1):
-        value = pair[i, 0] + metals * (pair[i, 1] + metals * pair[i, 2])
-        slope = slope * M_G + teff
-        teff = teff * M_G + value
-        by_metals = by_metals * M_G + pair[i, 1] + 2.0 * metals * pair[i, 2]
-    labels[0], labels[1], labels[2] = teff, M_G, metals
-    slopes[0], slopes[1] = slope, by_metals
+def whiten(V, x, z):
+    """z (WIDTH,) = V^T x: z^T z = x^T C^-1 x."""
+    for c in range(WIDTH):
+        z[c] = 0.0
+    for k in range(0, WIDTH, 4):
+        v, x0, x1, x2, x3 = V[WIDTH * k : WIDTH * (k + 4)], x[k], x[k + 1], x[k + 2], x[k + 3]
+        for c in range(WIDTH):
+            z[c] += (x0 * v[c] + x1 * v[WIDTH + c]) + (x2 * v[2 * WIDTH + c] + x3 * v[3 * WIDTH + c])
 
 
 @kernel
-def add_pair(table, low, per_step, p, pair, shift, star, x, w, bits):
-    """The sum of two stars of M_G p[0] and p[0] + p[1] and [Fe/H] p[2], over the reference model, into x (5, WIDTH).
-
-    x[0] is the flux, x[1:4] its slopes by p. pair (7, 3): coefficients of Teff on the main sequence, its M_G range.
-    """
-    labels, slopes = np.empty(3, np.float32), np.empty(2, np.float32)
-    y = np.empty((4, WIDTH), np.float32)
-    for r in range(4):
-        for c in range(WIDTH):
-            x[r, c] = 0.0
-    for which in range(2):
-        on_sequence(pair, p[0] + which * p[1], p[2], labels, slopes)
-        look_up(table, low, per_step, labels, y, w)
-        e = y[0]
-        for c in range(WIDTH):
-            e[c] -= star[0, c] + shift
-        exponentials(e, bits)
-        for c in range(WIDTH):
-            by_mag = e[c] * (y[2, c] + slopes[0] * y[1, c])
-            x[0, c] += e[c]
-            x[1, c] += by_mag
-            x[2, c] += which * by_mag
-            x[3, c] += e[c] * (y[3, c] + slopes[1] * y[1, c])
-
-
-@kernel
-def misfit(table, low, per_step, p, pair, spread, star, factor, inverse, full, x, H, w, bits):
-    """chi2 of labels and distance shift p (4,), and into H (5, 5) the products of (residual, slopes by p), whitened.
-
-    star (2, m): ln of the reference model and the observed flux over it; spread: 1 sigma of the shift, in ln flux;
-    x (5, m), w (6, 4), bits (m,) are scratch. H[0, 0] = chi2, H[0, 1:] = half its gradient, H[1:, 1:] = J^T C^-1 J.
-    """
-    e, shift = x[4], spread * p[3]
-    if len(pair):
-        add_pair(table, low, per_step, p, pair, shift, star, x, w, bits)
-        for c in range(WIDTH):
-            e[c] = -spread * x[0, c]
-            x[0, c] -= star[1, c]
-    else:
-        look_up(table, low, per_step, p, x, w)
-        for c in range(WIDTH):
-            e[c] = x[0, c] - star[0, c] - shift
-        exponentials(e, bits)
-        for c in range(WIDTH):
-            x[0, c] = e[c] - star[1, c]
-            x[1, c] *= e[c]
-            x[2, c] *= e[c]
-            x[3, c] *= e[c]
-            e[c] *= -spread
-    whitened(factor, inverse, full, x)
-    for a in range(5):
-        for b in range(a, 5):
-            total = np.float32(0.0)
-            one, other = x[a], x[b]
-            for c in range(WIDTH):
-                total += one[c] * other[c]
-            H[a, b] = total
-            H[b, a] = total
-    H[0, 0] += p[3] * p[3]
-    H[0, 4] += p[3]
-    H[4, 0] += p[3]
-    H[4, 4] += 1.0
-    return H[0, 0]
-
-
-@kernel
-def solved(H, free, damping, d, a):
-    """The step d (4,) of the free parameters that solves (J^T J + damping diag) d = -gradient; a (4, 5) is scratch.
-
-    Returns the fall of chi2 that a linear model expects from it.
-    """
-    for i in range(4):
-        for j in range(4):
-            a[i, j] = H[1 + i, 1 + j] if free[i] and free[j] else 0.0
-        a[i, i] = H[1 + i, 1 + i] * (1.0 + damping) + 1e-12 if free[i] else 1.0
-        a[i, 4] = -H[0, 1 + i] if free[i] else 0.0
-    for i in range(4):
-        for r in range(i + 1, 4):
-            f = a[r, i] / a[i, i]
-            for c in range(i, 5):
-                a[r, c] -= f * a[i, c]
-    for i in range(3, -1, -1):
-        total = a[i, 4]
-        for c in range(i + 1, 4):
-            total -= a[i, c] * d[c]
-        d[i] = total / a[i, i]
-    fall = 0.0
-    for i in range(4):
-        fall -= 2.0 * d[i] * H[0, 1 + i]
-        for j in range(4):
-            fall -= d[i] * d[j] * H[1 + i, 1 + j]
-    return fall
-
-
-@kernel
-def descended(table, box, limits, per_step, p, pair, spread, star, factor, inverse, full, most, x, H, w, bits):
-    """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p; box[0] is the table's corner.
-
-    H[0] of H (2, 5, 5) ends with the products of `misfit` there.
-
-    Returns chi2 and whether a further step would lower it by less than TOLERANCE, after at most `most` evaluations.
-    """
-    d, a, free, q = np.empty(4), np.empty((4, 5)), np.ones(4, np.bool_), np.empty(4, np.float32)
-    low, high, damping, at, last, fell = limits[0], limits[1], 1e-3, 0, False, 0.0
-    chi2 = misfit(table, box[0], per_step, p, pair, spread, star, factor, inverse, full, x, H[0], w, bits)
-    for _ in range(most):
-        for k in range(3):
-            stuck = (p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= high[k] and H[at, 0, 1 + k] < 0.0)
-            free[k] = not stuck
-        fall = solved(H[at], free, damping, d, a)
-        if fall < TOLERANCE + 2e-6 * chi2 and damping < 0.1 and fell < SLOW:
-            last = True
-            break
-        for k in range(4):
-            q[k] = p[k] + d[k]
-        for k in range(3):
-            q[k] = min(max(q[k], low[k]), high[k])
-        new = misfit(table, box[0], per_step, q, pair, spread, star, factor, inverse, full, x, H[1 - at], w, bits)
-        if new < chi2:
-            at, fell, chi2, damping = 1 - at, chi2 - new, new, max(damping * 0.1, 1e-8)
-            for k in range(4):
-                p[k] = q[k]
-        else:
-            damping *= 10.0
-            if fall < NOISE or damping > 1e9:  # as low as float32 can tell
-                last = fall < NOISE
-                break
-    if at == 1:
-        for i in range(5):
-            for j in range(5):
-                H[0, i, j] = H[1, i, j]
-    return chi2, last
+def whiten_four(V, x, z):
+    """The same of four vectors x, z (4 * WIDTH,)."""
+    for c in range(4 * WIDTH):
+        z[c] = 0.0
+    for block in range(WIDTH // 4):
+        for tile in range(0, LANES * (block // 4 + 1), LANES):
+            add_block(z, tile, WIDTH, V, 4 * WIDTH * block + tile, WIDTH, x, 4 * block, WIDTH, 1)

@@ -7,11 +7,14 @@ import numba
 from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
 
 
-def compiled(fastmath: set[str] | bool = False, folder: str = "numba") -> Callable:
-    """Make a function a compiled kernel; `fastmath` names the freedoms given, `folder` its place in the cache."""
+def compiled(fastmath: set[str] | bool = False, folder: str = "numba", inline: bool = False) -> Callable:
+    """Make a function a compiled kernel; `fastmath` names the freedoms given, `folder` its place in the cache.
+
+    `inline`: it becomes part of every kernel that calls it. Calls copy what tuples of arrays they pass.
+    """
 
     def decorate(function: Callable) -> Callable:
-        options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+        options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy", "forceinline": inline}
         base = settings.cache_dir()
         if base is None:
             return numba.njit(**options)(function)

@@ -121,6 +121,20 @@ class Model:
         """`ln_flux` as a table over the box."""
         return tabulate(lambda p: self.ln_flux(p.astype(np.float32)), *self.box)
 
+    @cached_property
+    def compiled(self):
+        """Table and floor as the compiled kernels read them."""
+        from xptools.cores._fehkernels import WIDTH, Errors, Grid
+
+        t, n = self.table, len(self.wavelength)
+        floor = np.zeros((len(self.nodes), WIDTH, WIDTH), np.float32)
+        floor[:, :n, :n] = self.floor
+        low, high, per_step = (np.asarray(a, np.float32) for a in (t.low, t.high, 1 / t.step))
+        grid = Grid(t.padded.ravel(), t.padded.shape[0], low, high, per_step)
+        variance = np.ones((len(self.nodes), WIDTH), np.float32)
+        variance[:, :n] = np.diagonal(self.floor, axis1=1, axis2=2)
+        return grid, Errors(floor.reshape(len(floor), -1), variance, self.nodes)
+
     def guess(self, y: np.ndarray) -> np.ndarray:
         """Scaled labels (N, 3) from flux at 10 pc (N, n), inside the box; samples that are unknown count as typical."""
         out = []
@@ -164,33 +178,28 @@ class Fit:
     ref: np.ndarray
 
 
-def starts(model: Model, y: np.ndarray) -> np.ndarray:
-    """Places (N, K, 3) where the fits of a star begin: the first guess, then others that find a second minimum."""
-    first = model.guess(y)
-    return first[:, None, :]
-
-
 def fitted(model: Model, spectra: Spectra, begin=None, threads: int = 1, look_only: bool = False) -> Fit:
-    """Levenberg-Marquardt on the table, star by star, compiled: the quick way. `begin` (N, K, 3) are the starts.
+    """Levenberg-Marquardt on the table, star by star, compiled: the quick way.
 
-    With `look_only` the reference model is found and nothing more.
+    It starts from the first guess, or from `begin` (N, K, 3). With `look_only` the reference model is found and nothing
+    more.
     """
     from xptools.cores import _fehfits as kernels
 
     N = len(spectra.flux)
-    gain = np.ascontiguousarray(spectra.gain())
-    y = spectra.flux * gain
-    spread = spectra.spread()
-    state = np.where(usable(y, spectra), 0, kernels.EMPTY).astype(np.int8)
-    begin = starts(model, y) if begin is None else begin
     out = tuple(np.full(shape, np.nan) for shape in ((N, 4), (N, 4), (N,), (N, 4, 4)))
-    table, per_step = model.table.padded, (1 / model.table.step).astype(np.float32)
-    box, noise = model.box.astype(np.float32), np.ascontiguousarray(spectra.noise)
+    state = np.zeros(N, np.int8)
+    grid, errors = model.compiled
+    box = model.box.astype(np.float32)
 
     def run(a: int, b: int) -> None:
+        s = spectra.part(slice(a, b))
+        gain, noise = np.ascontiguousarray(s.gain()), np.ascontiguousarray(s.noise)
+        y = s.flux * gain
+        start = model.guess(y)[:, None, :] if begin is None else begin[a:b]
         kernels.fit_stars(
-            table, box, per_step, y[a:b], gain[a:b], noise[a:b], spectra.diagonal, model.floor, model.nodes,
-            spread[a:b], begin[a:b], look_only, *(v[a:b] for v in out), state[a:b],
+            grid, box, y, gain, noise, s.diagonal, errors, s.spread(), start, look_only,
+            *(v[a:b] for v in out), state[a:b],
         )  # fmt: skip
 
     spread_out(run, N, threads)

@@ -40,14 +40,14 @@ def fitted(model: Model, spectra: Spectra, threads: int = 1) -> tuple[np.ndarray
     sum_of_two = 2.5 * np.log10(1 + 10 ** (-0.4 * np.array(EXCESSES))) / LABEL_SCALE[1]
     begin = np.stack(np.broadcast_arrays(single.p[:, 1:2] + sum_of_two, excess, single.p[:, 2:3]), -1)
     p, chi2 = np.full((N, 4), np.nan), np.full(N, np.nan)
-    table, per_step = model.table.padded, (1 / model.table.step).astype(np.float32)
-    box, noise, y = model.box.astype(np.float32), np.ascontiguousarray(spectra.noise), spectra.flux * gain
+    grid, errors = model.compiled
+    noise, y = np.ascontiguousarray(spectra.noise), spectra.flux * gain
     ref = np.where(np.isfinite(single.p), single.ref, np.nan)
 
     def run(a: int, b: int) -> None:
         kernels.fit_pairs(
-            table, box, limits, per_step, pair, y[a:b], gain[a:b], noise[a:b], spectra.diagonal, model.floor,
-            model.nodes, spread[a:b], ref[a:b], np.ascontiguousarray(begin[a:b]), p[a:b], chi2[a:b],
+            grid, limits, pair, y[a:b], gain[a:b], noise[a:b], spectra.diagonal, errors, spread[a:b], ref[a:b],
+            np.ascontiguousarray(begin[a:b]), p[a:b], chi2[a:b],
         )  # fmt: skip
 
     feh.spread_out(run, N, threads)

@@ -27,32 +27,27 @@ class Plan:
 
 
 def trained(
-    sample: Sample, wavelength: np.ndarray, source_id: np.ndarray, plan: Plan, watch: Callable, loop,
-    slot: Callable = lambda name: None,
+    sample: Sample, wavelength: np.ndarray, source_id: np.ndarray, plan: Plan, watch: Callable, loop
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Arrays and metrics of the model file. `loop` is the training loop (train.fit and friends); `watch(what, record)`.
-
-    `slot(name)` is where one of the trainings keeps its checkpoint.
 
     Every fold's networks are trained on the other folds; what they miss on the fold gives the model's covariance, with
     which the fold's stars are then inverted. The final networks see all stars.
     """
     fixed = fixed_arrays(sample, wavelength, plan.seed)
-    fold = feh_training.folds(source_id, plan.folds)
+    fold, seen = feh_training.folds(source_id, plan.folds), sample.seen(plan.seed)
     models, ln_model = [], np.full(sample.spectra.flux.shape, np.nan)
     for k in range(plan.folds):
         rows = np.flatnonzero(fold != k)
-        arrays, _ = networks(
-            pick(sample, rows), plan, lambda w, r, k=k: watch(f"fold {k + 1} {w}", r), loop,
-            lambda w, k=k: slot(f"fold{k + 1}-{w}"),
-        )  # fmt: skip
+        watch_fold = lambda w, r, k=k: watch(f"fold {k + 1} {w}", r)  # noqa: E731
+        arrays, _ = networks(sample.part(rows), seen.part(rows), plan, watch_fold, loop)
         models.append({**fixed, **arrays})
         own = np.flatnonzero(fold == k)
-        ln_model[own] = feh_training.predicted(feh.Model(models[-1]), pick(sample, own))
-    arrays, scores = networks(sample, plan, watch, loop, slot)
+        ln_model[own] = feh_training.predicted(feh.Model(models[-1]), sample.part(own))
+    arrays, scores = networks(sample, seen, plan, watch, loop)
     final = {**fixed, **arrays}
     floor = feh_training.model_covariances(sample, ln_model)
-    check = validated([{**m, **floor} for m in models], fold, sample)
+    check = validated([{**m, **floor} for m in models], fold, seen)
     pulls = (check.found - sample.labels) / check.errors
     good = np.isfinite(pulls).all(-1) & (check.flag & ~feh.DIAGONAL == 0)
     metrics = scores | {
@@ -77,32 +72,25 @@ def fixed_arrays(sample: Sample, wavelength: np.ndarray, seed: int) -> dict[str,
     }
 
 
-def networks(
-    sample: Sample, plan: Plan, watch: Callable, loop, slot: Callable = lambda name: None
-) -> tuple[dict[str, np.ndarray], dict]:
-    """Weights and normalisations of both networks trained on a sample, and their held-out scores."""
+def networks(sample: Sample, seen: Sample, plan: Plan, watch: Callable, loop) -> tuple[dict[str, np.ndarray], dict]:
+    """Weights and normalisations of both networks, and their held-out scores; the guess learns from noisy spectra."""
     norm = feh_training.norms(sample.observed()[0], sample.labels)
     rows, held = loop.split(len(sample.labels), plan.held, plan.seed)
     out, scores = dict(norm), {}
     learners = (
-        ("forward", feh_training.ForwardLearner, plan.hidden),
-        ("guess", feh_training.GuessLearner, plan.guess),
+        ("forward", feh_training.ForwardLearner, sample, plan.hidden),
+        ("guess", feh_training.GuessLearner, seen, plan.guess),
     )
-    for name, kind, layers in learners:
-        learner = kind(sample, norm, layers, plan.batch, plan.seed)
+    for name, kind, stars, layers in learners:
+        learner = kind(stars, norm, layers, plan.batch, plan.seed)
         schedule = loop.cosine(plan.rate, 1e-6, plan.epochs)
         fit = loop.fit(
             learner, rows, held, schedule, plan.epochs, plan.batch, plan.seed, lambda r, n=name: watch(n, r),
-            stop_after=plan.patience, slot=slot(name),
+            stop_after=plan.patience,
         )  # fmt: skip
         out |= fit.arrays
         scores |= {f"{name}_score": fit.score, f"{name}_epoch": fit.epoch, f"{name}_epochs": len(fit.history)}
     return out, scores
-
-
-def pick(sample: Sample, rows: np.ndarray) -> Sample:
-    """Some of the stars."""
-    return Sample(sample.labels[rows], sample.spectra.part(rows))
 
 
 def validated(models: list[dict[str, np.ndarray]], fold: np.ndarray, sample: Sample) -> Validation:
@@ -111,7 +99,7 @@ def validated(models: list[dict[str, np.ndarray]], fold: np.ndarray, sample: Sam
     found, errors, flag = np.full((n, 3), np.nan), np.full((n, 3), np.nan), np.zeros(n, np.int16)
     for k, arrays in enumerate(models):
         own = np.flatnonzero(fold == k)
-        out = feh.infer(feh.Model(arrays), pick(sample, own).spectra)
+        out = feh.infer(feh.Model(arrays), sample.part(own).spectra)
         found[own] = np.stack([out[name] for name in feh.LABELS], -1)
         errors[own] = np.stack([out[f"{name}_err"] for name in feh.LABELS], -1)
         flag[own] = out["flag"]

@@ -1,10 +1,14 @@
 """Learners, error model, domain and cross-validation of the networks of `xp feh` (Li+ 2026 App. C.2).
 
-    loss = mean of Huber_3((y(theta) - y) / sqrt(sigma^2 + (EPSILON y(theta))^2))      forward network
+    loss = mean of Huber_3((y(theta) - y) / sqrt(sigma^2 + (EPSILON y(theta))^2 + (DARK <y>)^2))   forward network
     loss = mean of |labels - guess|^2, scaled                                          first guess
 
-differs from the plan: residuals are taken in flux, over the model, not in log10 flux. At high signal to noise the two
-are the same; at low signal to noise the logarithm of a noisy flux is biased, and of a negative one nothing.
+differs from the plan:
+1. Residuals are taken in flux, over the model, not in log10 flux. At high signal to noise the two are the same; at low
+   signal to noise the logarithm of a noisy flux is biased, and of a negative one nothing.
+2. Training stars are on a thin sheet, M_G nearly a function of Teff and [Fe/H]; away from it a network does as it
+   likes, and its waves there are false minima of chi2 for stars whose parallax lets M_G go. So some stars of every
+   batch come once more with M_G moved by ANCHOR magnitudes and the same shape: off the sheet the shape is the sheet's.
 """
 
 from __future__ import annotations
@@ -16,12 +20,12 @@ from typing import NamedTuple
 import numpy as np
 
 from xptools.cores import feh, nn
-from xptools.cores._jax import Resumable, configure
-from xptools.cores.draws import mixed
 from xptools.cores.feh import LABEL_MEAN, LABEL_SCALE, LN10, Spectra
 from xptools.errors import DataError
 
+ANCHORS, ANCHOR = 4, 1.0  # one star in so many comes again, with M_G off by so many magnitudes (1 sigma)
 EPSILON = 0.005 * LN10  # relative error that no sample is trained below
+DARK = 1e-3  # the same, of the star's mean flux: samples without light are only so well known, and may be negative
 BEND = 3.0
 REACH = 0.995  # of held-out stars are inside the hull
 HULL_STARS = 4000
@@ -33,16 +37,48 @@ FEH_EDGES = (-3.0, -1.5, -1.0, -0.5, 0.0, 0.8)
 
 
 class Sample(NamedTuple):
-    """Training stars: labels (N, 3) Teff [K], M_G [mag], [Fe/H]; their spectra."""
+    """Training stars: labels (N, 3) Teff [K], M_G [mag], [Fe/H]; their spectra.
+
+    exact: flux and parallax carry no noise, whatever their errors say.
+    """
 
     labels: np.ndarray
     spectra: Spectra
+    exact: bool = False
 
     def observed(self) -> tuple[np.ndarray, np.ndarray]:
         """Flux at 10 pc and its errors (N, n) [1e-18 W m^-2 nm^-1]."""
         gain, s = self.spectra.gain(), self.spectra
         errors = s.noise if s.diagonal else np.sqrt(s.noise[:, feh.diagonal_places(s.flux.shape[1])])
-        return s.flux * gain, errors * gain
+        return s.flux * gain, (0.0 if self.exact else 1.0) * errors * gain
+
+    def part(self, rows) -> Sample:
+        """Some of the stars."""
+        return Sample(self.labels[rows], self.spectra.part(rows), self.exact)
+
+    def seen(self, seed: int) -> Sample:
+        """The stars with the noise that their errors tell of: drawn for exact ones, there already for others."""
+        if not self.exact:
+            return self
+        s, rng = self.spectra, np.random.default_rng([seed, 4])
+        flux, parallax = s.flux.copy(), s.parallax + s.parallax_error * rng.normal(size=len(s.parallax))
+        for a in range(0, len(flux), feh.CHUNK):
+            flux[a : a + feh.CHUNK] += _noise(s.part(slice(a, a + feh.CHUNK)), rng)
+        return Sample(self.labels, s._replace(flux=flux, parallax=np.where(parallax > 0, parallax, s.parallax)))
+
+
+def _noise(s: Spectra, rng) -> np.ndarray:
+    """Noise (N, n) with the stars' own covariance."""
+    z = rng.normal(size=s.flux.shape)
+    if s.diagonal:
+        return z * s.noise
+    n = s.flux.shape[1]
+    i, j = np.tril_indices(n)
+    sigma = np.sqrt(s.noise[:, feh.diagonal_places(n)])
+    rho = np.zeros((len(z), n, n))
+    rho[:, i, j] = s.noise / (sigma[:, i] * sigma[:, j])
+    rho[:, np.arange(n), np.arange(n)] += 1e-6  # what rounding leaves of a nearly singular one is no longer positive
+    return sigma * np.einsum("nij,nj->ni", np.linalg.cholesky(np.nan_to_num(rho)), z)  # lower triangles are read
 
 
 def norms(y: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -57,12 +93,14 @@ def norms(y: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     return out
 
 
-class _Learner(Resumable):
+class _Learner:
     """What both learners share: weights, AdamW, batches of one shape (train.Learner), in JAX, float32."""
 
     prefix = "net."
 
     def __init__(self, sizes: tuple[int, ...], batch: int, seed: int):
+        from xptools.cores._jax import configure  # JAX is needed for training only
+
         self.jax, self.batch = configure(), batch
         put = self.put = self.jax.numpy.asarray
         self.params = self.jax.tree.map(put, nn.init(seed, sizes))
@@ -105,19 +143,29 @@ class ForwardLearner(_Learner):
     def __init__(self, sample: Sample, norm: dict, hidden: tuple[int, ...], batch: int, seed: int):
         y, sigma = sample.observed()
         known = np.isfinite(y) & np.isfinite(sigma)
+        sigma = np.hypot(sigma, DARK * np.where(known, y, 0).sum(1, keepdims=True) / known.sum(1, keepdims=True))
         scaled = ((sample.labels - LABEL_MEAN) / LABEL_SCALE).astype(np.float32)
         self.data = tuple(
             a.astype(np.float32) for a in (scaled, np.where(known, y, 0), np.where(known, sigma, 0), known)
         )
         self.norm = {k: v for k, v in norm.items() if k.startswith("norm.")}
         super().__init__((3, *hidden, y.shape[1]), batch, seed)
+        off = ANCHOR / LABEL_SCALE[1] * np.random.default_rng([seed, 5]).normal(size=max(batch // ANCHORS, 1))
+        self.off = np.stack([0 * off, off, 0 * off], -1).astype(np.float32)
 
     def _loss(self, params, data, use):
+        both = self.jax.numpy.concatenate
+        data, use = [both([d, d[: len(self.off)]]) for d in data], both([use, use[: len(self.off)]])
+        return self._misfit(params, data, use)
+
+    def _misfit(self, params, data, use):
         jnp, stop = self.jax.numpy, self.jax.lax.stop_gradient
         scaled, y, sigma, known = data
-        z = nn.apply(params, scaled, jnp) * self.norm["norm.out_scale"] + self.norm["norm.out_mean"]
+        moved = scaled.at[-len(self.off) :].add(self.off)
+        z = nn.apply(params, moved, jnp) * self.norm["norm.out_scale"] + self.norm["norm.out_mean"]
         ln_y = jnp.float32(LN10) * (z - jnp.float32(0.4 * LABEL_SCALE[1]) * scaled[:, 1:2])
-        over = jnp.exp(-stop(ln_y))  # the model itself is the unit, so no star's brightness matters
+        # the model itself is the unit, so no star's brightness matters; clipped, for a network may begin far off
+        over = jnp.exp(jnp.clip(-stop(ln_y), -60.0, 20.0))
         r = jnp.abs(jnp.exp(ln_y - stop(ln_y)) - y * over) / jnp.sqrt((sigma * over) ** 2 + jnp.float32(EPSILON**2))
         huber = jnp.where(r < BEND, 0.5 * r * r, BEND * (r - 0.5 * BEND)) * known
         return (huber.sum(-1) * use).sum() / (use.sum() * y.shape[1])
@@ -159,7 +207,7 @@ def model_covariances(sample: Sample, ln_model: np.ndarray) -> dict[str, np.ndar
     teff = (sample.labels[:, 0] - LABEL_MEAN[0]) / LABEL_SCALE[0]
     count = int(np.clip(len(teff) // NODE_STARS, 1, MOST_NODES))
     groups = np.array_split(np.argsort(teff, kind="stable"), count)
-    cov = [model_covariance(Sample(sample.labels[g], sample.spectra.part(g)), ln_model[g]) for g in groups]
+    cov = [model_covariance(sample.part(g), ln_model[g]) for g in groups]
     return {"error.teff": np.array([np.median(teff[g]) for g in groups]), "error.cov": np.stack(cov)}
 
 
@@ -169,7 +217,7 @@ def model_covariance(sample: Sample, ln_model: np.ndarray) -> np.ndarray:
     Stars with a residual beyond six times its sample's spread are left out; negative eigenvalues are set to none.
     """
     residual = sample.spectra.flux * sample.spectra.gain() * np.exp(-ln_model) - 1
-    noise = _relative_noise(sample.spectra, ln_model)
+    noise = _relative_noise(sample.spectra, ln_model) * (0.0 if sample.exact else 1.0)
     variance = noise[:, feh.diagonal_places(residual.shape[1])]
     pull = np.abs(residual) / np.sqrt(variance + EPSILON**2)
     known = np.isfinite(pull).all(-1)
@@ -230,7 +278,10 @@ def terms(M_G, metals) -> np.ndarray:
 
 def folds(source_id: np.ndarray, count: int = 3) -> np.ndarray:
     """The fold (N,) of each star: a mixed source_id modulo `count`, so a star's fold is its own."""
-    return (mixed(source_id) % np.uint64(count)).astype(np.int64)
+    x = source_id.astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((x ^ (x >> np.uint64(31))) % np.uint64(count)).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""Sixteen lanes at a time for the kernels of `xp feh`: the products that covariance, Cholesky and inverse are made of.
+
+numba's own loops ask before each whether arrays overlap and indices are negative, which costs short loops more than
+their work; here the instructions are written out for flat arrays and places that the caller knows to be inside. LLVM
+cuts the 16 lanes into what the processor has. Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+LANES, ROWS = 16, 4
+CONTRACT = ("contract",)
+I32 = ir.IntType(32)
+
+
+class _Lanes:
+    """Loads, stores and sums of 16 lanes of flat arrays, while one call is compiled."""
+
+    def __init__(self, context, builder, signature, values):
+        self.context, self.builder, self.kinds, self.values = context, builder, signature.args, values
+
+    def array(self, k: int):
+        """The data of argument k, and its element's type."""
+        kind = self.kinds[k]
+        if not (isinstance(kind, types.Array) and kind.ndim == 1 and kind.layout == "C"):
+            raise TypingError("lanes are of flat arrays")
+        return make_array(kind)(self.context, self.builder, self.values[k]).data, self.context.get_data_type(kind.dtype)
+
+    def place(self, start, step=None, k=0):
+        """start + k step."""
+        return start if not k else self.builder.add(start, self.builder.mul(step, ir.Constant(step.type, k)))
+
+    def _at(self, array, start):
+        data, element = array
+        return self.builder.bitcast(self.builder.gep(data, [start]), ir.VectorType(element, LANES).as_pointer())
+
+    def load(self, array, start):
+        value = self.builder.load(self._at(array, start))
+        value.align = self.context.get_abi_alignment(array[1])
+        return value
+
+    def store(self, value, array, start):
+        self.builder.store(value, self._at(array, start)).align = self.context.get_abi_alignment(array[1])
+
+    def one(self, array, start):
+        return self.builder.load(self.builder.gep(array[0], [start]))
+
+    def spread(self, value, element):
+        """A number in all lanes, as `element`."""
+        nothing = ir.Constant(ir.VectorType(element, LANES), ir.Undefined)
+        one = self.builder.insert_element(nothing, self.cast(value, element), ir.Constant(I32, 0))
+        return self.builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+
+    def cast(self, value, element):
+        """A number or lanes of them as `element`."""
+        lanes = isinstance(value.type, ir.VectorType)
+        here, there = value.type.element if lanes else value.type, ir.VectorType(element, LANES) if lanes else element
+        if here == element:
+            return value
+        return (self.builder.fpext if isinstance(here, ir.FloatType) else self.builder.fptrunc)(value, there)
+
+    def times(self, a, b):
+        return self.builder.fmul(a, b, flags=CONTRACT)
+
+    def plus(self, a, b):
+        return self.builder.fadd(a, b, flags=CONTRACT)
+
+    def minus(self, a, b):
+        return self.builder.fsub(a, b, flags=CONTRACT)
+
+
+def _intrinsic(build):
+    """A function for kernels from what builds its instructions."""
+
+    def typed(_context, *kinds):
+        def code(context, builder, signature, values):
+            build(_Lanes(context, builder, signature, values), *values)
+            return context.get_dummy_value()
+
+        return types.void(*kinds), code
+
+    return typed
+
+
+def _block(lanes, subtract, out, o, o_row, source, s, s_row, factors, f, f_row, f_column):
+    target, rows, numbers = lanes.array(0), lanes.array(3), lanes.array(6)
+    source = [lanes.load(rows, lanes.place(s, s_row, k)) for k in range(ROWS)]
+    for r in range(ROWS):
+        at, begin = lanes.place(o, o_row, r), lanes.place(f, f_row, r)
+        total = lanes.load(target, at)
+        for k in range(ROWS):
+            factor = lanes.spread(lanes.one(numbers, lanes.place(begin, f_column, k)), target[1])
+            total = (lanes.minus if subtract else lanes.plus)(total, lanes.times(factor, source[k]))
+        lanes.store(total, target, at)
+
+
+@intrinsic
+def add_block(context, out, o, o_row, source, s, s_row, factors, f, f_row, f_column):
+    """out[o + r o_row + c] += sum_k factors[f + r f_row + k f_column] source[s + k s_row + c], r, k < 4, c < 16."""
+    kinds = (out, o, o_row, source, s, s_row, factors, f, f_row, f_column)
+    return _intrinsic(lambda lanes, *values: _block(lanes, False, *values))(context, *kinds)
+
+
+@intrinsic
+def subtract_block(context, out, o, o_row, source, s, s_row, factors, f, f_row, f_column):
+    """The same with -=."""
+    kinds = (out, o, o_row, source, s, s_row, factors, f, f_row, f_column)
+    return _intrinsic(lambda lanes, *values: _block(lanes, True, *values))(context, *kinds)
+
+
+@intrinsic
+def subtract_row(context, out, o, s, f):
+    """out[o + c] -= f out[s + c], c < 16."""
+
+    def build(lanes, _out, o, s, f):
+        a = lanes.array(0)
+        lanes.store(lanes.minus(lanes.load(a, o), lanes.times(lanes.spread(f, a[1]), lanes.load(a, s))), a, o)
+
+    return _intrinsic(build)(context, out, o, s, f)
+
+
+@intrinsic
+def scale_row(context, out, o, f):
+    """out[o + c] *= f, c < 16."""
+
+    def build(lanes, _out, o, f):
+        a = lanes.array(0)
+        lanes.store(lanes.times(lanes.load(a, o), lanes.spread(f, a[1])), a, o)
+
+    return _intrinsic(build)(context, out, o, f)
+
+
+@intrinsic
+def covary(context, out, o, near, far, w, scale, c, f, packed, s):
+    """out[o + i] = near[o + i] + w (far[o + i] - near[o + i]) + f scale[c + i] packed[s + i], i < 16."""
+
+    def build(lanes, _out, o, _near, _far, w, _scale, c, f, _packed, s):
+        target, a, b, scale, packed = (lanes.array(k) for k in (0, 2, 3, 5, 8))
+        double = packed[1]
+        own = lanes.times(lanes.times(lanes.spread(f, double), lanes.load(scale, c)), lanes.load(packed, s))
+        low = lanes.load(a, o)
+        miss = lanes.plus(low, lanes.times(lanes.spread(w, a[1]), lanes.minus(lanes.load(b, o), low)))
+        lanes.store(lanes.plus(lanes.cast(own, target[1]), lanes.cast(miss, target[1])), target, o)
+
+    return _intrinsic(build)(context, out, o, near, far, w, scale, c, f, packed, s)
