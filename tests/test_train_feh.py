@@ -114,11 +114,24 @@ def test_aspcap_quality(xp, tmp_path):
     assert done.returncode == 65 and b"e_v_rad" in done.stderr
 
 
-@pytest.mark.parametrize("name", quality.SELECTIONS)
-def test_quality_never_keeps_the_unknown(name):
-    columns = {c: np.array([np.nan, np.nan]) for c in quality.wanted(name)}
-    keep, flow = quality.select(name, columns)
-    assert not keep.any() and len(flow) == len(quality.SELECTIONS[name])
+def test_quality_never_keeps_the_unknown():
+    columns = {c: np.array([np.nan, 1.0]) for c in quality.wanted("aspcap")}
+    keep, flow = quality.select("aspcap", columns)
+    assert not keep.any() and len(flow) == len(quality.ASPCAP)
+
+
+def test_single_stars_are_told_by_either_name():
+    n = 4
+    columns = {c: np.full(n, 0.5) for c in quality.wanted("aspcap")}
+    fine = {"logg": 4.5, "parallax": 5, "bp_mag": 1, "flag_warn": 0, "flag_bad": 0, "ag": 0, "e_fe_h": 0}
+    columns |= {name: np.full(n, float(value)) for name, value in fine.items()}
+    columns |= {"chi2_single": np.array([4.0, 6.0, 4.0, 4.0]), "chi2_binary": np.array([3.5, 5.5, 2.5, 3.5]),
+                "feh_flag": np.array([0.0, 0.0, 0.0, 4.0])}  # fmt: skip
+    assert quality.select("aspcap", columns)[0].tolist() == [True, False, False, False]
+    del columns["chi2_single"]
+    columns["chi2"] = np.array([60.0, 60.0, 60.0, 60.0])
+    columns["chi2_binary"] = np.array([59.5, 61.0, 50.0, 59.5])
+    assert quality.select("aspcap", columns)[0].tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -138,30 +151,6 @@ def test_wrong_input_has_its_sentence(xp, tmp_path, change, options, code, words
     done = xp("train", "feh", tmp_path / "in.parquet", *options, "-o", tmp_path / "m")
     assert done.returncode == code and words in done.stderr, done.stderr
     assert not (tmp_path / "m").exists()
-
-
-def test_a_killed_training_goes_on_to_the_same_networks(tmp_path):
-    """Each training of a model has its checkpoint; one that was done is not done again."""
-    from xptools import checkpoint, train
-    from xptools.cores.feh_fitting import Plan, networks
-
-    s = toy.spectra(400, 3)
-    spectra = feh.Spectra(s["flux"], feh.packed(s["cov"]), s["parallax"], s["parallax_error"])
-    sample = feh_training.Sample(s["labels"], spectra)
-    plan, seen = Plan((8,), (8,), epochs=4, batch=100, rate=0.01), []
-    points = checkpoint.Checkpoints(tmp_path / "m", {}, "feh", lambda text: None)
-
-    def watch(what, record):
-        seen.append((what, record["epoch"]))
-        if seen == [("forward", e) for e in range(4)] + [("guess", e) for e in range(3)]:
-            raise KeyboardInterrupt
-
-    whole, _ = networks(sample, plan, lambda what, record: None, train)
-    with pytest.raises(KeyboardInterrupt):
-        networks(sample, plan, watch, train, points.slot)
-    again, _ = networks(sample, plan, watch, train, points.slot)
-    assert seen[7:] and {what for what, _ in seen[7:]} == {"guess"}
-    assert all(np.array_equal(whole[k], again[k]) for k in whole)
 
 
 def test_folds_are_a_star_s_own():
@@ -184,4 +173,35 @@ def test_the_covariance_of_what_a_model_misses_is_recovered():
     cov = feh.packed(noise[None] * y[:, :, None] * y[:, None, :])
     spectra = feh.Spectra(y * (1 + miss) * 1e-18, cov * 1e-36, np.full(N, 100.0), np.zeros(N))
     found = feh_training.model_covariance(feh_training.Sample(np.zeros((N, 3)), spectra), ln_model)
-    assert np.abs(found - S).max() < 0.16 * S.max()
+    # the sampling error of a covariance of N stars is (S + noise) sqrt(2 / N), 0.072 of the largest S on the diagonal;
+    # three of those bound the largest of 210 elements
+    expected = np.sqrt(2 / N) * (S + noise).max()
+    assert np.abs(found - S).max() < 3 * expected
+    exact = spectra._replace(flux=y * (1 + rng.multivariate_normal(np.zeros(n), S, N)) * 1e-18)
+    found = feh_training.model_covariance(feh_training.Sample(np.zeros((N, 3)), exact, True), ln_model)
+    assert np.abs(found - S).max() < 4 * np.sqrt(2 / N) * S.max()
+
+
+def test_noise_drawn_for_exact_stars_has_their_covariance():
+    s = toy.spectra(1, 3)
+    n, y = 20_000, toy.flux(s["labels"]) * ((s["parallax"] / 100) ** 2)[:, None]
+    spectra = feh.Spectra(np.repeat(y, n, 0), np.repeat(feh.packed(s["cov"]), n, 0), np.full(n, 5.0), np.full(n, 0.1))
+    exact = feh_training.Sample(np.repeat(s["labels"], n, 0), spectra, True)
+    seen = exact.seen(0).spectra
+    sigma = np.sqrt(np.diagonal(s["cov"][0]))
+    found = np.cov((seen.flux - spectra.flux).T) / np.outer(sigma, sigma)
+    assert np.abs(found - s["cov"][0] / np.outer(sigma, sigma)).max() < 5 * np.sqrt(2 / n)
+    assert abs(np.std(seen.parallax) / 0.1 - 1) < 0.03
+    assert feh_training.Sample(exact.labels, spectra).seen(0).spectra is spectra
+
+
+def test_noise_free_stars_train_a_model(xp, tmp_path):
+    s = toy.spectra(600, 5)
+    t = table(600, 5)
+    y = toy.flux(s["labels"]) * ((t["parallax"].to_numpy() / 100) ** 2)[:, None]
+    flux = pa.FixedSizeListArray.from_arrays(pa.array(y.ravel()), 61)
+    pq.write_table(t.set_column(t.schema.get_field_index("flux"), "flux", flux), tmp_path / "in.parquet")
+    done = xp("train", "feh", "--noise-free", tmp_path / "in.parquet", *SMALL, "-o", tmp_path / "m")
+    assert done.returncode == 0, done.stderr
+    told = artefact.about(tmp_path / "m")
+    assert told.training["noise_free"] is True and all(0.4 < w < 1.6 for w in told.metrics["pull_width"])

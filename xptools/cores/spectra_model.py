@@ -36,15 +36,17 @@ SINGLE = ("jump", "paschen", "calcium", "ch", "mgb", "mgh", "sodium", "cah", "vo
 def temperature_of(bp_rp, feh) -> np.ndarray:
     """Teff [K] of dwarfs of intrinsic BP-RP [mag] and [Fe/H].
 
-    Mucciarelli, Bellazzini & Massari 2021 (A&A 653, A90, Table 1) blueward of 1.35 mag, Mann+ 2015 (ApJ 804, 64, Table
-    2) redward of 1.55 mag, in between a blend; clamped to the model's temperatures.
+    Mucciarelli, Bellazzini & Massari 2021 (A&A 653, A90, Table 1) for blue stars, Mann+ 2015 (ApJ 804, 64, Table 2) for
+    red ones, from 1.2 to 1.9 mag a blend with two continuous derivatives: a kink would be one of the spectra too, which
+    no star has. Clamped to the model's temperatures.
     """
     C, M = np.asarray(bp_rp, np.float64), np.clip(feh, -3.0, 0.6)
-    c = np.clip(C, -0.3, 1.6)
+    c = np.clip(C, -0.3, 1.9)
     theta = 0.4929 + c * (0.5092 - 0.0353 * c) + M * (0.0192 - 0.0020 * M - 0.0395 * c)
-    d = np.clip(C, 1.3, 4.2)
+    d = np.clip(C, 1.35, 4.2)
     cool = 3500.0 * (3.172 + d * (-2.475 + d * (1.082 + d * (-0.2231 + 0.01738 * d))))
-    u = np.clip((C - 1.35) / 0.2, 0.0, 1.0)
+    u = np.clip((C - 1.2) / 0.7, 0.0, 1.0)
+    u = u**3 * (10.0 - 15.0 * u + 6.0 * u**2)
     return np.clip((1.0 - u) * 5040.0 / theta + u * cool, COOLEST, HOTTEST)
 
 
