@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from xptools.cores.bins import BinTable
+    from xptools.cores.nuts import Sampled
 
 NO_VOLUME, STRAY = 1, 2
 KEY = "xp.mf"
@@ -160,8 +161,7 @@ class MassFunction(Fold):
         from xptools.commands import _mf_report as words
 
         table = self.volumes(schema)
-        n, outside = self._counts(state, table)
-        columns, fit, about = self._posterior(n, table)
+        n, outside, columns, fit, about = self.inferred(state, table)
         known = _stated(schema) if self.truth else None
         about |= {"stars": int(n.sum()), "outside": outside, "truth_known": known is not None}
         if not n.any():
@@ -182,6 +182,11 @@ class MassFunction(Fold):
         if self.report:
             words.write(self.report, about, columns)
         return {**columns, "meta": {KEY: about}}
+
+    def inferred(self, state: np.ndarray, table: BinTable):
+        """Counts (B, K), stars outside, columns of the table, what the report needs, and how it was done."""
+        n, outside = self._counts(state, table)
+        return n, outside, *self._posterior(n, table)
 
     def _counts(self, state: np.ndarray, table: BinTable) -> tuple[np.ndarray, int]:
         import numpy as np
@@ -213,23 +218,35 @@ class MassFunction(Fold):
             mean, sd, levels = mf.exact(n[use], offset, s, self.prior)
             phi, phi_err = mf.moments(n[use], offset, s, self.prior)
             rhat = ess = np.full(len(V), np.nan)
-        values = {"phi": phi, "phi_err": phi_err, "log_phi": mean, "log_phi_median": levels[0], "log_phi_sd": sd,
-                  "log_phi_lo": levels[1], "log_phi_hi": levels[2], "log_phi_lo95": levels[3],
-                  "log_phi_hi95": levels[4], "rhat": rhat, "ess": ess}  # fmt: skip
+        values = {"phi": phi, "phi_err": phi_err, **mf.named(mean, sd, levels), "rhat": rhat, "ess": ess}
         full = {name: _scattered(v, use) for name, v in values.items()}
         every = np.full((self.chains * self.draws, *use.shape), np.nan)
         every[:, use] = mf.draw(n[use], offset, s, rng, len(every), "ratio")
         fit = Fit(n, table, every, full["log_phi"], full["log_phi_sd"])
+        return self.columns(table, n, full), fit, about
+
+    def columns(self, table: BinTable, n: np.ndarray, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The result's columns (B K,) of counts and values (B, K)."""
+        import numpy as np
+
+        from xptools.cores import mf
+
+        use = mf.usable(table.veff)
         flag = np.where(use, 0, NO_VOLUME) | np.where(~use & (n > 0), STRAY, 0)
-        columns = _edges(table) | {"n": n, "veff": table.veff, "veff_err": table.veff_err, **full, "mf_flag": flag}
-        return {name: np.ravel(v) for name, v in columns.items()}, fit, about
+        out = _edges(table) | {"n": n, "veff": table.veff, "veff_err": table.veff_err, **values, "mf_flag": flag}
+        return {name: np.ravel(v) for name, v in out.items()}
 
     def _sampled(self, n, offset, s):
-        """NUTS; ComputeError if it did not converge, unless --force."""
+        """NUTS: draws of ln Phi, their summary, R-hat, effective sizes and how it went."""
         from xptools.cores import mf, nuts
 
         got = nuts.sample(n, offset, s, self.seed, chains=self.chains, warmup=self.warmup, draws=self.draws,
                           target_accept=self.target_accept, prior=self.prior)  # fmt: skip
+        draws = got.ln_phi.reshape(-1, got.ln_phi.shape[-1])
+        return draws, mf.summary(draws), got.rhat, got.ess, self.checked(got)
+
+    def checked(self, got: Sampled) -> dict[str, Any]:
+        """How the sampler fared, for the report; ComputeError if it did not converge, unless --force."""
         trouble = got.trouble()
         if trouble and not self.force:
             length = f"{self.chains} chains of {self.warmup} + {self.draws}"
@@ -237,11 +254,9 @@ class MassFunction(Fold):
                 f"the sampler has not converged: {'; '.join(trouble)}. {length}. "
                 "TRY: more --warmup and --draws, --method exact, or --force"
             )
-        draws = got.ln_phi.reshape(-1, got.ln_phi.shape[-1])
-        state = {"chains": self.chains, "warmup": self.warmup, "draws": self.draws, "rhat_max": float(got.rhat.max()),
-                 "ess_min": float(got.ess.min()), "divergences": got.divergences, "bfmi": got.bfmi,
-                 "trouble": trouble}  # fmt: skip
-        return draws, mf.summary(draws), got.rhat, got.ess, state
+        return {"chains": self.chains, "warmup": self.warmup, "draws": self.draws, "rhat_max": float(got.rhat.max()),
+                "ess_min": float(got.ess.min()), "divergences": got.divergences, "bfmi": got.bfmi,
+                "trouble": trouble}  # fmt: skip
 
 
 def _edges(table: BinTable) -> dict[str, np.ndarray]:
@@ -285,6 +300,12 @@ with masses of the shipped model, bins above 0.7 Msun are off by more than their
     "SLOPES": """poisson: n_k ~ Poisson(sum A int M^alpha V dM), a free amplitude and slope per segment, a bin cut by a
 break shared between both. weighted and unweighted: straight lines through log Phi at the bin centres inside the
 segment, error times max(1, sqrt(chi2_red)). All three are in the report; --slope-method picks the one shown.""",
+    "ERRORS OF MASS AND [FE/H]": """[Fe/H] errors of 0.2 dex move stars between bins, mostly from the many metal-rich
+to the few metal-poor. --deconvolve undoes it: n ~ Poisson of Phi V smeared by every star's feh_err and mass_err, over
+true cells that reach 2.5 errors beyond the bins. ln Phi is a plane plus a Gaussian process in (ln M, [Fe/H]) whose
+amplitude and lengths are inferred, so the data say how smooth Phi is. Larger errors at low [Fe/H] are allowed for. The
+errors must be right, and nothing may have been cut by true [Fe/H]. Slopes come from the draws of Phi; n stays what was
+counted.""",
     "XI_MR": """Mass between 0.2 and 0.5 Msun over mass between 0.2 and --xi-upper (Li+ 2026 eq. 10). flat: Phi constant
 in each bin; shaped: Phi runs inside the bins with the fitted slopes, which removes a bias of up to 0.01. As a sum over
 bins it has a prior of its own, a third of a star per bin instead of Jeffreys' half; exact draws, whatever --method.""",
@@ -306,6 +327,8 @@ bins it has a prior of its own, a third of a star per bin instead of Jeffreys' h
 @click.option("--veff", metavar="FILE", default="", help="Bins and volumes of xp veff --table, not the input's own.")
 @click.option("--method", type=click.Choice(["nuts", "exact"]), default="nuts", show_default=True,
               help="NumPyro's NUTS, or the exact Gamma posterior.")  # fmt: skip
+@click.option("--deconvolve", is_flag=True,
+              help="Infer Phi behind the errors of mass and [Fe/H] (feh_err, mass_err), all bins at once.")  # fmt: skip
 @click.option("--prior", type=click.Choice(["jeffreys", "flat", "data"]), default="jeffreys", show_default=True,
               help="Of the expected numbers: Jeffreys', flat, or Normal(ln(n + 1/2), 3) in the log.")  # fmt: skip
 @click.option("--chains", type=click.IntRange(2, 64), default=4, show_default=True, help="Chains.")
@@ -325,8 +348,8 @@ bins it has a prior of its own, a third of a star per bin instead of Jeffreys' h
 @click.option("--force", is_flag=True, help="Write the result even if the sampler has not converged.")
 @click.option("--report", "report_", metavar="FILE", default="", help="Write slopes, xi_MR and all bins as JSON.")
 def command(
-    veff, method, prior, chains, warmup, draws, target_accept, segments, slope_method, xi_upper, xi_method, truth,
-    force, report_, seed,
+    veff, method, deconvolve, prior, chains, warmup, draws, target_accept, segments, slope_method, xi_upper, xi_method,
+    truth, force, report_, seed,
 ):  # fmt: skip
     """Count stars per (mass, [Fe/H]) bin and infer the mass function Phi, its slopes and the mass ratio xi_MR.
 
@@ -336,7 +359,12 @@ def command(
     limits = edges(segments)
     if limits[0] < 0:
         raise UsageError(f"--segments are masses, not {segments}")
-    return MassFunction(
+    if deconvolve and (method != "nuts" or prior != "jeffreys"):
+        raise UsageError("--deconvolve has a prior of its own and is sampled. TRY: without --method and --prior")
+    kind = MassFunction
+    if deconvolve:
+        from xptools.commands._mf_joint import JointMassFunction as kind
+    return kind(
         veff=veff, method=method, prior=prior, chains=chains, warmup=warmup, draws=draws, target_accept=target_accept,
         segments=limits, slope_method=slope_method, xi_upper=xi_upper, xi_method=xi_method, truth=truth, force=force,
         report=report_, seed=seed,

@@ -78,7 +78,7 @@ def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_acce
     run = _program(noisy, prior, warmup, draws, target_accept)
     z, diverging, energy = jax.tree.map(np.asarray, run(n, keys, start))
     ln_phi = log_rate(n, z["u"]) - offset - (s * z["eps"] if noisy else 0.0)
-    return Sampled(ln_phi, *_convergence(ln_phi), int(diverging.sum()), _bfmi(energy))
+    return Sampled(ln_phi, *convergence(ln_phi), int(diverging.sum()), bfmi(energy))
 
 
 @lru_cache(maxsize=8)
@@ -102,13 +102,13 @@ def _program(noisy, prior, warmup, draws, target_accept):
     return jax.jit(jax.vmap(chain, in_axes=(None, 0, 0)))
 
 
-def _convergence(x):
+def convergence(x):
     """Split R-hat and effective sample size (K,) of draws (chains, draws, K) (Gelman+ 2013, Vehtari+ 2021)."""
     from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
     return np.asarray(split_gelman_rubin(x)), np.asarray(effective_sample_size(x))
 
 
-def _bfmi(energy) -> float:
+def bfmi(energy) -> float:
     """Lowest energy fraction of missing information over chains (Betancourt 2016)."""
     return float(np.min(np.mean(np.diff(energy, axis=1) ** 2, axis=1) / np.var(energy, axis=1)))
