@@ -1,4 +1,4 @@
-"""`xp fetch`: one subcommand per kind of thing that can be had, found by file name: _fetch_<what>.py beside this file."""
+"""`xp fetch`: one subcommand per kind of thing, found by file name: _fetch_<what>.py beside this file."""
 
 from xptools.group import Found
 from xptools.options import About
