@@ -1,0 +1,213 @@
+"""XP spectra in every spelling of the archives as one table: source_id and, per band, twelve columns, lists fixed.
+
+A band without a spectrum is a row of NaN, its whole numbers 0. Lists keep the width they came with (55 in DR3, BP 51 in
+DR4); a table in which a band is nowhere known gets that of the other band.
+"""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from xptools import io, metadata
+from xptools.arrays import to_arrow, to_numpy
+from xptools.columns import GAIA, XP, Column
+from xptools.errors import DataError
+from xptools.io import sniff
+from xptools.io.spool import spooled
+from xptools.io.text import Plan
+from xptools.protocol import spelled
+
+BANDS = ("bp", "rp")
+LISTS = ("coefficients", "coefficient_errors", "coefficient_correlations")
+ROW_BYTES = {True: 37_000, False: 6_000}  # of text, with and without correlations
+UNKNOWN = "xp.bands_unknown"  # metadata of a part: bands that no star in it has
+
+
+def _scalars(tag: str) -> dict[str, Column]:
+    band, none = tag.upper(), f"; 0: no {tag.upper()} spectrum"
+    return {
+        f"{tag}_basis_function_id": Column("int16", None, "meta.id", f"Set of basis functions of the {band} spectrum"),
+        f"{tag}_degrees_of_freedom": Column("int16", None, "stat.fit.dof", f"Degrees of freedom of the {band} fit{none}"),
+        f"{tag}_n_parameters": Column("int16", None, "meta.number", f"Parameters of the {band} fit{none}"),
+        f"{tag}_n_measurements": Column("int16", None, "meta.number", f"{band} measurements used{none}"),
+        f"{tag}_n_rejected_measurements": Column("int16", None, "meta.number", f"{band} measurements rejected"),
+        f"{tag}_standard_deviation": Column(
+            "float32", None, "stat.stdev", f"Standard deviation of the {band} fit, by which the errors are scaled"
+        ),
+        f"{tag}_chi_squared": Column("float32", None, "stat.fit.chi2", f"Chi squared of the {band} fit"),
+        f"{tag}_relative_shrinking": Column(
+            "float32", None, "arith.ratio", f"Norm of the {band} coefficients after truncation over that before"
+        ),
+    }
+
+
+def columns(correlations: bool = True) -> dict[str, Column]:
+    """The columns of a table of spectra, with or without the correlations of the coefficients."""
+    found = {"source_id": GAIA["source_id"]}
+    for tag in BANDS:
+        found |= _scalars(tag) | {k: c for k, c in XP.items() if k.startswith(f"{tag}_")}
+    return {k: c for k, c in found.items() if correlations or not k.endswith("_correlations")}
+
+
+def schema(widths: dict[str, int], correlations: bool = True) -> pa.Schema:
+    """The table's schema where a band ("bp", "rp") has that many coefficients."""
+    fields = []
+    for name, column in columns(correlations).items():
+        if "[" in column.type:
+            n = widths[name[:2]]
+            size = n * (n - 1) // 2 if name.endswith("_correlations") else n
+            column = column._replace(type=f"{column.type.split('[')[0]}[{size}]")
+        fields.append(metadata.field_of(name, column))
+    return pa.schema(fields)
+
+
+def normal(batches: list[pa.RecordBatch], correlations: bool, where: str) -> pa.Table:
+    """Batches from any reader as one table of spectra, sorted by source_id; a row that came twice stands once."""
+    rows = sum(b.num_rows for b in batches)
+    values = {name: _column(batches, name, where) for name in columns(correlations)}
+    ids = values["source_id"]
+    widths = {tag: 0 if values[f"{tag}_coefficients"] is None else values[f"{tag}_coefficients"].shape[1] for tag in BANDS}
+    unknown = [tag for tag in BANDS if widths[tag] == 0]
+    known = max(widths.values()) or 55
+    out = schema({tag: widths[tag] or known for tag in BANDS}, correlations)
+    order = np.unique(ids, return_index=True)[1] if rows else np.zeros(0, int)
+    arrays = [to_arrow(None if values[f.name] is None else values[f.name][order], f, len(order), "fetch") for f in out]
+    return pa.Table.from_arrays(arrays, schema=metadata.with_values(out, {UNKNOWN: unknown}))
+
+
+def _column(batches: list[pa.RecordBatch], name: str, where: str) -> np.ndarray | None:
+    """One column of all batches as an array, None for lists of which there is none."""
+    parts = []
+    for batch in batches:
+        spelling = spelled(batch.schema, name)
+        if spelling is None:
+            raise DataError(f"the spectra lack the column {name}. {where}. TRY: xp info on it, or another service")
+        parts.append(_values(batch.column(batch.schema.get_field_index(spelling)), name, where))
+    if name.endswith(LISTS):
+        return _stacked(parts, name, where)
+    whole = np.concatenate(parts) if parts else np.zeros(0)
+    if name == "source_id" and whole.dtype.kind not in "iu" and len(whole):
+        raise DataError(f"the identifiers came as {whole.dtype}, not as whole numbers. {where}. TRY: another service")
+    kind = metadata.arrow_type(columns()[name].type)
+    if pa.types.is_integer(kind) and name != "source_id":
+        known = np.isfinite(whole) if whole.dtype.kind == "f" else np.ones(len(whole), bool)
+        # Exports without nulls fill with the type's limits (Flatiron's HDF5).
+        known &= (whole > -32768) & (whole < 32767)
+        whole = np.where(known, whole, 0)
+    return whole
+
+
+def _values(column: pa.Array, name: str, where: str) -> np.ndarray:
+    if not name.endswith(LISTS):
+        return to_numpy(column, name if name == "source_id" else "")
+    if pa.types.is_string(column.type):
+        kind = np.float64 if name.endswith("_coefficients") else np.float32
+        try:
+            return numbers(column, kind)
+        except DataError as fault:
+            raise DataError(f"column {name}: {fault}. {where}. TRY: fetch it again") from fault
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        import pyarrow.compute as pc
+
+        empty = pc.equal(pc.list_value_length(column), 0)
+        column = pc.if_else(empty, pa.scalar(None, column.type), column)
+    return to_numpy(column, name)
+
+
+def _stacked(parts: list[np.ndarray], name: str, where: str) -> np.ndarray | None:
+    """Parts (n, width) one below the other; a part without any value has no width of its own."""
+    sizes = {p.shape[1] for p in parts if p.ndim == 2 and p.shape[1] and np.isfinite(p).any()}
+    if len(sizes) > 1:
+        raise DataError(f"column {name} has arrays of {min(sizes)} and of {max(sizes)} values. {where}. TRY: one release")
+    if not sizes:
+        return None
+    width = sizes.pop()
+    return np.concatenate([p if p.shape[1:] == (width,) else np.full((len(p), width), np.nan) for p in parts])
+
+
+def numbers(column: pa.Array, kind: type) -> np.ndarray:
+    """Texts "(a, b)", "[a,b]" or "{a,b}" as an array (rows, width); a null or empty one is a row of NaN."""
+    from xptools.cores.decimals import parse
+
+    column = column.slice(0)
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    data = column.buffers()[2]
+    raw = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
+    starts, stops = offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
+    valid = column.is_valid().to_numpy(zero_copy_only=False) & (stops - starts > 4)
+    bracket = np.isin(raw[np.minimum(starts, len(raw) - 1)], np.frombuffer(b"([{", np.uint8))
+    values = parse(raw, (starts + bracket)[valid], (stops - bracket)[valid], kind)
+    block = np.full((len(column), values.shape[1]), np.nan, kind)
+    block[valid] = values
+    return block
+
+
+# --- readers -------------------------------------------------------------------------------------------------------
+
+
+def read(raw: BinaryIO, name: str, wanted: np.ndarray | None = None) -> Iterator[pa.RecordBatch]:
+    """Batches of a table of spectra in any format, from an open file; only the rows of `wanted` (sorted) if given."""
+    head = raw.read(sniff.HEAD)
+    found = sniff.kind(head)
+    if found in ("csv", "ecsv"):
+        raw.seek(0)
+        yield from read_text(raw, name, raw, wanted)
+        return
+    if found not in io.reader._OPENERS:
+        raise sniff.refuse(found, name)
+    raw.seek(0)
+    for batch in io.reader._OPENERS[found](raw, name, None, 1024):
+        yield chosen(batch, wanted)
+
+
+def read_text(head: BinaryIO, name: str, data: BinaryIO | pa.NativeFile, wanted: np.ndarray | None = None):
+    """Batches of CSV or ECSV, lists still texts: `head` is read for the header, `data` from the beginning."""
+    skip, first = 0, b""
+    for first in iter(head.readline, b""):
+        if not first.startswith(b"#"):
+            break
+        skip += 1
+    names = [n.strip().strip('"') for n in first.decode("utf-8-sig", "replace").strip().split(",")]
+    if "source_id" not in [n.lower() for n in names]:
+        raise DataError(f"{name} has no column source_id in its header {first[:60]!r}. TRY: another service or file")
+    kinds = {n: metadata.arrow_type(c.type) for n, c in columns().items()}
+    types = {n: _text_type(kinds.get(n.lower())) for n in names}
+    keep = [n for n in names if n.lower() in kinds]
+    try:
+        for batch in Plan(name, ",", skip, types).open(data, keep):
+            yield chosen(batch, wanted)
+    except (pa.ArrowInvalid, OSError) as fault:
+        raise DataError(f"{name}: {str(fault).splitlines()[0][:160]}. TRY: fetch it again") from fault
+
+
+def _text_type(kind: pa.DataType | None) -> pa.DataType:
+    if kind is None or pa.types.is_fixed_size_list(kind):
+        return pa.string()
+    return pa.int64() if pa.types.is_integer(kind) else pa.float64()
+
+
+def chosen(batch: pa.RecordBatch, wanted: np.ndarray | None) -> pa.RecordBatch:
+    """The rows whose source_id is wanted."""
+    if wanted is None:
+        return batch
+    spelling = spelled(batch.schema, "source_id")
+    if spelling is None:
+        raise DataError(f"there is no column source_id among {', '.join(batch.schema.names[:8])}. TRY: another file")
+    ids = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
+    return batch.filter(pa.array(np.isin(ids, wanted)))
+
+
+def unzipped(packed: BinaryIO, where: str) -> Iterator[tuple[str, BinaryIO]]:
+    """The members of a ZIP archive as open files, each tested against its checksum; DataError for a damaged one."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(packed) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as packed_member, spooled(packed_member) as plain:
+                    plain.seek(0)
+                    yield member.filename, plain
+    except (zipfile.BadZipFile, EOFError, zipfile.zlib.error) as fault:
+        raise DataError(f"the ZIP archive is damaged ({fault}). {where}. TRY: the same command again") from fault
