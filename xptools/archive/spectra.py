@@ -4,7 +4,7 @@ A band without a spectrum is a row of NaN, its whole numbers 0. Lists keep the w
 DR4); a table in which a band is nowhere known gets that of the other band.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -25,11 +25,15 @@ ROW_BYTES = {True: 37_000, False: 6_000}  # of text, with and without correlatio
 UNKNOWN = "xp.bands_unknown"  # metadata of a part: bands that no star in it has
 
 
+class Damaged(DataError):
+    """What came is cut or spoilt; another try may bring it whole."""
+
+
 def _scalars(tag: str) -> dict[str, Column]:
     band, none = tag.upper(), f"; 0: no {tag.upper()} spectrum"
     return {
         f"{tag}_basis_function_id": Column("int16", None, "meta.id", f"Set of basis functions of the {band} spectrum"),
-        f"{tag}_degrees_of_freedom": Column("int16", None, "stat.fit.dof", f"Degrees of freedom of the {band} fit{none}"),
+        f"{tag}_degrees_of_freedom": Column("int16", None, "stat.fit.dof", f"Degrees of freedom of the {band} fit"),
         f"{tag}_n_parameters": Column("int16", None, "meta.number", f"Parameters of the {band} fit{none}"),
         f"{tag}_n_measurements": Column("int16", None, "meta.number", f"{band} measurements used{none}"),
         f"{tag}_n_rejected_measurements": Column("int16", None, "meta.number", f"{band} measurements rejected"),
@@ -63,40 +67,76 @@ def schema(widths: dict[str, int], correlations: bool = True) -> pa.Schema:
     return pa.schema(fields)
 
 
-def normal(batches: list[pa.RecordBatch], correlations: bool, where: str) -> pa.Table:
-    """Batches from any reader as one table of spectra, sorted by source_id; a row that came twice stands once."""
-    rows = sum(b.num_rows for b in batches)
-    values = {name: _column(batches, name, where) for name in columns(correlations)}
-    ids = values["source_id"]
-    widths = {tag: 0 if values[f"{tag}_coefficients"] is None else values[f"{tag}_coefficients"].shape[1] for tag in BANDS}
-    unknown = [tag for tag in BANDS if widths[tag] == 0]
-    known = max(widths.values()) or 55
-    out = schema({tag: widths[tag] or known for tag in BANDS}, correlations)
-    order = np.unique(ids, return_index=True)[1] if rows else np.zeros(0, int)
-    arrays = [to_arrow(None if values[f.name] is None else values[f.name][order], f, len(order), "fetch") for f in out]
+def normal(batches: Iterable[pa.RecordBatch], correlations: bool, where: str) -> pa.Table:
+    """Batches from any reader as one table of spectra, sorted by source_id; a star that came twice stands once."""
+    tables = [_table(b, correlations, where) for b in batches]
+    return together(tables) if tables else empty(correlations)
+
+
+def empty(correlations: bool = True) -> pa.Table:
+    """No spectra."""
+    bare = schema(dict.fromkeys(BANDS, 55), correlations)
+    return metadata.with_values(bare, {UNKNOWN: list(BANDS)}).empty_table()
+
+
+def _table(batch: pa.RecordBatch, correlations: bool, where: str) -> pa.Table:
+    values = {name: _column(batch, name, where) for name in columns(correlations)}
+    lists = {tag: values[f"{tag}_coefficients"] for tag in BANDS}
+    unknown = [tag for tag in BANDS if lists[tag] is None]
+    known = max((v.shape[1] for v in lists.values() if v is not None), default=55)
+    out = schema({tag: known if v is None else v.shape[1] for tag, v in lists.items()}, correlations)
+    arrays = [to_arrow(values[f.name], f, batch.num_rows, "fetch") for f in out]
     return pa.Table.from_arrays(arrays, schema=metadata.with_values(out, {UNKNOWN: unknown}))
 
 
-def _column(batches: list[pa.RecordBatch], name: str, where: str) -> np.ndarray | None:
-    """One column of all batches as an array, None for lists of which there is none."""
-    parts = []
-    for batch in batches:
-        spelling = spelled(batch.schema, name)
-        if spelling is None:
-            raise DataError(f"the spectra lack the column {name}. {where}. TRY: xp info on it, or another service")
-        parts.append(_values(batch.column(batch.schema.get_field_index(spelling)), name, where))
+def widths(schemas: list[pa.Schema]) -> dict[str, int]:
+    """Coefficients per band of several tables; DataError if they are of different releases."""
+    found: dict[str, int] = {}
+    for tag in BANDS:
+        name = f"{tag}_coefficients"
+        sizes = {s.field(name).type.list_size for s in schemas if tag not in metadata.value_of(s, UNKNOWN)}
+        if len(sizes) > 1:
+            raise DataError(f"{name} has {min(sizes)} values and {max(sizes)}: two releases. TRY: another --work DIR")
+        found[tag] = sizes.pop() if sizes else max(s.field(name).type.list_size for s in schemas)
+    return found
+
+
+def widened(table: pa.Table, sizes: dict[str, int]) -> pa.Table:
+    """The table with lists of these widths where it knows none of a band."""
+    out = schema(sizes, "bp_coefficient_correlations" in table.schema.names)
+    columns = [table[f.name] if table[f.name].type == f.type else to_arrow(None, f, len(table), "fetch") for f in out]
+    words = {UNKNOWN: metadata.value_of(table.schema, UNKNOWN)}
+    return pa.Table.from_arrays(columns, schema=metadata.with_values(out, words))
+
+
+def together(tables: list[pa.Table]) -> pa.Table:
+    """Tables of spectra as one, ascending in source_id, every star once (the first)."""
+    sizes = widths([t.schema for t in tables])
+    unknown = [tag for tag in BANDS if all(tag in metadata.value_of(t.schema, UNKNOWN) for t in tables)]
+    bare = schema(sizes, "bp_coefficient_correlations" in tables[0].schema.names)
+    out = metadata.with_values(bare, {UNKNOWN: unknown})
+    whole = pa.concat_tables([widened(t, sizes).replace_schema_metadata(out.metadata) for t in tables])
+    ids = whole["source_id"].to_numpy()
+    if np.all(ids[1:] > ids[:-1]):
+        return whole
+    return whole.take(pa.array(np.unique(ids, return_index=True)[1]))
+
+
+def _column(batch: pa.RecordBatch, name: str, where: str) -> np.ndarray | None:
+    """One column of a batch as an array, None for lists of which there is none."""
+    spelling = spelled(batch.schema, name)
+    if spelling is None:
+        raise DataError(f"the spectra lack the column {name}. {where}. TRY: xp info on it, or another service")
+    values = _values(batch.column(batch.schema.get_field_index(spelling)), name, where)
     if name.endswith(LISTS):
-        return _stacked(parts, name, where)
-    whole = np.concatenate(parts) if parts else np.zeros(0)
-    if name == "source_id" and whole.dtype.kind not in "iu" and len(whole):
-        raise DataError(f"the identifiers came as {whole.dtype}, not as whole numbers. {where}. TRY: another service")
-    kind = metadata.arrow_type(columns()[name].type)
-    if pa.types.is_integer(kind) and name != "source_id":
-        known = np.isfinite(whole) if whole.dtype.kind == "f" else np.ones(len(whole), bool)
+        return values if values.ndim == 2 and values.shape[1] and np.isfinite(values).any() else None
+    if name == "source_id" and values.dtype.kind not in "iu" and len(values):
+        raise DataError(f"the identifiers came as {values.dtype}, not as whole numbers. {where}. TRY: another service")
+    if pa.types.is_integer(metadata.arrow_type(columns()[name].type)) and name != "source_id":
         # Exports without nulls fill with the type's limits (Flatiron's HDF5).
-        known &= (whole > -32768) & (whole < 32767)
-        whole = np.where(known, whole, 0)
-    return whole
+        known = np.isfinite(values) & (values > -32768) & (values < 32767)
+        values = np.where(known, values, 0)
+    return values
 
 
 def _values(column: pa.Array, name: str, where: str) -> np.ndarray:
@@ -107,24 +147,13 @@ def _values(column: pa.Array, name: str, where: str) -> np.ndarray:
         try:
             return numbers(column, kind)
         except DataError as fault:
-            raise DataError(f"column {name}: {fault}. {where}. TRY: fetch it again") from fault
+            raise Damaged(f"column {name}: {fault}. {where}. TRY: fetch it again") from fault
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         import pyarrow.compute as pc
 
         empty = pc.equal(pc.list_value_length(column), 0)
         column = pc.if_else(empty, pa.scalar(None, column.type), column)
     return to_numpy(column, name)
-
-
-def _stacked(parts: list[np.ndarray], name: str, where: str) -> np.ndarray | None:
-    """Parts (n, width) one below the other; a part without any value has no width of its own."""
-    sizes = {p.shape[1] for p in parts if p.ndim == 2 and p.shape[1] and np.isfinite(p).any()}
-    if len(sizes) > 1:
-        raise DataError(f"column {name} has arrays of {min(sizes)} and of {max(sizes)} values. {where}. TRY: one release")
-    if not sizes:
-        return None
-    width = sizes.pop()
-    return np.concatenate([p if p.shape[1:] == (width,) else np.full((len(p), width), np.nan) for p in parts])
 
 
 def numbers(column: pa.Array, kind: type) -> np.ndarray:
@@ -179,7 +208,7 @@ def read_text(head: BinaryIO, name: str, data: BinaryIO | pa.NativeFile, wanted:
         for batch in Plan(name, ",", skip, types).open(data, keep):
             yield chosen(batch, wanted)
     except (pa.ArrowInvalid, OSError) as fault:
-        raise DataError(f"{name}: {str(fault).splitlines()[0][:160]}. TRY: fetch it again") from fault
+        raise Damaged(f"{name}: {str(fault).splitlines()[0][:160]}. TRY: fetch it again") from fault
 
 
 def _text_type(kind: pa.DataType | None) -> pa.DataType:
@@ -210,4 +239,4 @@ def unzipped(packed: BinaryIO, where: str) -> Iterator[tuple[str, BinaryIO]]:
                     plain.seek(0)
                     yield member.filename, plain
     except (zipfile.BadZipFile, EOFError, zipfile.zlib.error) as fault:
-        raise DataError(f"the ZIP archive is damaged ({fault}). {where}. TRY: the same command again") from fault
+        raise Damaged(f"the ZIP archive is damaged ({fault}). {where}. TRY: the same command again") from fault
