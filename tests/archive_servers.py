@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import re
 import threading
 import time
@@ -242,3 +243,32 @@ class Files:
             return
         kind = "text/html" if body.startswith(b"<") else "application/octet-stream"
         request.send(200, body, kind, {"ETag": tag, "Accept-Ranges": "bytes"})
+
+
+def zenodo(there: Site, record: str, files: dict[str, bytes], sums: bool = True) -> str:
+    """A record of Zenodo and its files; returns the address of its interface."""
+    Files(there, f"/zenodo/{record}/files", files)
+    listed = [
+        {
+            "key": name,
+            "size": len(body),
+            "checksum": f"md5:{hashlib.md5(body).hexdigest()}" if sums else "",
+            "links": {"self": f"{there.url}/zenodo/{record}/files/{name}"},
+        }
+        for name, body in files.items()
+    ]
+    told = json.dumps({"metadata": {"license": {"id": "cc-by-4.0"}}, "files": listed}).encode()
+    there.paths[f"/zenodo/{record}"] = lambda r: r.send(200, told, "application/json")
+    return f"{there.url}/zenodo/{record}"
+
+
+def dataverse(there: Site, files: dict[str, bytes]) -> str:
+    """A dataset of Dataverse."""
+    Files(there, "/api/access/datafile", {str(k): body for k, body in enumerate(files.values())})
+    listed = [
+        {"dataFile": {"id": k, "filename": n, "filesize": len(b), "md5": hashlib.md5(b).hexdigest()}}
+        for k, (n, b) in enumerate(files.items())
+    ]
+    told = json.dumps({"data": {"latestVersion": {"files": listed}}}).encode()
+    there.paths["/api/datasets"] = lambda r: r.send(200, told, "application/json")
+    return f"{there.url}/api/datasets/:persistentId/?persistentId=doi:10.1/X"

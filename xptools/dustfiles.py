@@ -134,7 +134,7 @@ def check(name: str, map_file: str = "", flavor: str = "main", samples: bool = F
 def roots() -> list[Path]:
     """Folders that may hold maps: XP_DATA, the cache, and the data folder of dustmaps' own configuration."""
     cache = settings.cache_dir()
-    return [*settings.data_roots(), *([cache] if cache else []), _dustmaps_folder()]
+    return [*settings.data_roots(), *([cache] if cache else []), dustmaps_folder()]
 
 
 def open_map(
@@ -250,7 +250,7 @@ def cure(name: str) -> str:
     )
 
 
-def _dustmaps_folder() -> Path:
+def dustmaps_folder() -> Path:
     """data_dir of dustmaps' configuration file; read here, because importing dustmaps takes a second."""
     config = Path(os.path.expandvars(os.environ.get("DUSTMAPS_CONFIG_FNAME", "~/.dustmapsrc"))).expanduser()
     try:
