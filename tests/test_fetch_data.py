@@ -26,7 +26,7 @@ def fetch(inside, tmp_path, there, monkeypatch):
     monkeypatch.setenv("DUSTMAPS_CONFIG_FNAME", str(config))
 
     def run(*words, **entry):
-        entry = {"key": "thing", "name": "thing.fits", "what": "a map", "use": "xp", "url": "https://example.org"} | entry
+        entry = {"key": "thing", "name": "thing.fits", "what": "a map", "use": "xp", "url": "https://a.org"} | entry
         text = "[[file]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in {"folder": "box", **entry}.items())
         (tmp_path / "manifest.toml").write_text(text)
         return inside("fetch", "data", *(words or ("thing",)), "--manifest", tmp_path / "manifest.toml")
@@ -42,8 +42,9 @@ def test_a_map_lands_where_dustmaps_and_deredden_look(there, fetch, tmp_path, in
     from xptools import dustfiles
 
     Files(there, "/files", {"mean_and_std_healpix.fits": MAP})
-    entry = {"key": "edenhofer2023", "name": "mean_and_std_healpix.fits", "folder": "edenhofer_2023", "home": "dustmaps"}
-    code, out, said = fetch("edenhofer2023", get=f"{there.url}/files/mean_and_std_healpix.fits", md5=md5(MAP), **entry)
+    name = "mean_and_std_healpix.fits"
+    entry = {"key": "edenhofer2023", "name": name, "folder": "edenhofer_2023", "home": "dustmaps"}
+    code, out, said = fetch("edenhofer2023", get=f"{there.url}/files/{name}", md5=md5(MAP), **entry)
     assert code == 0, said
     path = tmp_path / "maps" / "edenhofer_2023" / "mean_and_std_healpix.fits"
     assert path.read_bytes() == MAP and out.strip() == str(path)

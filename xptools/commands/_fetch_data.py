@@ -8,8 +8,8 @@ from xptools.errors import UsageError
 from xptools.options import plain_command
 
 NOTES = {
-    "WHERE": """Dust maps go to the data folder of dustmaps (DUSTMAPS_CONFIG_FNAME, ~/.dustmapsrc), where xp deredden and
-dustmaps itself look; the rest goes to the cache (XP_CACHE), or all to --to DIR. What already is under a folder of
+    "WHERE": """Dust maps go to the data folder of dustmaps (DUSTMAPS_CONFIG_FNAME, ~/.dustmapsrc), where xp deredden
+and dustmaps itself look; the rest goes to the cache (XP_CACHE), or all to --to DIR. What already is under a folder of
 XP_DATA or INPUT_DIR, or in the cache, is compared and not downloaded.""",
     "CHECKING": """Size and checksum are those of the manifest, or those that the record on Zenodo or Dataverse states
 when it is asked. Where none is published, xp says so, notes the sha256 of the first download beside the file
@@ -40,8 +40,8 @@ def command(names, listed, to, manifest, again, quiet, progress):
     `xp fetch data --list` shows every NAME, how large it is and whether it is here. Sizes are said before a download
     begins, checksums compared after it.
     """
-    from xptools import settings
     from xptools import progress as screen
+    from xptools import settings
     from xptools.archive import datafiles
     from xptools.archive.http import Client
 
