@@ -25,15 +25,18 @@ def download(
     sums: dict[str, str] | None = None,
     hook: Callable[[int], None] = lambda _: None,
     page: bool = False,
+    version: str = "",
     headers: dict[str, str] | None = None,
     **rest: Any,
 ) -> Path:
     """Get `url` into the file `target`: not there before it is whole, of `size` bytes, and of the checksums `sums`.
 
     `sums` is {"md5": "...", "sha256": "..."}; `hook(n)` hears of n new bytes (negative when a part is thrown away);
-    `page` allows HTML; `headers` and `rest` (method, params, data ...) go to requests.
+    `page` allows HTML; `version` names the content of an address whose content never changes (a finished job's
+    result), so that it is resumed though the server states no ETag and no date; `headers` and `rest` (method, params,
+    data ...) go to requests.
     """
-    part = Part(Path(target), url)
+    part = Part(Path(target), url, version)
     for last in (False, True):
         client.patiently(lambda: part.go_on(client, page, hook, headers or {}, rest), url, progress=part.size)
         fault = part.fault(size, sums or {})
@@ -49,8 +52,8 @@ def download(
 class Part:
     """The beginning of a file that is on its way."""
 
-    def __init__(self, target: Path, url: str):
-        self.target, self.url = target, url
+    def __init__(self, target: Path, url: str, version: str):
+        self.target, self.url, self.version = target, url, version
         self.path = target.with_name(target.name + ".part")
         self.note = target.with_name(target.name + ".part.json")
         try:
@@ -67,7 +70,9 @@ class Part:
     def go_on(self, client: Client, page: bool, hook: Callable[[int], None], headers: dict, rest: dict) -> None:
         """Ask for what is missing and write it; RemoteError or a fault of requests if it breaks off again."""
         held, version = self._held()
-        asked = {**headers, "Range": f"bytes={held}-", "If-Range": version} if held else headers
+        asked = {**headers, **({"Range": f"bytes={held}-"} if held else {})}
+        if held and version != self.version:
+            asked["If-Range"] = version
         try:
             with client.streamed(self.url, accept=(200, 206), headers=asked, **rest) as reply:
                 self._write(reply, held, page, hook)
@@ -119,6 +124,7 @@ class Part:
         """Note what the part is the beginning of: a weak ETag does not promise the same bytes."""
         tag = reply.headers.get("ETag", "")
         version = tag if tag and not tag.startswith("W/") else reply.headers.get("Last-Modified", "")
+        version = self.version or version
         self.note.write_text(json.dumps({"url": self.url, "version": version}))
 
     def fault(self, size: int | None, sums: dict[str, str]) -> str:
