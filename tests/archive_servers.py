@@ -234,10 +234,12 @@ class Files:
             request.send(404, b"no such file")
             return
         tag = f'"{hashlib.md5(body).hexdigest()}"'
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""))
         if wanted and request.headers.get("If-Range", tag) == tag:
             self.ranges.append(request.headers["Range"])
-            start, stop = int(wanted[1]), int(wanted[2] or len(body) - 1) + 1
+            start, stop = int(wanted[1] or 0), int(wanted[2] or len(body) - 1) + 1
+            if not wanted[1]:  # the last bytes
+                start, stop = max(0, len(body) - int(wanted[2])), len(body)
             headers = {"ETag": tag, "Content-Range": f"bytes {start}-{min(stop, len(body)) - 1}/{len(body)}"}
             request.send(206, body[start:stop], "application/octet-stream", headers)
             return

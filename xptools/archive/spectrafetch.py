@@ -90,10 +90,10 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
     request = gather.request(
         wish.route, stars.ids, service=service, release=wish.release, correlations=wish.correlations, chunk=wish.chunk
     )
-    folder = gather.Folder(_place(wish, options, request), request)
+    folder = gather.Folder(place_of(wish.work, options, request, "xp"), request)
     way = _route(wish, service, folder.path)
     pieces = way.pieces(stars.ids)
-    bar = progress.Bar("fetch xp", len(stars.ids), _draws(options))
+    bar = progress.Bar("fetch xp", len(stars.ids), draws(options))
     if not options.quiet:
         host = urlsplit(service).netloc or service
         words = f"{len(stars.ids):,} stars from {host} in {len(pieces):,} pieces"
@@ -118,9 +118,10 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
         folder.clear()
 
 
-def _place(wish: Wish, options: stream.Options, request: dict) -> Path:
-    if wish.work is not None:
-        return wish.work
+def place_of(work: Path | None, options: stream.Options, request: dict, what: str) -> Path:
+    """The folder for the parts of a fetch: `work`, else beside the output, else in the cache; UsageError without."""
+    if work is not None:
+        return work
     if options.output != "-" and not io.writer.in_place(options.output):
         return Path(f"{options.output}.parts")
     cache = settings.cache_dir()
@@ -129,7 +130,7 @@ def _place(wish: Wish, options: stream.Options, request: dict) -> Path:
     import hashlib
     import json
 
-    return cache / "fetch" / f"xp-{hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]}"
+    return cache / "fetch" / f"{what}-{hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
 def _route(wish: Wish, service: str, work: Path) -> gather.Route:
@@ -160,7 +161,8 @@ def _signed_in(client: Client, wish: Wish, service: str) -> None:
         credentials.sign_in(client, f"{base}/tap-server/tap", known, (f"{service.rpartition('/')[0]}/login",))
 
 
-def _draws(options: stream.Options) -> bool:
+def draws(options: stream.Options) -> bool:
+    """Whether to draw a bar: also in a pipe, since a fetch is what one waits for."""
     return options.progress != "off" and not options.quiet and progress.on_terminal()
 
 
