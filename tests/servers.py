@@ -60,6 +60,7 @@ class Request:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every reply waits 40 ms for the client's acknowledgement
 
     def log_message(self, *_):
         pass

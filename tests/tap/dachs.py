@@ -136,7 +136,9 @@ class Dachs:
 
     def _sphere(self) -> None:
         """Load pgsphere as an extension without its commutators, which a newer PostgreSQL finds contradictory."""
-        script = next(iter(sorted(Path("/usr/share/postgresql").glob("*/extension/pg_sphere--?.?.?.sql"), reverse=True)))
+        script = next(
+            iter(sorted(Path("/usr/share/postgresql").glob("*/extension/pg_sphere--?.?.?.sql"), reverse=True))
+        )
         text = script.read_text().replace("MODULE_PATHNAME", "$libdir/pg_sphere")
         text = re.sub(r"(?im)^\\echo.*$|^\s*(COMMUTATOR|NEGATOR)\s*=\s*[^,)\n]*,?", "", text)
         (self.root / "sphere.sql").write_text(text)

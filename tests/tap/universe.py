@@ -55,7 +55,10 @@ def descriptors() -> dict[str, str]:
     out: dict[str, list[str]] = {}
     for table, columns in all_columns().items():
         schema, _, name = table.partition(".")
-        lines = [f'  <table id="{name}" onDisk="True" adql="True" primary="source_id">', "  <meta name=\"description\">Rows made for tests.</meta>"]
+        lines = [
+            f'  <table id="{name}" onDisk="True" adql="True" primary="source_id">',
+            '  <meta name="description">Rows made for tests.</meta>',
+        ]
         lines += [_column(n, c) for n, c in columns.items()]
         out.setdefault(schema, []).extend([*lines, "  </table>"])
     made = {}

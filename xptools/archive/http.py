@@ -20,6 +20,7 @@ from xptools.errors import PermissionFault, RemoteError, UnavailableError, Usage
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 LONGEST = 120.0  # s; longest wait between two tries
 MOST_ASKED = 900.0  # s; a Retry-After beyond this is not waited for
+PAUSE = 1.0  # s; the first wait of the back-off
 PIECE = 1 << 16
 
 
@@ -55,11 +56,11 @@ class Client:
     """
 
     def __init__(
-        self, timeout: float = 60.0, tries: int = 6, parallel: int = 4, pause: float = 1.0, headers: dict | None = None
+        self, timeout: float = 60.0, tries: int = 6, parallel: int = 4, pause: float | None = None, headers: dict | None = None
     ):
         if settings.offline():
             raise UnavailableError("the network may not be used (--offline or XP_OFFLINE). TRY: XP_OFFLINE=0")
-        self.timeout, self.tries, self.pause = (min(10.0, timeout), timeout), max(1, tries), pause
+        self.timeout, self.tries, self.pause = (min(10.0, timeout), timeout), max(1, tries), PAUSE if pause is None else pause
         self.slots, self.stopping = threading.BoundedSemaphore(parallel), threading.Event()
         self.session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=parallel + 2)

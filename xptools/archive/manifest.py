@@ -114,11 +114,11 @@ class Manifest:
         there = self.word("ident")
         if there not in (None, ident):
             raise ConfigError(f"the folder {self.folder} holds another query's rows. TRY: another folder, or remove it")
-        if there is None:
-            with self._write() as base:
+        with self._write() as base:
+            if there is None:
                 base.executemany("INSERT INTO ranges (lo, hi, state) VALUES (?, ?, ?)", [(*r, state) for r in ranges])
-            self.note(ident=ident)
-        self.note(**words)
+            pairs = [(k, json.dumps(v, sort_keys=True)) for k, v in {"ident": ident, **words}.items()]
+            base.executemany("INSERT OR REPLACE INTO words VALUES (?, ?)", pairs)
 
     @property
     def runid(self) -> str:
