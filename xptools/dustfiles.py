@@ -17,6 +17,7 @@ import numpy as np
 from xptools import mapcache, settings
 from xptools.errors import DataError, UnavailableError, UsageError
 
+FETCHED = ("edenhofer2023", "bayestar2019")  # keys of data/manifest.toml
 FLAVORS = {"main": "", "2kpc": "validation_with_less_data_but_2kpc_"}
 
 
@@ -241,6 +242,8 @@ def _edenhofer_file(samples: bool) -> str:
 
 def cure(name: str) -> str:
     record = MAPS[name].record if name in MAPS else ""
+    if name in FETCHED:
+        return f"TRY: xp fetch data {name} ({record}), or --map-file FILE; or --map none for no correction"
     get = f"download it from {record} or with" if record else "download it with"
     module = "bayestar" if name.startswith("bayestar") else name
     fetch = f"fetch(version='{name}')" if module == "bayestar" else "fetch()"
