@@ -89,13 +89,13 @@ class Fetch:
         """Rows by bin: a job of its own."""
 
         def once() -> dict[int, int]:
-            job = uws.Job(
-                tap, uws.create(tap, self.mirrors.bins(service, r.lo, r.hi, width), 4 * cuts.BINS, self.manifest.runid)
-            )
+            self._drop_job(r.lo)
+            url = uws.create(tap, self.mirrors.bins(service, r.lo, r.hi, width), 4 * cuts.BINS, self.manifest.runid)
+            self.manifest.set(r.lo, job=url, service=service.name)
             try:
-                table = self._answer(job, f"count-{r.lo:019d}")
+                table = self._answer(uws.Job(tap, url), f"count-{r.lo:019d}")
             finally:
-                job.delete()
+                self._drop_job(r.lo)
             table = table.rename_columns([n.lower() for n in table.schema.names])
             return {int(p): int(n) for p, n in zip(table["p"].to_pylist(), table["n"].to_pylist(), strict=True)}
 

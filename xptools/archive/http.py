@@ -56,11 +56,17 @@ class Client:
     """
 
     def __init__(
-        self, timeout: float = 60.0, tries: int = 6, parallel: int = 4, pause: float | None = None, headers: dict | None = None
+        self,
+        timeout: float = 60.0,
+        tries: int = 6,
+        parallel: int = 4,
+        pause: float | None = None,
+        headers: dict | None = None,
     ):
         if settings.offline():
             raise UnavailableError("the network may not be used (--offline or XP_OFFLINE). TRY: XP_OFFLINE=0")
-        self.timeout, self.tries, self.pause = (min(10.0, timeout), timeout), max(1, tries), PAUSE if pause is None else pause
+        self.timeout, self.tries = (min(10.0, timeout), timeout), max(1, tries)
+        self.pause = PAUSE if pause is None else pause
         self.slots, self.stopping = threading.BoundedSemaphore(parallel), threading.Event()
         self.session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=parallel + 2)

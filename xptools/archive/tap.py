@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from xptools.archive.http import Client, Refused, plain
-from xptools.errors import DataError, RemoteError, UnavailableError, XpError
+from xptools.errors import DataError, RemoteError, XpError
 from xptools.io import votable, votablestream
 from xptools.io.votablestream import ServerSays
 
 # What a server says of itself, not of the query; and what it says when the query took too long.
 SLOW = r"time[d ]?\s?-?out|time limit|statement timeout|took too long|execution duration"
-PASSING = r"silently died|killed|abort|deadlock|too many|shut(ting)? ?down|restart|connection|terminat|unavailable|busy"
+PASSING = (
+    r"silently died|killed|aborted|deadlock|too many|shutting down|restart|connection|terminating|unavailable|busy"
+)
 
 
 class Overflow(DataError):
@@ -76,20 +78,14 @@ class Tap:
                         return int(e.text)
         return None
 
-    def words(self, adql: str, maxrec: int | None, uploads: dict[str, bytes] | None = None, **more: str) -> dict:
-        """What a query is sent as: `data`, and `files` if tables (name -> VOTable) go with it."""
-        data = {"REQUEST": "doQuery", "LANG": "ADQL", "FORMAT": self.format, "QUERY": adql, **more}
-        if maxrec is not None:
-            data["MAXREC"] = str(maxrec)
-        if not uploads:
-            return {"data": data}
-        data["UPLOAD"] = ";".join(f"{name},param:{name}" for name in uploads)
-        return {"data": data, "files": {name: (f"{name}.vot", body) for name, body in uploads.items()}}
+    def words(self, adql: str, maxrec: int, **more: str) -> dict[str, str]:
+        """The form that a query is sent as."""
+        form = {"REQUEST": "doQuery", "LANG": "ADQL", "FORMAT": self.format, "MAXREC": str(maxrec), "QUERY": adql}
+        return form | more
 
-    def sync(self, adql: str, maxrec: int | None = None, uploads: dict[str, bytes] | None = None) -> pa.Table:
+    def sync(self, adql: str, maxrec: int) -> pa.Table:
         """The table of a query, at once; DataError with the server's words, Overflow if there is more."""
-        words = self.words(adql, maxrec, uploads)
-        reply = self.client.request("POST", f"{self.url}/sync", accept=(200, 400), **words)
+        reply = self.client.request("POST", f"{self.url}/sync", accept=(200, 400), data=self.words(adql, maxrec))
         return self.table(io.BytesIO(reply.content))
 
     def table(self, body: Any) -> pa.Table:
@@ -142,6 +138,3 @@ def message(body: bytes) -> str:
         if local(e) == "errorSummary":
             return " ".join(" ".join(e.itertext()).split()) or "no reason given"
     return ""
-
-
-__all__ = ["Died", "Overflow", "Slow", "Tap", "UnavailableError", "local", "message"]

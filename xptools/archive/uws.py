@@ -26,11 +26,11 @@ class Gone(Died):
     """The job is no more (its time ran out, or somebody removed it)."""
 
 
-def create(tap: Tap, adql: str, maxrec: int | None, runid: str, uploads: dict[str, bytes] | None = None) -> str:
+def create(tap: Tap, adql: str, maxrec: int, runid: str) -> str:
     """Make a job and return its address; it does not run yet."""
-    words = tap.words(adql, maxrec, uploads, RUNID=runid)
+    words = tap.words(adql, maxrec, RUNID=runid)
     reply = tap.client.request(
-        "POST", f"{tap.url}/async", accept=(200, 201, 302, 303, 400), page=True, redirects=False, **words
+        "POST", f"{tap.url}/async", accept=(200, 201, 302, 303, 400), page=True, redirects=False, data=words
     )
     if place := reply.headers.get("Location"):
         return urljoin(reply.url, place)
