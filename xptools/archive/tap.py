@@ -21,9 +21,7 @@ from xptools.io.votablestream import ServerSays
 
 # What a server says of itself, not of the query; and what it says when the query took too long.
 SLOW = r"time[d ]?\s?-?out|time limit|statement timeout|took too long|execution duration"
-PASSING = (
-    r"silently died|killed|aborted|deadlock|too many|shutting down|restart|connection|terminating|unavailable|busy"
-)
+PASSING = r"silently died|killed|aborted|deadlock|too many|shutting down|restart|connection|terminating|unavailable"
 
 
 class Overflow(DataError):
