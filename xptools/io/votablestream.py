@@ -179,7 +179,7 @@ def _batches(document: Document, pieces: Iterator[None], schema: pa.Schema, name
     text, done = b"", False
     while not done:
         done = next(pieces, "end") == "end"
-        text += re.sub(rb"\s+", b"", "".join(document.text).encode("ascii", "replace"))
+        text += "".join(document.text).encode("ascii", "replace").translate(None, b" \t\r\n")
         document.text.clear()
         cut = len(text) if document.ended else len(text) // 4 * 4
         try:
