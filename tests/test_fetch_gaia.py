@@ -433,9 +433,14 @@ def test_a_folder_in_use_is_refused(fetch, tmp_path):
     assert code == 73 and "another xp fetch works in" in err
 
 
-def test_a_manifest_that_is_locked_or_damaged(fetch, tmp_path, inside, monkeypatch):
-    fetch(tmp_path / "g")
+def test_a_manifest_that_is_locked_or_damaged(fetch, tmp_path, inside):
+    fetch(tmp_path / "g", "--region", "healpix:0/3")
     file = tmp_path / "g" / "manifest.sqlite"
+    other = sqlite3.connect(file)
+    other.execute("BEGIN EXCLUSIVE")
+    code, _, err = inside("fetch", "status", tmp_path / "g")
+    other.close()
+    assert code == 73 and "another program holds the manifest" in err
     file.write_bytes(b"no database at all" * 300)
     code, _, err = inside("fetch", "status", tmp_path / "g")
     assert code == 65 and "is damaged" in err

@@ -132,18 +132,19 @@ def opened(wish: Wish, folder: Path, kind: str, meter: Meter, tell: Callable[[st
 
 
 @contextmanager
-def place(wish: Wish, keep: bool = False) -> Iterator[Path]:
-    """A folder for a fetch whose rows go elsewhere: in the cache, for a second try; gone when all is well."""
-    cache = settings.cache_dir()
-    folder = cache / "fetch" / f"gaia-{wish.ident[:16]}" if cache else Path(tempfile.mkdtemp(prefix="xp-fetch-"))
-    try:
-        yield folder
-    except BaseException:
-        if cache is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if not (keep and cache):
-        shutil.rmtree(folder, ignore_errors=True)
+def place(wish: Wish) -> Iterator[Path]:
+    """A folder for a fetch whose rows go elsewhere: in the cache, where a second try finds it; see `settled`."""
+    if cache := settings.cache_dir():
+        yield cache / "fetch" / f"gaia-{wish.ident[:16]}"
+        return
+    with tempfile.TemporaryDirectory(prefix="xp-fetch-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def settled(fetch: Fetch) -> None:
+    """Remove the folder of a fetch whose rows have all gone elsewhere."""
+    if not fetch.manifest.ranges(OPEN, TODO):
+        shutil.rmtree(fetch.manifest.folder, ignore_errors=True)
 
 
 def is_folder(output: str) -> bool:

@@ -56,7 +56,7 @@ class Manifest:
             raise InputError(f"there is no fetch in {path}. TRY: xp fetch gaia -o {path}/")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self.base = sqlite3.connect(file, check_same_thread=False, timeout=10)
+            self.base = sqlite3.connect(file, check_same_thread=False, timeout=2)
         except (OSError, sqlite3.Error) as fault:
             raise OutputError(f"cannot make a manifest in {path}: {fault}. TRY: another folder") from fault
         with self._write() as base:

@@ -50,7 +50,7 @@ class Meter:
         """The counts as a line."""
         of = f" of {self.total:,}" if self.total is not None else ""
         left = self.left()
-        ends = "" if left is None else f", {time.strftime('%H:%M:%S', time.gmtime(left))} left"
+        ends = f", {time.strftime('%H:%M:%S', time.gmtime(left))} left" if left else ""
         return f"{self.rows:,}{of} rows, {size(self.bytes)}, {self.jobs} jobs{ends}"
 
     def close(self) -> None:

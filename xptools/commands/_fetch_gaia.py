@@ -92,13 +92,14 @@ def carry_out(wish, plan: bool, common: dict) -> None:
     """Plan, fill a folder, or stream: what the options ask for."""
     import dataclasses
 
-    from xptools import progress, stream
+    from xptools import progress, stream, terminal
     from xptools.archive import gaia
     from xptools.archive.meter import Meter
 
     wish.query()  # its own mistakes first
     output, quiet = common["output"], common["quiet"]
-    draw = progress.on_terminal() and common["progress"] != "off" and not quiet
+    shown = output == "-" and common["output_format"] is None and terminal.is_terminal()
+    draw = progress.on_terminal() and common["progress"] != "off" and not (quiet or shown)
     if not quiet:
         progress.say(f"xp fetch gaia: asks {', '.join(s.url for s in wish.services())}")
     meter = Meter("xp fetch gaia", draw)
@@ -107,12 +108,12 @@ def carry_out(wish, plan: bool, common: dict) -> None:
         if gaia.is_folder(output):
             with gaia.opened(wish, Path(output), "parquet", meter, tell) as source:
                 return _planned(source) if plan else _filled(source)
-        with gaia.place(wish, keep=plan) as folder, gaia.opened(wish, folder, "arrow", meter, tell) as source:
+        with gaia.place(wish) as folder, gaia.opened(wish, folder, "arrow", meter, tell) as source:
             if plan:
                 return _planned(source)
             source.fetch.start()
-            options = dataclasses.replace(run_options(common), progress="off")
-            stream.run([stream.Plan(source)], options)
+            stream.run([stream.Plan(source)], dataclasses.replace(run_options(common), progress="off"))
+            gaia.settled(source.fetch)
     finally:
         meter.close()
         if draw and not plan:

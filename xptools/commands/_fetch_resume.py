@@ -18,4 +18,5 @@ def command(folder, quiet, progress):
 
     manifest, wish = kept(folder)
     manifest.close()
-    _fetch_gaia.carry_out(wish, False, {"output": folder.rstrip("/") + "/", "quiet": quiet, "progress": progress})
+    options = {"output": folder.rstrip("/") + "/", "output_format": None, "quiet": quiet, "progress": progress}
+    _fetch_gaia.carry_out(wish, False, options)
