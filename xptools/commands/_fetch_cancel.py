@@ -9,9 +9,10 @@ from xptools.options import plain_command
 @click.argument("folder", metavar="DIR")
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 def command(folder, credentials):
-    """Remove the jobs of the fetch in DIR from the archive's servers, running or not.
+    """Remove the jobs of a fetch from the archive.
 
-    What was fetched stays; `xp fetch resume` makes new jobs for the rest. Status 75: some jobs could not be removed.
+    All jobs of the fetch in DIR go, running or not. What was fetched stays; `xp fetch resume` makes new jobs for the
+    rest. Status 75: some jobs could not be removed.
     """
     from xptools.archive import credentials as secrets
     from xptools.archive import uws

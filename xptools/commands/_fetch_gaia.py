@@ -60,11 +60,12 @@ def command(
     service, where, columns, region, table, fidelity, adql, whole, job_rows, parallel, tries, timeout, credentials,
     plan, **common,
 ):  # fmt: skip
-    """Fetch rows of Gaia's source table by TAP, however many, counted and resumable.
+    """Fetch rows of Gaia's source table, in any number.
 
-    Without options: the parent sample of Li+ 2026 (28 million stars within 1 kpc), with the columns that xp reads, from
-    ESA's archive. Rows come in the order of source_id, as a stream or a file like every command's; or, with -o DIR/, as
-    a folder of Parquet files that a fetch of hours can be resumed in. `--plan` says what it will cost.
+    Rows come by TAP, counted and resumable. Without options: the parent sample of Li+ 2026 (28 million stars within 1
+    kpc), with the columns that xp reads, from ESA's archive. They come in the order of source_id, as a stream or a file
+    like every command's; or, with -o DIR/, as a folder of Parquet files, in which a fetch of hours can be resumed.
+    `--plan` says what it will cost.
     """
     from xptools.archive import gaia
     from xptools.archive.query import PAPER

@@ -12,8 +12,9 @@ from xptools.options import plain_command
 @click.argument("folder", metavar="DIR")
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
 def command(folder, as_json):
-    """Say how far the fetch in DIR has come, from its manifest; the network is not used.
+    """Say how far a fetch has come.
 
+    Its manifest in DIR is read; the network is not used.
     Status 0: all rows are there. 75: something is left to do. 76: the archive gave fewer rows than it counts in some
     ranges, which are named.
     """

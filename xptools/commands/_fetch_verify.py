@@ -8,8 +8,9 @@ from xptools.options import plain_command
 @plain_command("get", 12, examples=("xp fetch verify gaia/",), see=("fetch gaia", "fetch resume", "fetch status"))
 @click.argument("folder", metavar="DIR")
 def command(folder):
-    """Read every part of the fetch in DIR: checksum, number of rows, order, range; the network is not used.
+    """Check every part of a fetch.
 
+    The parts in DIR are read: checksum, number of rows, no source twice, range. The network is not used.
     A part that is not what was written is removed and noted, so that `xp fetch resume` gets it again: status 65. Status
     75: all parts are sound, but something is left to fetch. 76: some ranges have fewer rows than the archive counts.
     """
