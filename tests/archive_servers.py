@@ -128,7 +128,7 @@ def cell(value, brackets: str, null: str) -> str:
     if value is None:
         return null
     if isinstance(value, np.ndarray):
-        return f'"{brackets[0]}{", ".join(map(str, value.tolist()))}{brackets[1]}"'
+        return f'"{brackets[0]}{", ".join(map(str, value))}{brackets[1]}"'
     return str(value)
 
 

@@ -8,7 +8,7 @@ from xptools.errors import DataError
 
 
 def lists(rows: list[str], kind: type) -> np.ndarray:
-    raw = np.frombuffer(" ".join(rows).encode(), np.uint8)
+    raw = np.frombuffer(" ".join([*rows, ""]).encode(), np.uint8)
     sizes = np.array([len(r) for r in rows])
     starts = np.concatenate([[0], np.cumsum(sizes + 1)[:-1]])
     return parse(raw, starts, starts + sizes, kind)
@@ -23,6 +23,16 @@ def test_every_bit_is_right(kind):
     values = values[: len(values) // 11 * 11].reshape(-1, 11)
     rows = [",".join(str(x) for x in row) for row in values]
     np.testing.assert_array_equal(lists(rows, kind), values)
+
+
+def test_long_mantissas_are_rounded_right():
+    rng = np.random.default_rng(4)
+    whole = rng.integers(10**15, 10**18, 40_000)
+    shift = rng.integers(0, 18, len(whole))
+    padded = [(f"{w:019d}", 19 - s) for w, s in zip(whole, shift, strict=True)]
+    texts = [f"{text[:k]}.{text[k:]}" for text, k in padded]
+    found = lists([",".join(texts[i : i + 8]) for i in range(0, len(texts), 8)], np.float64).ravel()
+    np.testing.assert_array_equal(found, [float(t) for t in texts])
 
 
 def test_the_middle_of_two_singles_is_rounded_once():

@@ -157,7 +157,7 @@ def _hdf5(path: Path, wanted: np.ndarray, correlations: bool) -> Iterator[pa.Rec
         keep = [n for n in spectra.columns(correlations) if n in names]
         if "source_id" not in names:
             raise DataError(f"{path} has no dataset source_id, only {', '.join(list(file)[:6])}. TRY: another file")
-        found = np.flatnonzero(np.isin(file[names["source_id"]][:], wanted))
+        found = np.flatnonzero(spectra.among(file[names["source_id"]][:], wanted))
         for block in np.unique(found // BLOCK):
             inside = found[found // BLOCK == block] - block * BLOCK
             parts = {n: file[names[n]][block * BLOCK : (block + 1) * BLOCK][inside] for n in keep}

@@ -5,6 +5,7 @@ DR4); a table in which a band is nowhere known gets that of the other band.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import BinaryIO
 
 import numpy as np
@@ -47,6 +48,7 @@ def _scalars(tag: str) -> dict[str, Column]:
     }
 
 
+@lru_cache(maxsize=2)
 def columns(correlations: bool = True) -> dict[str, Column]:
     """The columns of a table of spectra, with or without the correlations of the coefficients."""
     found = {"source_id": GAIA["source_id"]}
@@ -167,7 +169,9 @@ def numbers(column: pa.Array, kind: type) -> np.ndarray:
     starts, stops = offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
     valid = column.is_valid().to_numpy(zero_copy_only=False) & (stops - starts > 4)
     bracket = np.isin(raw[np.minimum(starts, len(raw) - 1)], np.frombuffer(b"([{", np.uint8))
-    values = parse(raw, (starts + bracket)[valid], (stops - bracket)[valid], kind)
+    if not bracket[valid].all():
+        raise DataError("a cell holds no list")
+    values = parse(raw, (starts + 1)[valid], (stops - 1)[valid], kind)
     block = np.full((len(column), values.shape[1]), np.nan, kind)
     block[valid] = values
     return block
@@ -225,7 +229,15 @@ def chosen(batch: pa.RecordBatch, wanted: np.ndarray | None) -> pa.RecordBatch:
     if spelling is None:
         raise DataError(f"there is no column source_id among {', '.join(batch.schema.names[:8])}. TRY: another file")
     ids = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
-    return batch.filter(pa.array(np.isin(ids, wanted)))
+    kept = among(ids, wanted)
+    return batch if kept.all() else batch.filter(pa.array(kept))
+
+
+def among(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which identifiers are among the wanted ones (ascending), bool (n,)."""
+    if len(wanted) == 0:
+        return np.zeros(len(ids), bool)
+    return wanted[np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)] == ids
 
 
 def unzipped(packed: BinaryIO, where: str) -> Iterator[tuple[str, BinaryIO]]:

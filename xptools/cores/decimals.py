@@ -14,14 +14,18 @@ from xptools.errors import DataError
 
 
 def parse(raw: np.ndarray, starts: np.ndarray, stops: np.ndarray, kind: type) -> np.ndarray:
-    """Lists "a, b, c" at raw[starts:stops] (uint8 bytes, without brackets) as an array (lists, width) of float32 or
-    float64; a missing item (null, nan, nothing) is NaN. Raises DataError for lists of different lengths and for words.
+    """Lists "a, b, c" at raw[starts:stops] as an array (lists, width) of float32 or float64.
+
+    `raw` is uint8; the byte after a list is a bracket or a space. A missing item (null, nan, nothing) is NaN. Raises
+    DataError for lists of different lengths and for words.
     """
     from xptools.cores import _decimals
 
     starts, stops = np.asarray(starts, np.int64), np.asarray(stops, np.int64)
     if len(starts) == 0:
         return np.zeros((0, 0), kind)
+    if stops[-1] == len(raw) or np.any(raw[stops] - 48 < 10) or np.any(raw[stops] == 46):
+        raise ValueError("a list must be followed by a byte that belongs to no number")
     width = int(np.count_nonzero(raw[starts[0] : stops[0]] == ord(","))) + 1
     out = np.empty((len(starts), width), kind)
     later = np.empty((out.size, 3), np.int64)
@@ -47,10 +51,13 @@ def _left_over(raw: np.ndarray, later: np.ndarray, out: np.ndarray) -> None:
     words = np.ascontiguousarray(cells).view(f"S{longest}").ravel()
     try:
         values = words.astype(np.float64)
-        single = out.dtype == np.float32
-        out.reshape(-1)[place] = [_single(w.decode()) for w in words] if single else values
     except ValueError as fault:
         raise DataError(f"a list holds what is no number: {str(fault)[:60]}") from fault
+    out.reshape(-1)[place] = values
+    if out.dtype == np.float32:
+        with np.errstate(over="ignore"):
+            unsure = (values * (1 - 2.0**-50)).astype(np.float32) != (values * (1 + 2.0**-50)).astype(np.float32)
+        out.reshape(-1)[place[unsure]] = [_single(w.decode()) for w in words[unsure]]
 
 
 def _single(text: str) -> np.float32:
