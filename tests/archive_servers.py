@@ -217,6 +217,39 @@ class TapTable:
         request.send(200, csv(found, names, "{}").encode(), "text/csv")
 
 
+class Login:
+    """TAP with a login: a job knows its owner by the session's cookie."""
+
+    def __init__(self, there, works=True):
+        self.works, self.jobs, self.logins = works, 0, []
+        there.paths |= {
+            "/tap-server/login": self.login,
+            "/data-server/login": self.login,
+            "/tap-server/tap/async/7": self.job,
+            "/tap-server/tap/async": lambda r: self.make(r, there),
+        }
+
+    def login(self, request):
+        self.logins.append(request.path)
+        if request.form != {"username": "ann", "password": "word"}:
+            request.send(401, b"wrong")
+            return
+        request.send(200, b"OK", headers={"Set-Cookie": "JSESSIONID=5; Path=/"} if self.works != "cookieless" else {})
+
+    def make(self, request, there):
+        self.jobs += 1
+        request.send(303, b"", headers={"Location": f"{there.url}/tap-server/tap/async/7"})
+
+    def job(self, request):
+        if request.command == "DELETE":
+            self.jobs -= 1
+            request.send(200, b"")
+            return
+        known = self.works is True and "JSESSIONID=5" in request.headers.get("Cookie", "")
+        owner = "<uws:ownerId>ann</uws:ownerId>" if known else '<uws:ownerId xsi:nil="true"></uws:ownerId>'
+        request.send(200, f"<uws:job>{owner}</uws:job>".encode(), "text/xml")
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 

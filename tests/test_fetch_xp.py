@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archive_servers import COLUMNS, DataLink, Files, TapTable, csv, ecsv, site, star
+from archive_servers import COLUMNS, DataLink, Files, Login, TapTable, ecsv, site, star
 from tables import read, write
 
+from xptools.archive import datalink
 from xptools.arrays import to_numpy
+from xptools.errors import DiskError
 
 LEVEL8 = 1 << 43
 
@@ -385,6 +387,57 @@ def test_stars_that_no_file_can_hold_are_missing(stars, fetch, tmp_path):
     assert code == 76 and "1 of 2" in said
 
 
+# --- a login, a pipe, a full disk ---------------------------------------------------------------------------------
+
+
+def test_a_login_reaches_both_servers_of_the_archive(there, stars, fetch, tmp_path):
+    archive = Login(there)
+    DataLink(there)
+    file = tmp_path / "secret"
+    file.write_text("user = ann\npassword = word\n")
+    file.chmod(0o600)
+    code, _, said, out = fetch(stars(IDS), "--credentials", file)
+    assert code == 0, said
+    assert archive.logins == ["/tap-server/login", "/data-server/login"]
+    same(read(out), IDS)
+    file.write_text("user = ann\npassword = other\n")
+    code, _, said, _ = fetch(stars(IDS), "--credentials", file)
+    assert code == 77 and "other" not in said.replace("or another", "")
+
+
+def test_from_a_pipe_to_a_pipe(there, stars, xp):
+    DataLink(there)
+    table = stars(IDS).read_bytes()
+    done = xp("fetch", "xp", "--service", f"{there.url}/data-server/data", stdin=table)
+    assert done.returncode == 0, done.stderr
+    same(pa.ipc.open_stream(done.stdout).read_all(), IDS)
+    assert b"23 stars from 127.0.0.1" in done.stderr
+
+
+def test_a_full_disk_is_told_and_what_came_is_kept(there, stars, fetch, monkeypatch):
+    link = DataLink(there)
+    plain, calls = datalink.spool, []
+
+    def spool():
+        calls.append(1)
+        if len(calls) == 2:
+            raise DiskError("cannot keep a temporary copy: No space left on device. TRY: XP_TMPDIR=/another/disk")
+        return plain()
+
+    monkeypatch.setattr(datalink, "spool", spool)
+    code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
+    assert code == 74 and "No space left" in said and not out.exists()
+    code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
+    assert code == 0, said
+    assert [len(ids) for ids in link.asked] == [10, 10, 3]
+
+
+def test_the_file_of_the_missing_is_written_if_named(there, stars, fetch, tmp_path):
+    DataLink(there)
+    assert fetch(stars(IDS), "--missing", tmp_path / "m.csv")[0] == 0
+    assert (tmp_path / "m.csv").read_text() == "source_id\n"
+
+
 # --- the rest ------------------------------------------------------------------------------------------------------
 
 
@@ -440,5 +493,13 @@ def test_the_table_says_where_it_is_from(there, stars, fetch):
     assert str(out.parent) not in json.dumps(record)
 
 
-def test_csv_of_the_stand_in_is_what_the_reader_expects():
-    assert csv({5: star(5)}).startswith("source_id,solution_id,bp_basis_function_id")
+def test_astropy_reads_the_table_without_a_warning(there, stars, fetch):
+    from astropy.table import Table
+
+    link = DataLink(there)
+    link.single = {IDS[0]}
+    out = fetch(stars(IDS[:3]))[-1]
+    for form in ("parquet", "parquet.votable"):
+        table = Table.read(out, format=form)
+        assert table["source_id"].dtype == np.int64 and table["bp_n_parameters"].dtype == np.int16
+        assert table["rp_coefficients"].shape == (3, 55)

@@ -174,12 +174,10 @@ def _reconciled(stars: Stars, missing: np.ndarray, wish: Wish, options: stream.O
         progress.say(f"xp fetch xp: asked {n:,}, received {n - lacking:,}, missing {lacking:,}{without}")
     beside = options.output != "-" and not io.writer.in_place(options.output)
     listed = Path(wish.missing or (f"{options.output}.missing.csv" if beside else folder.path / gather.MISSING))
-    if not lacking:
-        if not wish.missing:
-            listed.unlink(missing_ok=True)
-        return
+    if not lacking and not wish.missing:
+        return listed.unlink(missing_ok=True)
     listed.write_text("\n".join(["source_id", *map(str, missing.tolist())]) + "\n")
-    if not wish.allow_missing:
+    if lacking and not wish.allow_missing:
         known = "" if stars.without is not None else " (the table does not say whether they have one)"
         raise IncompleteError(
             f"{lacking:,} of {n:,} spectra did not come{known}; they are listed in {listed}. "
