@@ -477,8 +477,11 @@ def test_a_reader_that_goes_away(xp, server, tmp_path):
         (["--adql", "SELECT a FROM t", "--where", "x"], "--adql is the whole query"),
         (["--region", "cone:1"], "--region 'cone:1' is none"),
         (["--service", "esa,aip", "--credentials", "x"], "must not reach another"),
+        (["--service", "aip", "--columns", "fidelity_v2"], "no table of fidelity_v2 is known at aip"),
+        (["-o", "x/", "-O", "fits"], "a folder holds Parquet, not fits"),
+        (["-o", "x"], "no format goes with 'x'"),
     ],
 )
 def test_usage(inside, words, told):
-    code, _, err = inside("fetch", "gaia", *words, "-o", "x.parquet")
+    code, _, err = inside("fetch", "gaia", "-o", "x.parquet", *words)
     assert code == 2 and told in err

@@ -19,7 +19,7 @@ from xptools.archive.http import Client
 from xptools.archive.manifest import DONE, OPEN, TODO, Manifest
 from xptools.archive.meter import Meter, size
 from xptools.archive.mirrors import Mirrors
-from xptools.archive.query import PAPER, Query, given, structured
+from xptools.archive.query import FIDELITY, PAPER, Query, given, structured
 from xptools.archive.services import Service, services
 from xptools.columns import GAIA
 from xptools.errors import UsageError
@@ -47,6 +47,7 @@ class Wish:
     tries: int = 6
     timeout: float = 60.0
     credentials: str = ""
+    provenance: bool = True
 
     def services(self) -> tuple[Service, ...]:
         """The services, in order."""
@@ -59,14 +60,16 @@ class Wish:
         """The query that is cut into ranges."""
         if self.adql:
             return given(self.adql, self.whole)
-        return structured(self.names(), self.table, self.where, self.region, self._fidelity())
+        if FIDELITY in self.columns and not self.joined():
+            raise UsageError(f"no table of {FIDELITY} is known at {self.service}. TRY: --fidelity TABLE")
+        return structured(self.names(), self.table, self.where, self.region, self.joined())
 
     def names(self) -> tuple[str, ...]:
         """The columns asked for, source_id first."""
         wanted = self.columns or tuple(GAIA)
         return ("*",) if wanted == ("*",) else tuple(dict.fromkeys(("source_id", *wanted)))
 
-    def _fidelity(self) -> str:
+    def joined(self) -> str:
         """The table of fidelities, "" for none: that of the services, if they all call it so."""
         if self.fidelity:
             return "" if self.fidelity == "none" else self.fidelity
@@ -85,7 +88,6 @@ class Gaia(Source):
     """The rows of a fetch, in source_id order, as they come."""
 
     adql: str = ""
-    release: str = "Gaia DR3"
     service: tuple[str, ...] = ()
     fetch: Any = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -121,7 +123,7 @@ def opened(wish: Wish, folder: Path, kind: str, meter: Meter, tell: Callable[[st
         sign_in = (lambda c, url: credentials.sign_in(c, url, known)) if known else None
         mirrors = Mirrors(manifest, query, found, client, sign_in)
         step = Gaia(" ".join(str(query).split()), service=tuple(s.name for s in found))
-        out = metadata.with_record(mirrors.schema(), step)
+        out = metadata.with_record(mirrors.schema(), step) if wish.provenance else mirrors.schema()
         fetch = Fetch(manifest, mirrors, meter, out, wish.job_rows, wish.parallel, not wish.adql, kind, tell)
         fetch.counted = lambda rows, jobs: tell(planned(out, rows, jobs)) if weight(out, rows) > BIG else None
         try:

@@ -77,16 +77,14 @@ def command(
     wish = gaia.Wish(
         _text(adql), whole, tuple(c.strip().lower() for c in columns.split(",") if c.strip()), table,
         "" if where == "all" else where or PAPER, region, fidelity, service, job_rows, parallel, tries, timeout,
-        credentials,
+        credentials, not common["no_provenance"],
     )  # fmt: skip
     carry_out(wish, plan, common)
 
 
 def _text(adql: str) -> str:
     """The query itself, from the file if it is one."""
-    if not adql or adql.lstrip()[:6].upper() in ("SELECT", "WITH A") or not os.path.isfile(adql):
-        return adql
-    return Path(adql).read_text()
+    return Path(adql).read_text() if adql and os.path.isfile(adql) else adql
 
 
 def carry_out(wish, plan: bool, common: dict) -> None:
@@ -96,20 +94,28 @@ def carry_out(wish, plan: bool, common: dict) -> None:
     from xptools import progress, stream, terminal
     from xptools.archive import gaia
     from xptools.archive.meter import Meter
+    from xptools.io.writer import format_of
 
-    wish.query()  # its own mistakes first
-    output, quiet = common["output"], common["quiet"]
+    # What is wrong with the command line is told before anybody is asked.
+    wish.query()
+    output, named, quiet = common["output"], common["output_format"], common["quiet"]
+    folder = gaia.is_folder(output)
+    if folder and named not in (None, "parquet"):
+        raise UsageError(f"a folder holds Parquet, not {named}. TRY: -o FILE -O {named}")
+    if not folder:
+        format_of(output, named)
     shown = output == "-" and common["output_format"] is None and terminal.is_terminal()
     draw = progress.on_terminal() and common["progress"] != "off" and not (quiet or shown)
     if not quiet:
-        progress.say(f"xp fetch gaia: asks {', '.join(s.url for s in wish.services())}")
+        left = "" if wish.adql or wish.columns or wish.joined() else "; no table of fidelity_v2 is known there"
+        progress.say(f"xp fetch gaia: asks {', '.join(s.url for s in wish.services())}{left}")
     meter = Meter("xp fetch gaia", draw)
     tell = (lambda _: None) if quiet else (lambda words: progress.say(f"xp fetch gaia: {words}"))
     try:
-        if gaia.is_folder(output):
+        if folder:
             with gaia.opened(wish, Path(output), "parquet", meter, tell) as source:
                 return _planned(source) if plan else _filled(source)
-        with gaia.place(wish) as folder, gaia.opened(wish, folder, "arrow", meter, tell) as source:
+        with gaia.place(wish) as kept, gaia.opened(wish, kept, "arrow", meter, tell) as source:
             if plan:
                 return _planned(source)
             source.fetch.start()
