@@ -35,12 +35,13 @@ def gaia_columns() -> dict:
 
 def all_columns() -> dict[str, dict]:
     """Table -> its columns."""
-    from xptools.columns import GAIA, XP
+    from xptools.archive import spectra
+    from xptools.columns import GAIA
 
     identifier = {"source_id": GAIA["source_id"]}
     return {
         "gaiadr3.gaia_source": gaia_columns(),
-        "gaiadr3.xp_continuous_mean_spectrum": {**identifier, **XP},
+        "gaiadr3.xp_continuous_mean_spectrum": spectra.columns(),
         "gedr3spur.main": {**identifier, "fidelity_v2": GAIA["fidelity_v2"]},
     }
 
@@ -117,18 +118,19 @@ def stars(n: int) -> dict[str, np.ndarray]:
 
 
 def spectra(source_id: np.ndarray) -> dict[str, list]:
-    """Coefficients of these sources."""
-    from xptools.columns import XP
+    """All columns of the spectra of these sources, lists as arrays (n, width); every tenth has no BP (None)."""
+    from xptools.archive.spectra import columns
 
     rng = np.random.default_rng(7)
     out: dict[str, list] = {"source_id": list(source_id)}
-    for name, column in XP.items():
+    for name, column in columns().items():
+        if name == "source_id":
+            continue
         item, _, width = column.type.partition("[")
-        if width:
-            rows = rng.normal(0, 1, (len(source_id), int(width[:-1]))).astype(item)
-            out[name] = ["{" + ",".join(map(repr, r.tolist())) + "}" for r in rows]
-        else:
-            out[name] = list(rng.integers(5, 40, len(source_id)))
+        shape = (len(source_id), int(width[:-1])) if width else len(source_id)
+        values = rng.normal(0, 9, shape).astype(item) if item.startswith("float") else rng.integers(5, 40, shape)
+        absent = name.startswith("bp_") & (np.arange(len(source_id)) % 10 == 3)
+        out[name] = [None if gone else v for v, gone in zip(values, absent, strict=True)]
     return out
 
 
@@ -151,4 +153,5 @@ def write(folder: Path, n: int) -> None:
 def _cells(values) -> list:
     """Values as COPY reads them: null is empty, floats in full."""
     values = values.tolist() if isinstance(values, np.ndarray) else values
-    return ["" if v is None or v != v else repr(v) if isinstance(v, float) else v for v in values]
+    lists = [f"{{{','.join(map(str, v))}}}" if isinstance(v, np.ndarray) else v for v in values]
+    return ["" if v is None or v != v else repr(v) if isinstance(v, float) else v for v in lists]
