@@ -48,7 +48,8 @@ def prepared(
         progress.say(f"xp fetch hats: {len(parts)} partitions from {place}; parts in {folder.path}")
     hats.counted(catalogue, _fetched(catalogue, parts, choice, folder, parallel, options))
     yield tuple(str(folder.part(_piece(p))) for p in parts), True
-    folder.clear()
+    if not stream.previews(options):
+        folder.clear()
 
 
 def _piece(part: hats.Partition) -> gather.Piece:

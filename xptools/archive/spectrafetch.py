@@ -114,7 +114,8 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
     widths = tuple(sorted(sizes.items()))
     made = step(host, wish.release, wish.correlations, len(stars.ids), request["ids"], widths, parts)
     stream.run([stream.Plan(made)], options)
-    if not wish.keep_work:
+    # What was fetched for a look on a terminal is there for the table.
+    if not wish.keep_work and not stream.previews(options):
         folder.clear()
 
 

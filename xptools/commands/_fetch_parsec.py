@@ -19,9 +19,9 @@ from xptools.options import plain_command
     see=("train-mass", "veff"),
     notes={
         "TABLES": """PARSEC 1.2S with bolometric corrections of YBC, Gaia EDR3 passbands, no extinction, no dust of the
-stars' own, mass loss on the giant branch 0.2. One file per [M/H], parsec_mh-1.500.dat, with all ages in it. A file counts if
-xp can read it, if it is whole, and if every age asked for is in it within 0.005 dex, [M/H] within 0.02 dex; files that
-count are not asked for again, so the same command goes on where it was cut off.""",
+stars' own, mass loss on the giant branch 0.2. One file per [M/H], parsec_mh-1.500.dat, with all ages in it. A file
+counts if xp can read it, if it is whole, and if every age asked for is in it within 0.005 dex, [M/H] within 0.02 dex;
+files that count are not asked for again, so the same command goes on where it was cut off.""",
         "MANNERS": """One request at a time, --pause seconds between two. The form's fields are those of CMD 3.9; where
 the form is newer and refuses, xp says its words.""",
     },

@@ -58,6 +58,11 @@ class Spectra(Source):
 
         return metadata.with_record(spectra.schema(dict(self.widths), self.correlations), self)
 
+    def rows(self):
+        import pyarrow.parquet as pq
+
+        return sum(pq.read_metadata(path).num_rows for path in self.parts)
+
     def record_batches(self, rows):
         from xptools.archive import gather
         from xptools.io.batches import even
