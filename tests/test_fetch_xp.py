@@ -470,6 +470,15 @@ def test_formats_of_one_table(tmp_path):
             same(spectra.normal(spectra.read(raw, path.name), True, path.name), rows)
 
 
+def test_an_output_that_cannot_be_is_told_before_the_first_request(there, stars, fetch, inside, tmp_path):
+    DataLink(there)
+    (tmp_path / "out.parquet").write_bytes(b"old")
+    code, _, said, _ = fetch(stars(IDS), "--no-clobber")
+    assert code == 73 and "--no-clobber" in said
+    code, _, said = inside("fetch", "xp", "--service", f"{there.url}/data-server/data", stars(IDS), "-o", "x.what")
+    assert code == 2 and not there.seen
+
+
 def test_plan_needs_no_network(inside, stars, monkeypatch):
     monkeypatch.setenv("XP_OFFLINE", "1")
     code, out, _ = inside("fetch", "xp", "--plan", stars(IDS, [True] * 20 + [False] * 3))

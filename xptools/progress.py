@@ -66,7 +66,11 @@ class Bar:
         """Count rows done."""
         self.rows += rows
         if self.bar is not None:
-            self.bar.update(self.task, advance=rows, rate=f"{self.rows / max(self.seconds, 1e-3):,.0f} {self.unit}/s")
+            self.bar.update(self.task, advance=rows, rate=self._rate())
+
+    def _rate(self) -> str:
+        rate = self.rows / max(self.seconds, 1e-3)
+        return f"{rate / 1e6:,.1f} MB/s" if self.unit == "B" else f"{rate:,.0f} {self.unit}/s"
 
     @property
     def seconds(self) -> float:

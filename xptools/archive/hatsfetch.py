@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from xptools import metadata, progress, stream
 from xptools.archive import gather, hats
 from xptools.archive.http import Client
-from xptools.archive.spectrafetch import draws, place_of
+from xptools.archive.spectrafetch import checked, draws, place_of
 
 
 def called(place: str) -> str:
@@ -29,6 +29,7 @@ def prepared(
 ) -> Iterator[tuple[tuple[str, ...], bool]]:
     """(files to read, whether they hold only what is wanted): parts are removed when all has been read."""
     choice = hats.Choice(*wanted)
+    checked(options)
     if "://" not in place:
         catalogue = hats.Catalogue(place)
         files = [Path(catalogue.where) / p.path for p in catalogue.partitions()]

@@ -11,7 +11,7 @@ from xptools import io, progress, settings, stream
 from xptools.archive import bulk, credentials, datalink, gather, spectra, tapspectra
 from xptools.archive.http import Client
 from xptools.arrays import to_numpy
-from xptools.errors import DataError, IncompleteError, UsageError
+from xptools.errors import DataError, IncompleteError, OutputError, UsageError
 from xptools.lookup import identifiers
 from xptools.protocol import spelled
 
@@ -83,6 +83,7 @@ def planned(stars: Stars, correlations: bool) -> str:
 
 def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> None:
     """Fetch and write the table; IncompleteError (76) if stars are missing and may not be."""
+    checked(options)
     service = wish.service or {"datalink": datalink.ESA, "aip": tapspectra.AIP}.get(wish.route, "")
     if not service:
         raise UsageError(f"--from bulk needs the files' place. TRY: --bulk {bulk.CDN}")
@@ -117,6 +118,14 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
     # What was fetched for a look on a terminal is there for the table.
     if not wish.keep_work and not stream.previews(options):
         folder.clear()
+
+
+def checked(options: stream.Options) -> None:
+    """Raise what the writing of the output would raise, before hours of fetching."""
+    io.writer.format_of(options.output, options.format)
+    there = options.output != "-" and Path(options.output).exists()
+    if there and not options.clobber:
+        raise OutputError(f"{options.output} exists and --no-clobber forbids to replace it. TRY: another name")
 
 
 def place_of(work: Path | None, options: stream.Options, request: dict, what: str) -> Path:
