@@ -4,7 +4,7 @@ import pytest
 
 from tap.dachs import Dachs, missing
 
-ROWS, MOST = 6000, 1500
+ROWS, MOST = 6000, 4000
 
 
 @pytest.fixture(scope="session")

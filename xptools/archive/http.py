@@ -18,7 +18,7 @@ from xptools import settings
 from xptools.errors import PermissionFault, RemoteError, UnavailableError, UsageError
 
 BUSY = {408, 425, 429, 500, 502, 503, 504}
-LONGEST = 120.0  # s; longest wait between two tries
+LONGEST = 120.0  # s; longest wait between two tries, if the server names none
 MOST_ASKED = 900.0  # s; a Retry-After beyond this is not waited for
 PAUSE = 1.0  # s; the first wait of the back-off
 PIECE = 1 << 16
@@ -130,11 +130,11 @@ class Client:
                 most = min(3, tries) if isinstance(error, Unreached) else tries
                 if not isinstance(error, RemoteError) or attempt >= most or (asked or 0) > MOST_ASKED:
                     raise error from fault
-            self.rest(asked if asked is not None else self.pause * 2 ** (attempt - 1))
+            self.rest(asked if asked is not None else min(LONGEST, self.pause * 2 ** (attempt - 1)))
 
     def rest(self, seconds: float) -> None:
-        """Wait, a little more or less than that; RemoteError if the fetch is being given up meanwhile."""
-        if self.stopping.wait(min(seconds, LONGEST) * random.uniform(0.8, 1.2)):
+        """Wait, and a little more; RemoteError if the fetch is being given up meanwhile."""
+        if self.stopping.wait(seconds * random.uniform(1.0, 1.3)):
             raise RemoteError("given up because another request failed")
 
 
