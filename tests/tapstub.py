@@ -4,6 +4,7 @@ It knows three forms of query: rows of a range, counts of a range by bin, and th
 column asked for by name. The real thing is tests/tap.
 """
 
+import gzip
 import io
 import re
 import threading
@@ -25,18 +26,22 @@ class Stub:
 
     `most` rows a reply; `looks` at a phase before a job ends; `kill` jobs are aborted on the server; `forget` jobs are
     no more when they are looked at; `slow` ranges of more rows time out; `truth` is the only word for a truth it takes;
-    `twice` replies have a row twice in place of another.
+    `twice` replies have a row twice in place of another, `lose` replies lack one; `packed`: results are gzipped;
+    `broken` is what it says against every query, in the manner of `style`: DaCHS (200), ESA (500), or bare text (400).
     """
 
     def __init__(self, table: pa.Table):
         self.table, self.most, self.looks, self.truth, self.upper = table, 10_000_000, 0, "'true'", False
         self.kill, self.forget, self.twice, self.lose, self.slow = 0, 0, 0, 0, 1 << 60
         self.jobs, self.made, self.lock = {}, 0, threading.Lock()
-        self.broken = ""
+        self.broken, self.style, self.packed = "", 200, False
 
     def routes(self, request):
         if request.path == "/tap/sync":
-            return 200, {"Content-Type": "application/x-votable+xml"}, self.answer(request.form)
+            if self.broken and self.style == 400:
+                return 400, {"Content-Type": "text/plain"}, self.broken.encode()
+            status = self.style if self.broken else 200
+            return status, {"Content-Type": "application/x-votable+xml"}, self.answer(request.form)
         if request.path == "/tap/async" and request.method == "POST":
             with self.lock:
                 self.made += 1
@@ -70,7 +75,8 @@ class Stub:
             if place == "/error":
                 return 200, {}, ERROR.format(STATUS.format("ERROR", job.get("words", "killed"))).encode()
         if place == "/results/result":
-            return 200, {"Content-Type": "application/x-votable+xml"}, self.answer(job["form"])
+            body = self.answer(job["form"])
+            return 200, {"Content-Type": "application/x-votable+xml"}, gzip.compress(body, 1) if self.packed else body
         return 200, {}, b"<job/>"
 
     def phase(self, name: str, job: dict) -> str:

@@ -239,6 +239,14 @@ def test_truth_is_written_as_the_service_wants_it(server, inside, tmp_path):
         assert pq.read_table(out).num_rows == TABLE.num_rows
 
 
+def test_gzipped_replies(fetch, server, tmp_path):
+    server.stub.packed = True
+    server.plan(("GET", "result", {2}, "cut"))
+    code, err = fetch(tmp_path / "u", "--job-rows", 3000)
+    assert code == 0, err
+    equal(parts(tmp_path / "u"))
+
+
 def test_upper_case_names(fetch, server, tmp_path):
     server.stub.upper = True
     assert fetch(tmp_path / "u")[0] == 0
@@ -291,7 +299,9 @@ def test_a_stream_with_missing_rows_never_looks_whole(xp, server, tmp_path):
     assert done.returncode == 76 and not out.exists()
 
 
-def test_words_against_the_query_reach_the_user(fetch, server, tmp_path):
+@pytest.mark.parametrize("style", [200, 400, 500])
+def test_words_against_the_query_reach_the_user(fetch, server, tmp_path, style):
+    server.stub.style = style
     server.stub.broken = "Field query: No such field known: parallaxe"
     code, err = fetch(tmp_path / "g")
     last = err.strip().splitlines()[-1]

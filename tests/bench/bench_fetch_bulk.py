@@ -52,7 +52,7 @@ def main() -> None:
 
 def made(path: Path, rows: int) -> str:
     """A file of that many stars; the numbers are random, their digits like the archive's."""
-    from archive_servers import ecsv, star
+    from fetch.spectra import ecsv, star
 
     some = [star(k) for k in range(min(rows, 200))]
     with gzip.open(path, "wt", compresslevel=1) as f:

@@ -4,12 +4,14 @@ VOTable BINARY2 where the service has it; a reply is accepted only whole (its en
 of itself that it is an error or a part.
 """
 
+import gzip
 import io
 import re
 import xml.etree.ElementTree as ET
+import zlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -84,9 +86,11 @@ class Tap:
     def sync(self, adql: str, maxrec: int) -> pa.Table:
         """The table of a query, at once; DataError with the server's words, Overflow if there is more."""
         reply = self.client.request("POST", f"{self.url}/sync", accept=(200, 400), data=self.words(adql, maxrec))
+        if reply.status_code >= 400:
+            raise self.refused(message(reply.content))
         return self.table(io.BytesIO(reply.content))
 
-    def table(self, body: Any) -> pa.Table:
+    def table(self, body: BinaryIO | Path) -> pa.Table:
         """The table in a reply: a file object, or the path of a file."""
         name = f"the reply of {self.host}"
         if isinstance(body, Path):
@@ -95,9 +99,13 @@ class Tap:
         held: list[pa.RecordBatch] = []
         schema = None
         try:
-            with votablestream.read(body, name, partial=True) or votable.read(body, name, 1 << 16) as reader:
+            plain_body = _unpacked(body)
+            streamed = votablestream.read(plain_body, name, partial=True)
+            with streamed or votable.read(plain_body, name, 1 << 16) as reader:
                 schema = reader.schema
                 held.extend(reader)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as fault:
+            raise DataError(f"{name} is cut off or damaged ({fault}). TRY: again") from fault
         except ServerSays as fault:
             if fault.status != "OVERFLOW":
                 raise self.refused(fault.words) from fault
@@ -116,6 +124,13 @@ class Tap:
         if re.search(PASSING, text, re.I):
             return Died(f"{self.host} lost a job ({text}). TRY: the same command later")
         return DataError(f"{self.host} does not accept the query: {text}. TRY: mend the ADQL")
+
+
+def _unpacked(body: BinaryIO) -> BinaryIO:
+    """A body without its gzip, which some services put round it whatever was asked for."""
+    packed = body.read(2) == b"\x1f\x8b"
+    body.seek(0)
+    return gzip.GzipFile(fileobj=body) if packed else body
 
 
 def local(element: ET.Element) -> str:

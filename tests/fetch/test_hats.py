@@ -5,18 +5,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from archive_servers import Files, site
 from tables import read
 
+from fetch.sites import Files
 from xptools.arrays import to_numpy
 
 ROWS, GROUP = 3000, 500
-
-
-@pytest.fixture
-def there():
-    with site() as made:
-        yield made
 
 
 def partition(order: int, pixel: int) -> pa.Table:

@@ -4,15 +4,11 @@ import hashlib
 import json
 
 import pytest
-from archive_servers import Files, dataverse, site, zenodo
+
+from fetch.services import dataverse, zenodo
+from fetch.sites import Files
 
 MAP = b"SIMPLE  =                    T" + bytes(range(256)) * 4000
-
-
-@pytest.fixture
-def there():
-    with site() as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,17 +2,11 @@
 
 import numpy as np
 import pytest
-from archive_servers import CmdForm, isochrone_text, site
 
+from fetch.services import CmdForm, isochrone_text
 from xptools.archive import parsec
 from xptools.cores import isochrone
 from xptools.cores._isochrone_files import read_file
-
-
-@pytest.fixture
-def there():
-    with site() as made:
-        yield made
 
 
 @pytest.fixture

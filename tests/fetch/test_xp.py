@@ -1,80 +1,22 @@
 """`xp fetch xp` against stand-ins on loopback: every star comes once, or is told; faults cost tries, never rows."""
 
-import gzip
 import hashlib
 import os
 import signal
 import subprocess
 import time
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archive_servers import COLUMNS, DataLink, Files, Login, TapTable, ecsv, site, star
-from tables import read, write
+from tables import read
 
+from fetch.services import Login
+from fetch.spectra import COLUMNS, IDS, LEVEL8, DataLink, TapTable, same, star
 from xptools.archive import datalink
 from xptools.arrays import to_numpy
 from xptools.errors import DiskError
-
-LEVEL8 = 1 << 43
-
-
-@pytest.fixture
-def there():
-    with site() as made:
-        yield made
-
-
-@pytest.fixture
-def stars(tmp_path):
-    """`stars(ids, has=None)` writes a table of them, shuffled."""
-
-    def made(ids, has=None):
-        order = np.random.default_rng(3).permutation(len(ids))
-        columns = {"source_id": pa.array(np.asarray(ids, np.int64)[order])}
-        if has is not None:
-            columns["has_xp_continuous"] = pa.array(np.asarray(has, bool)[order])
-        path = tmp_path / "stars.parquet"
-        write(pa.table(columns), path)
-        return path
-
-    return made
-
-
-@pytest.fixture
-def fetch(inside, tmp_path, there, monkeypatch):
-    """`fetch(*words)` runs `xp fetch xp ... -o out.parquet` against the stand-in, without long waits."""
-    monkeypatch.setattr("xptools.archive.http.Client.rest", lambda self, seconds: None)
-    out = tmp_path / "out.parquet"
-
-    def run(*words, service="/data-server/data"):
-        place = ("--service", f"{there.url}{service}") if service else ()
-        return *inside("fetch", "xp", *place, *words, "-o", out), out
-
-    return run
-
-
-IDS = [LEVEL8 * 7 + k * 1_000_003 for k in range(23)]
-
-
-def same(table: pa.Table, ids, single=(), correlations=True, widths=(55, 55)) -> None:
-    """The table holds exactly these stars, in order, bit for bit."""
-    assert table["source_id"].to_pylist() == sorted(ids)
-    for row, source_id in enumerate(sorted(ids)):
-        want = star(source_id, "rp" if source_id in single else "bp rp", widths)
-        for name, value in want.items():
-            if name.endswith("correlations") and not correlations:
-                assert name not in table.schema.names
-                continue
-            found = to_numpy(table[name])[row]
-            if value is None:
-                assert np.all(np.isnan(found)) if COLUMNS[name].startswith("float") else found == 0, name
-            else:
-                np.testing.assert_array_equal(found, np.asarray(value, COLUMNS[name]), name)
-
 
 # --- DataLink ------------------------------------------------------------------------------------------------------
 
@@ -287,104 +229,6 @@ def test_a_token_is_sent_and_verified(there, stars, fetch, tmp_path):
     code, _, said, out = fetch(*words, "--credentials", file, service="/tap")
     assert code == 0, said
     same(read(out), IDS)
-
-
-# --- bulk files ----------------------------------------------------------------------------------------------------
-
-
-def sorted_files() -> dict[str, dict[int, dict]]:
-    """Three files of the release: names by pixels, rows by identifier; the last but one star has no BP."""
-    ids = {"000000-000009": IDS, "000020-000029": [LEVEL8 * 20 + 1, LEVEL8 * 29 + 5], "000030-786431": [LEVEL8 * 700]}
-    return {
-        f"XpContinuousMeanSpectrum_{name}": {i: star(i, "rp" if i % 5 == 1 else "bp rp") for i in values}
-        for name, values in ids.items()
-    }
-
-
-def hdf5(path, rows: dict[int, dict]) -> None:
-    """As Flatiron has it: a dataset per column, fill values for what is missing."""
-    with h5py.File(path, "w") as file:
-        file["source_id"] = np.array(list(rows), np.int64)
-        for name, kind in COLUMNS.items():
-            width = next((np.shape(r[name]) for r in rows.values() if r[name] is not None), None) or ()
-            if width == () and name.endswith(("coefficients", "errors", "correlations")):
-                width = (1485,) if name.endswith("correlations") else (55,)
-            fill = np.nan if kind.startswith("float") else np.iinfo(kind).min
-            file[name] = np.array([np.full(width, fill) if r[name] is None else r[name] for r in rows.values()], kind)
-
-
-def bulk_folder(folder, form: str, sums: bool = True) -> None:
-    lines = []
-    for name, rows in sorted_files().items():
-        path = folder / f"{name}.{form}"
-        if form == "hdf5":
-            hdf5(path, rows)
-        else:
-            path.write_bytes(gzip.compress(ecsv(rows).encode(), 1))
-        lines.append(f"{hashlib.md5(path.read_bytes()).hexdigest()}  {path.name}")
-    if sums:
-        (folder / "_MD5SUM.txt").write_text("\n".join(lines) + "\n")
-
-
-ALL = {i: row for rows in sorted_files().values() for i, row in rows.items()}
-SINGLE = {i for i in ALL if i % 5 == 1}
-
-
-@pytest.mark.parametrize("form", ["csv.gz", "hdf5"])
-def test_bulk_files_of_a_folder(stars, fetch, tmp_path, form):
-    folder = tmp_path / "bulk"
-    folder.mkdir()
-    bulk_folder(folder, form)
-    wanted = [*IDS[::3], *list(ALL)[-3:]]
-    code, _, said, out = fetch(stars(wanted), "--bulk", folder, service="")
-    assert code == 0, said
-    same(read(out), wanted, SINGLE)
-
-
-def test_bulk_files_from_the_network_only_those_needed_and_none_left(there, stars, fetch, tmp_path):
-    folder = tmp_path / "bulk"
-    folder.mkdir()
-    bulk_folder(folder, "csv.gz")
-    files = Files(there, "/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
-    there.faults = ["", "trunc", "corrupt"]
-    wanted = [*IDS, LEVEL8 * 700]
-    code, _, said, out = fetch(stars(wanted), "--bulk", f"{there.url}/bulk", "--parallel", 1, service="")
-    assert code == 0, said
-    same(read(out), wanted, SINGLE)
-    assert files.ranges, "a download that was cut goes on where it was"
-    assert not any("000020" in path for _, path in there.seen)
-    assert not (tmp_path / "out.parquet.parts").exists()
-
-
-def test_a_listing_does_where_no_sums_are_published(there, stars, fetch, tmp_path):
-    folder = tmp_path / "bulk"
-    folder.mkdir()
-    bulk_folder(folder, "hdf5", sums=False)
-    served = {p.name: p.read_bytes() for p in folder.iterdir()}
-    page = "<html><body>" + "".join(f'<a href="{n}">{n}</a>' for n in served) + "</body></html>"
-    Files(there, "/bulk", {"": page.encode(), **served})
-    code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
-    assert code == 0, said
-    assert "no _MD5SUM.txt" in said
-    same(read(out), IDS, SINGLE)
-
-
-def test_a_changed_file_is_refused(stars, fetch, tmp_path):
-    folder = tmp_path / "bulk"
-    folder.mkdir()
-    bulk_folder(folder, "csv.gz")
-    path = next(folder.glob("*000000*"))
-    path.write_bytes(gzip.compress(b"something else"))
-    code, _, said, out = fetch(stars(IDS), "--bulk", folder, service="")
-    assert code == 65 and "md5" in said and not out.exists()
-
-
-def test_stars_that_no_file_can_hold_are_missing(stars, fetch, tmp_path):
-    folder = tmp_path / "bulk"
-    folder.mkdir()
-    bulk_folder(folder, "csv.gz")
-    code, _, said, _ = fetch(stars([IDS[0], LEVEL8 * 15]), "--bulk", folder, service="")
-    assert code == 76 and "1 of 2" in said
 
 
 # --- a login, a pipe, a full disk ---------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """`xp fetch recipe` and the credentials: what papers need, and who asks for it."""
 
 import pytest
-from archive_servers import Login, site
 
+from fetch.services import Login
+from fetch.sites import site
 from xptools import cli, manifest
 from xptools.archive import credentials
 from xptools.archive.http import Client
