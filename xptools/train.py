@@ -5,6 +5,7 @@ A Learner holds data, weights and optimiser in whatever library it likes:
     step(rows, rate) -> loss     one optimiser step on these row numbers
     score(rows) -> loss          no step; the held-out score
     arrays() -> {name: array}    a copy of the weights as they are now
+    epoch(number, rate) -> loss  if it is there: the learner orders its rows itself (one compiled scan, or a stream)
 
 Schedules are pure functions (epoch, past scores) -> rate, so a run is repeatable from (seed, schedule, data).
 """
@@ -84,23 +85,24 @@ def fit(
     log: Callable[[dict[str, Any]], None] | None = None,
     stride: int = 1,
     stop_after: int | None = None,
+    begin: Fit | None = None,
+    after: Callable[[Fit], None] | None = None,
 ) -> Fit:
     """Train for `epochs`; the weights of the best held-out score come back.
 
     No row is dropped: the last, smaller batch of an epoch is a batch too, and the epoch's loss weighs batches by rows.
     The score is taken every `stride` epochs and after the last; `stop_after` scores without improvement end the run.
+    `begin` is a Fit to go on from, with a learner in the state of then; `after` sees the Fit after every epoch.
     """
-    out, scores, since = Fit(), [], 0
-    for epoch in range(epochs):
+    out = begin or Fit()
+    scores = [r["score"] for r in out.history if "score" in r]
+    since = sum("score" in r for r in out.history[out.epoch + 1 :])
+    for epoch in range(len(out.history), epochs):
         rate = schedule(epoch, scores)
-        order = np.random.default_rng([seed, epoch]).permutation(train)
-        total = 0.0
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
-            total += float(learner.step(rows, rate)) * len(rows)
-        record: dict[str, Any] = {"epoch": epoch, "rate": rate, "loss": total / len(order)}
-        if not math.isfinite(total):
-            raise ComputeError(f"training diverged: the loss is {total} in epoch {epoch}. TRY: a smaller --rate")
+        loss = _epoch(learner, train, batch, seed, epoch, rate)
+        record: dict[str, Any] = {"epoch": epoch, "rate": rate, "loss": loss}
+        if not math.isfinite(loss):
+            raise ComputeError(f"training diverged: the loss is {loss} in epoch {epoch}. TRY: a smaller --rate")
         if epoch % stride == stride - 1 or epoch == epochs - 1:
             score = float(learner.score(held))
             scores.append(score)
@@ -111,8 +113,21 @@ def fit(
         out.history.append(record)
         if log is not None:
             log(record)
+        if after is not None:
+            after(out)
         if stop_after is not None and since >= stop_after:
             break
     if out.epoch < 0:
         raise ComputeError("training gave no finite held-out score. TRY: a smaller --rate")
     return out
+
+
+def _epoch(learner: Learner, train: np.ndarray, batch: int, seed: int, epoch: int, rate: float) -> float:
+    """One pass over the rows: the mean loss."""
+    if hasattr(learner, "epoch"):
+        return learner.epoch(epoch, rate)
+    order, total = np.random.default_rng([seed, epoch]).permutation(train), 0.0
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        total += float(learner.step(rows, rate)) * len(rows)
+    return total / len(order)
