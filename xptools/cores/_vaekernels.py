@@ -120,3 +120,27 @@ def network(weights, sizes, kinds, rows, out):
         for l in range(count):
             for j in range(m):
                 out[start + l, j] = one[j, l]
+
+
+@_compiled
+def judge(x, sigma, fit, scatter, low, out):
+    """out (N, 5): chi2, coefficients known, share of noise in the variance, sum of R^2 over `low` (K,), how many of it.
+
+    x NaN and sigma inf where unknown; R = (x - fit) / sigma; chi2 and the share take sigma^2 + scatter^2.
+    """
+    for i in range(len(x)):
+        chi2, share, square, known, few = 0.0, 0.0, 0.0, 0, 0
+        for j in range(x.shape[1]):
+            if not np.isfinite(sigma[i, j]):
+                continue
+            v = np.float64(sigma[i, j]) ** 2
+            r = (np.float64(x[i, j]) - np.float64(fit[i, j])) ** 2
+            whole = v + np.float64(scatter[i, j]) ** 2
+            chi2 += r / whole
+            share += v / whole
+            known += 1
+            if low[j]:
+                square += r / v
+                few += 1
+        out[i, 0], out[i, 1], out[i, 2] = chi2, known, share / known if known else np.nan
+        out[i, 3], out[i, 4] = square, few

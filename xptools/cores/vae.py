@@ -137,12 +137,8 @@ class Model:
         return self._run("scatter", z, self.K)
 
     def standardised(self, values: np.ndarray, errors: np.ndarray, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x and sigma (N, K) of coefficients and their errors (N, K), over the G flux (N,); unknown: NaN and inf."""
-        scale = flux[:, None] * self.arrays["norm.scale"].astype(np.float64)
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            x = (values - flux[:, None] * self.arrays["norm.mean"]) / scale
-            sigma = errors / scale
-        return masked(x, sigma)
+        """x and sigma (N, K) of coefficients and errors (N, K) over the G flux (N,): `standardised`."""
+        return standardised(self.arrays, values, errors, flux)
 
     def plain(self, x: np.ndarray, flux: np.ndarray, spread: bool = False) -> np.ndarray:
         """Coefficients (N, K) of standardised ones; with `spread`, of errors, which have no zero point."""
@@ -192,10 +188,15 @@ class Model:
         }
 
 
-def masked(x: np.ndarray, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x and sigma (N, K) as float32, NaN and inf where either is unknown or sigma is not positive."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        x, sigma = x.astype(np.float32), sigma.astype(np.float32)
+def standardised(norms: Arrays, values: np.ndarray, errors: np.ndarray, flux: np.ndarray):
+    """x and sigma (N, K), float32, of coefficients and their errors (N, K) over the G flux (N,).
+
+    NaN and inf where the coefficient or its error is unknown, or the error is not positive.
+    """
+    scale = flux[:, None] * norms["norm.scale"].astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        x = ((values - flux[:, None] * norms["norm.mean"]) / scale).astype(np.float32)
+        sigma = (errors / scale).astype(np.float32)
         known = np.isfinite(x) & np.isfinite(sigma) & (sigma > 0)
     return np.where(known, x, np.float32(np.nan)), np.where(known, sigma, np.float32(np.inf))
 
