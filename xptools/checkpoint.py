@@ -27,7 +27,7 @@ def save(path: str | Path, settings: dict[str, Any], fit: Fit, state: dict[str, 
 
 
 def load(path: str | Path, settings: dict[str, Any]) -> tuple[Fit, dict[str, np.ndarray]] | None:
-    """(the Fit, the learner's state) of a checkpoint, None where there is no file; DataError if it is of another run."""
+    """(the Fit, the learner's state) of a checkpoint, None without a file; DataError if it is of another run."""
     if not Path(path).exists():
         return None
     found = artefact.load(path, KIND)

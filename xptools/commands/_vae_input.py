@@ -1,4 +1,4 @@
-"""What `xp vae` and `xp train vae` read: both bands' coefficients and errors as one block, and the G flux under them."""
+"""What `xp vae` and `xp train vae` read: both bands' coefficients and errors as one block, and the G flux."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BRIGHTNESS = ("phot_g_mean_flux", "phot_g_mean_mag", "syn_g")
 
 
 def check(step: str, schema: pa.Schema, widths: tuple[int, ...] | None) -> None:
-    """DataError, before any row is read, for a table without a G flux, or without the model's numbers of coefficients."""
+    """DataError, before any row is read, for a table without a G flux, or with other numbers of coefficients."""
     import pyarrow as pa
 
     if not any(spelled(schema, name) for name in BRIGHTNESS):

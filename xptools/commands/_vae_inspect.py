@@ -117,7 +117,7 @@ class Inspect(Fold):
             use = np.isfinite(values) & np.isfinite(latents).all(-1)
             n = int(use.sum())
             if n < vae_inspect.FEWEST:
-                raise DataError(f"only {n} stars have latents and {label}. TRY: --inspect another column, or more stars")
+                raise DataError(f"only {n} stars have latents and {label}. TRY: another column, or more stars")
             z, y = latents[use], values[use]
             lines.append((label, 0, "all", vae_inspect.together(z, y), np.nan, n))
             for place, (k, rho, information) in enumerate(vae_inspect.ranked(z, y), 1):

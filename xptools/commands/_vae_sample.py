@@ -53,12 +53,9 @@ class Table:
 
 def table(path: str, held: float, seed: int, correlated: bool, stream: bool) -> Table:
     """Read a table once (stream: once more for every epoch); raises DataError for too few stars."""
-    import numpy as np
-
     from xptools import io, metadata
     from xptools.commands._plot_input import need_input
     from xptools.cores.vae_fitting import MOST_HELD, Moments
-    from xptools.cores.vae_training import Sample
 
     need_input(path)
     if stream and path == "-":

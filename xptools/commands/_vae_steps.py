@@ -17,7 +17,7 @@ GROUPS = ("latent", "fit", "reconstruction", "scatter", "denoised", "residuals",
 FIT = {
     "vae_chi2": Column("float32", None, "stat.fit.chi2", "chi2 of the reconstruction per known coefficient"),
     "vae_rmse": Column("float32", None, "stat.fit.residual", "RMS of R(j) over the first 32 coefficients of each band"),
-    "vae_p": Column("float32", None, "stat.probability", "Chance that a star like the training's fits worse: small, odd"),
+    "vae_p": Column("float32", None, "stat.probability", "Chance that a star like the training's fits worse"),
 }
 FLUX = {"vae_rmse_flux": Column("float32", None, "stat.fit.residual", "RMS of flux residuals in sigma, 392 to 992 nm")}
 NOTHING, PART, FAR, ODD = 1, 2, 4, 8
@@ -104,9 +104,10 @@ class Encode(Model):
 
     def _columns(self, group: str) -> dict[str, Column]:
         if group == "latent":
-            means = {z: Column("float32", None, "stat.fit.param", f"Latent {z}, mean given the spectrum") for z in self.latents}
-            return means | {f"{z}_err": Column("float32", None, "stat.error;stat.fit.param", f"Standard deviation of {z}")
-                            for z in self.latents}  # fmt: skip
+            kinds = (("", "stat.fit.param", "Latent {}, mean given the spectrum"),
+                     ("_err", "stat.error;stat.fit.param", "Standard deviation of {} given the spectrum"))  # fmt: skip
+            return {f"{z}{end}": Column("float32", None, ucd, text.format(z)) for end, ucd, text in kinds
+                    for z in self.latents}  # fmt: skip
         if group in ("fit", "flux"):
             return FIT if group == "fit" else FLUX
         out = {}
@@ -142,8 +143,8 @@ class Encode(Model):
             out |= self._drawn(verdict, columns["source_id"])
         if "flux" in self.groups:
             out |= self._in_flux(model, values, verdict, flux, columns)
-        added = self.adds
-        out = {k: np.where(nothing if v.ndim == 1 else nothing[:, None], np.nan, v) for k, v in out.items() if k in added}
+        out = {k: out[k] for k in self.adds}
+        out = {k: np.where(nothing if v.ndim == 1 else nothing[:, None], np.nan, v) for k, v in out.items()}
         return out | {"vae_flag": flag.astype(np.int16)}
 
     def _spectra(self, model, x, sigma, flux, verdict) -> dict[str, Any]:
@@ -212,8 +213,9 @@ class Decode(Model):
         out = {}
         for band, width in zip(reading.BANDS, self.widths, strict=True):
             for key in ("coefficients", "coefficient_errors"):
-                text = "made from latents" if key == "coefficients" else "intrinsic scatter of what is made from latents"
-                out[f"{band}_{key}"] = XP[f"{band}_{key}"]._replace(type=f"float32[{width}]", text=f"{band.upper()} {key}, {text}")
+                what = "coefficients" if key == "coefficients" else "coefficients' intrinsic scatter"
+                text = f"{band.upper()} {what}, made from latents"
+                out[f"{band}_{key}"] = XP[f"{band}_{key}"]._replace(type=f"float32[{width}]", text=text)
         return out
 
     def compute(self, **columns):

@@ -43,7 +43,7 @@ science on real stars. xp train vae makes a model from any table of spectra, or 
 )
 @shared("model")
 @click.option("--add", default="latent,fit", show_default=True, metavar="LIST",
-              help="What to append, with commas: latent, fit, reconstruction, scatter, denoised, residuals, flux, or all.")  # fmt: skip
+              help="Append latent, fit, reconstruction, scatter, denoised, residuals, flux, or all.")  # fmt: skip
 @click.option("--sample", type=click.IntRange(0, 1000), default=0, show_default=True,
               help="Draws of each latent from its posterior, by --seed and source_id.")  # fmt: skip
 @click.option("--decode", is_flag=True, help="Make spectra of the table's latents instead.")

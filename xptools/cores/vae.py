@@ -4,9 +4,9 @@
     mu, ln v = encoder(x)                                    q(z | x) = N(mu, diag v)
     x^ = decoder(z),   s^ = scatter(z)                       p(x | z) = N(x^, diag(sigma^2 + s^2)), 0 < s^ < 1
 
-Layers: K - h_1 - ... - h_n, each Linear, BatchNorm, GELU (erf), then two Linear heads to L; decoder and scatter the same
-way back, L - h_n - ... - h_1 - K, where the first Linear stands alone and the last has no norm; the scatter ends in a
-sigmoid. With 110, (90, 70, 50, 30, 10) and 6 these are 67,182 parameters, the published network.
+Layers: K - h_1 - ... - h_n, each Linear, BatchNorm, GELU (erf), then two Linear heads to L; decoder and scatter the
+same way back, L - h_n - ... - h_1 - K, where the first Linear stands alone and the last has no norm; the scatter ends
+in a sigmoid. With 110, (90, 70, 50, 30, 10) and 6 these are 67,182 parameters, the published network.
 differs from the paper: it omits the batch norm, which the published weights have, and activates the first layer back.
 
 Arrays are named encoder.0.w (in, out), encoder.0.b, encoder.0.gamma, .beta, .mean, .var, mu.w, log_var.w, decoder.0.w,
@@ -202,7 +202,7 @@ def standardised(norms: Arrays, values: np.ndarray, errors: np.ndarray, flux: np
 
 
 def folded(arrays: Arrays, part: str) -> list[tuple[np.ndarray, np.ndarray, int]]:
-    """(W, b, what follows) of each layer of a part, its batch norm inside W and b (float64); both heads as one layer."""
+    """(W, b, what follows) of each layer of a part, float64, batch norm inside W and b; both heads as one layer."""
     depth, out = _depth(arrays, part), []
     wide = {k: v.astype(np.float64) for k, v in arrays.items()}
     for k in range(depth):

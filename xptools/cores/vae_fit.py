@@ -66,7 +66,7 @@ def judged(model: Model, x: np.ndarray, sigma: np.ndarray) -> Verdict:
 
 
 def denoised(x: np.ndarray, sigma: np.ndarray, fit: np.ndarray, scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (N, K) of the true coefficients given data and model; unknown ones are the model's."""
+    """Mean and standard deviation (N, K) of the true coefficients; where unknown the model's."""
     data, prior = 1 / sigma.astype(np.float64) ** 2, 1 / np.maximum(scatter.astype(np.float64), 1e-12) ** 2
     mean = (np.where(data > 0, x, 0) * data + fit * prior) / (data + prior)
     return mean, 1 / np.sqrt(data + prior)

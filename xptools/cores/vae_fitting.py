@@ -1,4 +1,4 @@
-"""A training of the scatter variational auto-encoder from its plan: learner, schedule, and what held-out stars say of it."""
+"""A training of the scatter variational auto-encoder from its plan, and what held-out stars say of its result."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Plan:
     rate: float = 1e-4
     decay: float = 0.01
     held: float = 0.1
+    settle: float = 0.3
     seed: int = 0
 
 
@@ -61,14 +62,16 @@ def learner(plan: Plan, norms: vae.Arrays, blocks: Blocks, held: Sample) -> Lear
     """A learner with fresh weights."""
     arrays = vae.init(plan.seed, len(norms["norm.mean"]), plan.hidden, plan.latents, plan.batch_norm)
     objective = vae_training.Objective(plan.loss, plan.kl_weight, plan.decay)
-    return Learner(arrays, objective, plan.batch, plan.seed, blocks, held)
+    settle = round((1 - plan.settle) * plan.epochs)
+    return Learner(arrays, objective, plan.batch, plan.seed, blocks, held, settle)
 
 
 def trained(plan: Plan, learner: Learner, loop: Any, log: Callable, begin=None, after: Callable | None = None) -> Any:
     """The Fit of xptools.train (`loop`), from the beginning or from `begin`."""
     schedule = loop.cosine(plan.rate, LAST_RATE, plan.epochs, plan.restarts)
     nothing = np.zeros(0, np.int64)  # the learner has its own rows
-    return loop.fit(learner, nothing, nothing, schedule, plan.epochs, plan.batch, plan.seed, log, begin=begin, after=after)
+    rest = (schedule, plan.epochs, plan.batch, plan.seed, log)
+    return loop.fit(learner, nothing, nothing, *rest, begin=begin, after=after)
 
 
 def finished(arrays: vae.Arrays, norms: vae.Arrays, held: Sample, seed: int) -> tuple[vae.Arrays, dict, dict]:

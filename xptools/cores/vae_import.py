@@ -23,7 +23,7 @@ def read(path: str) -> dict[str, np.ndarray]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as fault:
         raise InputError(f"cannot open the weights. {path}: {fault.strerror}. TRY: --import weight.pt") from fault
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as fault:
+    except (RuntimeError, pickle.UnpicklingError, LookupError, EOFError, ValueError, TypeError) as fault:
         raise DataError(f"not weights that PyTorch can load safely. {path}. TRY: a file of torch.save") from fault
     state = state.get("model_state_dict", state) if isinstance(state, dict) else {}
     out = {}

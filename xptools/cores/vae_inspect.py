@@ -2,7 +2,7 @@
 
     I = sum_ij n_ij / n ln(n n_ij / (n_i n_j)) - (B - 1)^2 / (2 n)        [nats], Miller's correction for the cells
 
-with both variables cut into B classes of equal numbers. Only orders enter, so any rising scale of a label gives the same.
+with both variables cut into B classes of equal numbers. Only orders enter, so the scale of a label does not matter.
 """
 
 from __future__ import annotations

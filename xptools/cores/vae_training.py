@@ -8,13 +8,15 @@ over K and over L, without the ½. Unknown coefficients are left out of the sum 
 With correlations, the first sum is ½ [r^T C^-1 r + ln det C], C = diag(sigma) rho diag(sigma) + diag(s^2) per band.
 
 differs from the published code: no batch is dropped; the rows of an epoch are dealt evenly to its batches, and a batch
-norm counts only real rows.
+norm counts only real rows. In the last epochs batch norms are held at their running moments, as they are in use: the
+scatter network otherwise learns the noise of the batches' moments, and is too large for small batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +67,7 @@ def dealt(n: int, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
     order, use = np.zeros((count, width), np.int32), np.zeros((count, width), np.float32)
     shuffled = rng.permutation(n).astype(np.int32)
     edges = np.linspace(0, n, count + 1).astype(int)
-    for k, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, (a, b) in enumerate(pairwise(edges)):
         order[k, : b - a], use[k, : b - a] = shuffled[a:b], 1
     return order, use
 
@@ -73,11 +75,15 @@ def dealt(n: int, batch: int, rng: np.random.Generator) -> tuple[np.ndarray, np.
 class Learner:
     """Weights, moments and running norms in training (train.Learner, with epochs of its own)."""
 
-    def __init__(self, arrays: vae.Arrays, objective: Objective, batch: int, seed: int, blocks: Blocks, held: Sample):
+    def __init__(
+        self, arrays: vae.Arrays, objective: Objective, batch: int, seed: int, blocks: Blocks, held: Sample,
+        settle: float = np.inf,
+    ):  # fmt: skip
+        """`settle` is the epoch from which batch norms are held as they are."""
         from xptools.cores._jax import configure  # JAX is needed for training only
 
         self.jax = configure()
-        self.objective, self.batch, self.seed, self.blocks = objective, batch, seed, blocks
+        self.objective, self.batch, self.seed, self.blocks, self.settle = objective, batch, seed, blocks, settle
         put = self.put = self.jax.numpy.asarray
         arrays = {k: put(v) for k, v in arrays.items() if not k.startswith(("norm.", "calibration."))}
         self.params = {k: v for k, v in arrays.items() if k.endswith(TRAINED)}
@@ -85,7 +91,8 @@ class Learner:
         zero = self.jax.tree.map(self.jax.numpy.zeros_like, self.params)
         self.moments = (put(np.float32(0)), zero, zero)
         self.held, self.kept = Sample(*(None if a is None else put(a) for a in held)), (None, None)
-        self._scan = self.jax.jit(self._scanned)
+        self.idle = {k for k in self.params if k.endswith(".b") and self._followed(k)}
+        self._scan = self.jax.jit(self._scanned, static_argnums=(6,))
         self._score = self.jax.jit(self._held_out)
 
     def epoch(self, number: int, rate: float) -> float:
@@ -97,7 +104,7 @@ class Learner:
             key = self.jax.random.key(np.uint32((self.seed * 1_000_003 + number * 4_099 + k) % 2**32))
             carry = (self.params, self.moments, self.stats)
             (self.params, self.moments, self.stats), loss = self._scan(
-                carry, self._resident(block), order, use, key, np.float32(rate)
+                carry, self._resident(block), order, use, key, np.float32(rate), number < self.settle
             )
             total, rows = total + float(loss) * n, rows + n
         return total / rows
@@ -117,7 +124,7 @@ class Learner:
         """All that a later process needs to go on."""
         count, first, second = self.moments
         return {
-            **self.arrays(), "moment.count": np.array(count),
+            **self.arrays(), "moment.count": np.array(count).reshape(1),  # files keep no number without an axis
             **{f"moment.1.{k}": np.array(v) for k, v in first.items()},
             **{f"moment.2.{k}": np.array(v) for k, v in second.items()},
         }  # fmt: skip
@@ -127,7 +134,14 @@ class Learner:
         self.params = {k: self.put(state[k]) for k in self.params}
         self.stats = {k: self.put(state[k]) for k in self.stats}
         first, second = ({k: self.put(state[f"moment.{n}.{k}"]) for k in self.params} for n in "12")
-        self.moments = (self.put(state["moment.count"]), first, second)
+        self.moments = (self.put(state["moment.count"].reshape(())), first, second)
+
+    def _followed(self, bias: str) -> bool:
+        """Whether a batch norm takes this bias out again: its own layer's, or that of the layer after a bare one."""
+        name = bias[:-2]
+        return f"{name}.gamma" in self.params or (
+            name in ("decoder.0", "scatter.0") and f"{name[:-1]}1.gamma" in self.params
+        )
 
     def _resident(self, block: Sample) -> Sample:
         """The block on the device; the one that is always the same stays there."""
@@ -135,7 +149,7 @@ class Learner:
             self.kept = (block, Sample(*(None if a is None else self.put(a) for a in block)))
         return self.kept[1]
 
-    def _scanned(self, carry, data, order, use, key, rate):
+    def _scanned(self, carry, data, order, use, key, rate, moving):
         lax, random = self.jax.lax, self.jax.random
 
         def one(carry, batch):
@@ -144,10 +158,11 @@ class Learner:
             some = Sample(*(None if a is None else a[rows] for a in data))
             epsilon = random.normal(random.fold_in(key, number), (len(rows), params["mu.b"].shape[0]), np.float32)
             value = self.jax.value_and_grad(self._loss, has_aux=True)
-            (loss, stats), slopes = value(params, stats, some, weight, epsilon, True)
+            (loss, stats), slopes = value(params, stats, some, weight, epsilon, moving)
             # a bias under a batch norm has no slope but rounding, which AdamW would blow up to steps of the rate
-            slopes |= {k: 0 * v for k, v in slopes.items() if k.endswith(".b") and f"{k[:-1]}gamma" in params}
-            params, moments = nn.adamw(self.jax.tree.map, rate, params, slopes, moments, np.float32(self.objective.decay))
+            slopes |= {k: 0 * slopes[k] for k in self.idle if moving}
+            decay = np.float32(self.objective.decay)
+            params, moments = nn.adamw(self.jax.tree.map, rate, params, slopes, moments, decay)
             return (params, moments, stats), loss * weight.sum()
 
         numbers = np.arange(order.shape[0], dtype=np.uint32)
@@ -210,7 +225,7 @@ def misfit(jax, some: Sample, out, scatter):
 
 def _correlated(jax, some: Sample, known, r, scatter):
     """The same with the coefficients' correlations, band by band."""
-    jnp, (N, bands, packed) = jax.numpy, some.correlations.shape
+    jnp, (N, bands, _) = jax.numpy, some.correlations.shape
     k = r.shape[1] // bands
     i, j = np.tril_indices(k, -1)
     sigma = jnp.where(known, jnp.sqrt(some.variance), 0).reshape(N, bands, k)
