@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import multivariate_normal
@@ -267,13 +266,9 @@ def test_the_number_of_latents_is_chosen_by_held_out_loss(xp, trained):
     assert told.shape["latents"] == int(min(tried, key=tried.get)) == 2
 
 
-def wide(a):
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(a).ravel()), a.shape[1])
-
-
 def test_covariance_and_no_batch_norm_train(xp, tmp_path):
     t = toy.table(300, 5)
-    rho = wide(np.full((300, 15), 0.2, np.float32))
+    rho = toy.wide(np.full((300, 15), 0.2, np.float32))
     t = t.append_column("bp_coefficient_correlations", rho).append_column("rp_coefficient_correlations", rho)
     pq.write_table(t, tmp_path / "in.parquet")
     done = xp("train", "vae", tmp_path / "in.parquet", "--hidden", 8, "--epochs", 2, "--covariance", "--no-batch-norm",

@@ -33,13 +33,14 @@ def table(n, seed, G=1e4, **more):
     """The same as a table with two bands of six coefficients and a G flux."""
     t, x, sigma = sample(n, seed)
     ids = np.random.default_rng(seed + 77).integers(2**60, 2**62, n)
-
-    def wide(a):
-        return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(a * G).ravel()), a.shape[1])
-
-    first = BANDS[0]
+    x, sigma, first = x * G, sigma * G, BANDS[0]
     return pa.table({
         "source_id": ids, "phot_g_mean_flux": np.full(n, G), "t1": t[:, 0], "t2": t[:, 1], **more,
         "bp_coefficients": wide(x[:, :first]), "rp_coefficients": wide(x[:, first:]),
         "bp_coefficient_errors": wide(sigma[:, :first]), "rp_coefficient_errors": wide(sigma[:, first:]),
     })  # fmt: skip
+
+
+def wide(a):
+    """A block as an array column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(a).ravel()), a.shape[1])

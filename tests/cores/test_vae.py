@@ -129,3 +129,23 @@ def test_the_outlier_probability_is_uniform_for_its_own_law():
     assert np.abs(counts / 2000 - 1).max() < 0.12
     assert 0.5e-3 < np.mean(p < 1e-3) < 3e-3
     assert vae_fit.probability(arrays, np.array([8.0]), np.array([110]), np.array([0.5]))[0] < 1e-20
+
+
+def test_flux_residuals_are_in_errors_with_all_correlations():
+    """RMS over wavelengths of D^T (c - c^) over the root of the diagonal of D^T C D."""
+    from xptools.cores import xpbasis
+
+    rng, k = np.random.default_rng(8), 55
+    values, fit = rng.normal(0, 3, (3, 2 * k)) + 100, rng.normal(0, 3, (3, 2 * k)) + 100
+    errors, rho = rng.uniform(0.5, 1, (3, 2 * k)), np.corrcoef(rng.normal(size=(k, 4 * k)))
+    packed = np.broadcast_to(rho[np.tril_indices(k, -1)], (3, k * (k - 1) // 2)).astype(np.float32)
+    halves = slice(0, k), slice(k, None)
+    bands = tuple(xpbasis.Coefficients(values[:, h], errors[:, h], packed) for h in halves)
+    design = xpbasis.design((450.0, 655.0, 700.0, 900.0))
+    found = vae_fit.flux_rmse(values, fit, bands, design)
+    D = np.concatenate([design.bp, design.rp])
+    C = np.zeros((3, 2 * k, 2 * k))
+    for h in halves:
+        C[:, h, h] = errors[:, h, None] * rho * errors[:, None, h]
+    sigma = np.sqrt(np.einsum("ip,nij,jp->np", D, C, D))
+    assert np.allclose(found, np.sqrt((((values - fit) @ D / sigma) ** 2).mean(-1)), rtol=1e-4)

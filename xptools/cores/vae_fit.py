@@ -62,7 +62,8 @@ def judged(model: Model, x: np.ndarray, sigma: np.ndarray) -> Verdict:
     with np.errstate(invalid="ignore", divide="ignore"):
         reduced, rmse = chi2 / np.where(known > 0, known, np.nan), np.sqrt(square / np.where(few > 0, few, np.nan))
     p = probability(model.arrays, reduced, known, share)
-    return Verdict(mu, np.exp(log_var), fit, scatter, reduced, known.astype(np.int64), share, rmse, p)
+    variance = np.exp(np.clip(log_var, -60, 60))  # a wild spectrum may ask for more than float32 holds
+    return Verdict(mu, variance, fit, scatter, reduced, known.astype(np.int64), share, rmse, p)
 
 
 def denoised(x: np.ndarray, sigma: np.ndarray, fit: np.ndarray, scatter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
