@@ -118,6 +118,27 @@ def test_the_correlated_misfit_is_the_normal_law():
         assert float(found[i]) == pytest.approx(want, rel=1e-4)
 
 
+def test_the_slope_of_a_normed_gelu_is_that_of_its_parts():
+    import jax
+
+    rng = np.random.default_rng(7)
+    x, gamma, beta, d = (rng.normal(size=s) for s in ((9, 3), 3, 3, (9, 3)))
+    w = np.array([1, 1, 1, 1, 1, 1, 1, 0, 0]) / 7
+
+    def plain(x, gamma, beta):
+        mean = w @ x
+        var = w @ (x - mean) ** 2
+        u = gamma * (x - mean) / jax.numpy.sqrt(var + vae.EPSILON) + beta
+        return (d * (w[:, None] > 0) * jax.nn.gelu(u, approximate=False)).sum()
+
+    def fused(x, gamma, beta):
+        return (d * (w[:, None] > 0) * vae_training.normed_gelu(jax)(x, gamma, beta, w)[0]).sum()
+
+    want, found = (jax.grad(f, (0, 1, 2))(x, gamma, beta) for f in (plain, fused))
+    for a, b in zip(want, found, strict=True):
+        assert np.allclose(a, b, atol=1e-5)
+
+
 def test_no_row_is_dropped():
     for n, batch in ((1000, 64), (65, 64), (5, 64), (128, 64)):
         order, use = vae_training.dealt(n, batch, np.random.default_rng(0))

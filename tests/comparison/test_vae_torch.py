@@ -42,9 +42,9 @@ def check(network, arrays, x):
         single = [t.numpy() for t in network.eval()(torch.from_numpy(x))]
         double = [t.numpy() for t in network.double()(torch.from_numpy(x).double())]
     wide = {k: v.astype(np.float64) for k, v in arrays.items()}
-    norm, z, model = vae.running(wide), double[0], vae.Model(arrays)
-    back = [vae.decoded(wide, part, z, norm, vae.gelu) for part in ("decoder", "scatter")]
-    plain = [*vae.encoded(wide, x, norm, vae.gelu), back[0], vae.sigmoid(back[1])]
+    active, z, model = vae.running(wide, vae.gelu), double[0], vae.Model(arrays)
+    back = [vae.decoded(wide, part, z, active) for part in ("decoder", "scatter")]
+    plain = [*vae.encoded(wide, x, active), back[0], vae.sigmoid(back[1])]
     here = [*model.encode(x), model.decode(z), model.scatter(z)]
     for a, b, s, d in zip(plain, here, single, double, strict=True):
         size = np.abs(d).max()

@@ -53,12 +53,12 @@ def test_compiled_equals_the_array_form(hidden):
     arrays = lively(hidden=hidden)
     model, x = vae.Model(arrays), np.random.default_rng(1).normal(size=(300, 110))
     wide = {k: v.astype(np.float64) for k, v in arrays.items()}
-    norm = vae.running(wide)
-    mu, log_var = vae.encoded(wide, x, norm, vae.gelu)
+    active = vae.running(wide, vae.gelu)
+    mu, log_var = vae.encoded(wide, x, active)
     found = model.encode(x)
     assert np.abs(found[0] - mu).max() < 3e-6 and np.abs(found[1] - log_var).max() < 3e-6
-    assert np.abs(model.decode(mu) - vae.decoded(wide, "decoder", mu, norm, vae.gelu)).max() < 3e-6
-    assert np.abs(model.scatter(mu) - vae.sigmoid(vae.decoded(wide, "scatter", mu, norm, vae.gelu))).max() < 1e-6
+    assert np.abs(model.decode(mu) - vae.decoded(wide, "decoder", mu, active)).max() < 3e-6
+    assert np.abs(model.scatter(mu) - vae.sigmoid(vae.decoded(wide, "scatter", mu, active))).max() < 1e-6
 
 
 def test_a_star_s_bits_are_its_own():

@@ -28,7 +28,7 @@ EPSILON = 1e-5  # added to a batch norm's variance
 MOMENTUM = 0.1
 PAPER = (90, 70, 50, 30, 10)
 Arrays = dict[str, np.ndarray]
-Norm = Callable[[str, "np.ndarray"], "np.ndarray"]
+Active = Callable[[str, "np.ndarray"], "np.ndarray"]  # norm and GELU of a layer's output, by the layer's name
 
 
 def layers(K: int, hidden: tuple[int, ...], L: int) -> dict[str, tuple[tuple[int, int, bool], ...]]:
@@ -71,32 +71,32 @@ def shape_of(arrays: Arrays) -> tuple[int, tuple[int, ...], int]:
     return arrays[f"decoder.{depth}.w"].shape[1], hidden, arrays["mu.w"].shape[1]
 
 
-def running(arrays: Arrays, xp=np) -> Norm:
-    """Batch norm by the running moments; nothing where the network has none."""
+def running(arrays: Arrays, gelu: Callable, xp=np) -> Active:
+    """Batch norm by the running moments, if the network has any, and `gelu`."""
 
-    def norm(name, x):
-        if f"{name}.gamma" not in arrays:
-            return x
-        scale = arrays[f"{name}.gamma"] / xp.sqrt(arrays[f"{name}.var"] + np.float32(EPSILON))
-        return (x - arrays[f"{name}.mean"]) * scale + arrays[f"{name}.beta"]
+    def active(name, x):
+        if f"{name}.gamma" in arrays:
+            scale = arrays[f"{name}.gamma"] / xp.sqrt(arrays[f"{name}.var"] + np.float32(EPSILON))
+            x = (x - arrays[f"{name}.mean"]) * scale + arrays[f"{name}.beta"]
+        return gelu(x)
 
-    return norm
+    return active
 
 
-def encoded(arrays: Arrays, x, norm: Norm, gelu: Callable):
+def encoded(arrays: Arrays, x, active: Active):
     """mu and ln v (N, L) of standardised coefficients (N, K), unknown ones 0."""
     for k in range(_depth(arrays, "encoder")):
-        x = gelu(norm(f"encoder.{k}", x @ arrays[f"encoder.{k}.w"] + arrays[f"encoder.{k}.b"]))
+        x = active(f"encoder.{k}", x @ arrays[f"encoder.{k}.w"] + arrays[f"encoder.{k}.b"])
     return tuple(x @ arrays[f"{head}.w"] + arrays[f"{head}.b"] for head in ("mu", "log_var"))
 
 
-def decoded(arrays: Arrays, part: str, z, norm: Norm, gelu: Callable):
+def decoded(arrays: Arrays, part: str, z, active: Active):
     """Output (N, K) of the decoder, or of the scatter network before its sigmoid, for latents (N, L)."""
     last = _depth(arrays, part) - 1
     for k in range(last + 1):
         z = z @ arrays[f"{part}.{k}.w"] + arrays[f"{part}.{k}.b"]
         if 0 < k < last:
-            z = gelu(norm(f"{part}.{k}", z))
+            z = active(f"{part}.{k}", z)
     return z
 
 
@@ -176,15 +176,11 @@ class Model:
 
         jax = configure()
         arrays = {k: jax.numpy.asarray(v, jax.numpy.float32) for k, v in self.arrays.items()}
-        norm = running(arrays, jax.numpy)
-
-        def smooth(x):
-            return jax.nn.gelu(x, approximate=False)
-
+        active = running(arrays, lambda x: jax.nn.gelu(x, approximate=False), jax.numpy)
         return {
-            "encoder": jax.jit(lambda x: (jax.numpy.concatenate(encoded(arrays, x, norm, smooth), 1),)),
-            "decoder": jax.jit(lambda z: (decoded(arrays, "decoder", z, norm, smooth),)),
-            "scatter": jax.jit(lambda z: (jax.nn.sigmoid(decoded(arrays, "scatter", z, norm, smooth)),)),
+            "encoder": jax.jit(lambda x: (jax.numpy.concatenate(encoded(arrays, x, active), 1),)),
+            "decoder": jax.jit(lambda z: (decoded(arrays, "decoder", z, active),)),
+            "scatter": jax.jit(lambda z: (jax.nn.sigmoid(decoded(arrays, "scatter", z, active)),)),
         }
 
 

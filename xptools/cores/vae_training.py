@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -178,15 +179,14 @@ class Learner:
         jnp = self.jax.numpy
         w = weight / weight.sum()
         moved = dict(stats)
-        norm = self._batch_norm(params, moved, w) if training else vae.running({**params, **stats}, jnp)
-
-        def gelu(x):  # jax.nn.gelu takes erfc, which is slower
-            return 0.5 * x * (1 + self.jax.lax.erf(x * np.float32(np.sqrt(0.5))))
-
-        mu, log_var = vae.encoded(params, some.x, norm, gelu)
+        if training:
+            active = self._batch_norm(params, moved, w)
+        else:
+            active = vae.running({**params, **stats}, lambda x: gelu_and_slope(self.jax, x)[0], jnp)
+        mu, log_var = vae.encoded(params, some.x, active)
         z = mu + epsilon * jnp.exp(0.5 * log_var)
-        out = vae.decoded(params, "decoder", z, norm, gelu)
-        scatter = self.jax.nn.sigmoid(vae.decoded(params, "scatter", z, norm, gelu))
+        out = vae.decoded(params, "decoder", z, active)
+        scatter = self.jax.nn.sigmoid(vae.decoded(params, "scatter", z, active))
         likelihood = misfit(self.jax, some, out, scatter)
         kl = 0.5 * (mu * mu + jnp.exp(log_var) - 1 - log_var).sum(-1)
         if self.objective.loss == "paper":
@@ -194,22 +194,56 @@ class Learner:
         return ((likelihood + self.objective.kl_weight * kl) * w).sum(), moved
 
     def _batch_norm(self, params, moved, w):
-        """Norm by the batch's own moments, which move the running ones in `moved`."""
-        jnp, stop = self.jax.numpy, self.jax.lax.stop_gradient
+        """Norm by the batch's own moments, which move the running ones in `moved`, and GELU."""
         some = 1 / (1 - (w * w).sum())  # unbiased: n / (n - 1) for equal weights
+        both = normed_gelu(self.jax)
 
-        def norm(name, x):
+        def active(name, x):
             if f"{name}.gamma" not in params:
-                return x
-            mean = w @ x
-            var = w @ (x - mean) ** 2
+                return gelu_and_slope(self.jax, x)[0]
+            y, mean, var = both(x, params[f"{name}.gamma"], params[f"{name}.beta"], w)
             for key, now in (("mean", mean), ("var", var * some)):
                 old = moved[f"{name}.{key}"]
-                moved[f"{name}.{key}"] = old + np.float32(vae.MOMENTUM) * (stop(now) - old)
-            scale = params[f"{name}.gamma"] / jnp.sqrt(var + np.float32(vae.EPSILON))
-            return (x - mean) * scale + params[f"{name}.beta"]
+                moved[f"{name}.{key}"] = old + np.float32(vae.MOMENTUM) * (self.jax.lax.stop_gradient(now) - old)
+            return y
 
-        return norm
+        return active
+
+
+def gelu_and_slope(jax, x):
+    """x Phi(x) and its derivative Phi(x) + x phi(x); jax.nn.gelu takes erfc, which is slower."""
+    phi = 0.5 * (1 + jax.lax.erf(x * np.float32(np.sqrt(0.5))))
+    return x * phi, phi + x * jax.numpy.exp(-0.5 * x * x) * np.float32(1 / np.sqrt(2 * np.pi))
+
+
+@cache
+def normed_gelu(jax) -> Callable:
+    """GELU of a batch norm as one function of (x, gamma, beta, weights) with its closed slope; also mean and variance.
+
+    With u = gamma x' + beta, x' = (x - mean) / s and d = dL/dy GELU'(u):
+    dL/dx = gamma / s (d - w (sum d + x' sum d x')), dL/dgamma = sum d x', dL/dbeta = sum d. Mean and variance, which
+    move the running moments only, pass no slope on. XLA's own derivation takes a tenth longer per epoch.
+    """
+    jnp = jax.numpy
+
+    def forward(x, gamma, beta, w):
+        mean = w @ x
+        centred = x - mean
+        var = w @ (centred * centred)
+        over = 1 / jnp.sqrt(var + np.float32(vae.EPSILON))
+        scaled = centred * over
+        y, slope = gelu_and_slope(jax, gamma * scaled + beta)
+        return (y, mean, var), (scaled, slope, gamma * over, w)
+
+    def backward(kept, cotangent):
+        scaled, slope, factor, w = kept
+        d, ones = cotangent[0] * slope, jnp.ones_like(w)
+        beta, gamma = ones @ d, ones @ (d * scaled)
+        return factor * (d - w[:, None] * (beta + scaled * gamma)), gamma, beta, jnp.zeros_like(w)
+
+    both = jax.custom_vjp(lambda *given: forward(*given)[0])
+    both.defvjp(forward, backward)
+    return both
 
 
 def misfit(jax, some: Sample, out, scatter):
