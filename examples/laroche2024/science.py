@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from matplotlib.style import context
 
 from xptools import artefact
 from xptools.cores import feh, keyed, vae, vae_fit, vae_inspect, xpbasis
@@ -72,7 +73,7 @@ def tracks(args):
         right.plot(*np.array(points).T, color=colour, marker="o", ms=3, label=f"{temperature} K",
                    path_effects=style.outlined())  # fmt: skip
     right.set(xlabel=LATENTS[a], title="[Fe/H] -1 to 0.4")
-    right.legend()
+    right.legend(loc="lower left")
     Path(args.output).write_bytes(style.encoded(figure, style.kind(args.output)))
 
 
@@ -257,4 +258,5 @@ if __name__ == "__main__":
     parser.add_argument("-o", "--output")
     parser.add_argument("--plain", action="store_true", help="labels stand in columns without true_")
     args = parser.parse_args()
-    PARTS[args.part](args)
+    with context(style.RC, after_reset=True):
+        PARTS[args.part](args)

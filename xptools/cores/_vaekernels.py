@@ -144,3 +144,16 @@ def judge(x, sigma, fit, scatter, low, out):
                 few += 1
         out[i, 0], out[i, 1], out[i, 2] = chi2, known, share / known if known else np.nan
         out[i, 3], out[i, 4] = square, few
+
+
+@_compiled
+def standardise(values, errors, flux, mean, scale, x, sigma):
+    """x = (values / flux - mean) / scale and sigma = errors / (flux scale) (N, K); NaN and inf where not both known."""
+    for i in range(len(flux)):
+        F = flux[i]
+        for j in range(len(mean)):
+            unit = F * scale[j]
+            a, s = np.float32((values[i, j] - F * mean[j]) / unit), np.float32(errors[i, j] / unit)
+            known = np.isfinite(a) and np.isfinite(s) and s > 0
+            x[i, j] = a if known else np.float32(np.nan)
+            sigma[i, j] = s if known else np.float32(np.inf)

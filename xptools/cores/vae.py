@@ -189,12 +189,16 @@ def standardised(norms: Arrays, values: np.ndarray, errors: np.ndarray, flux: np
 
     NaN and inf where the coefficient or its error is unknown, or the error is not positive.
     """
-    scale = flux[:, None] * norms["norm.scale"].astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        x = ((values - flux[:, None] * norms["norm.mean"]) / scale).astype(np.float32)
-        sigma = (errors / scale).astype(np.float32)
-        known = np.isfinite(x) & np.isfinite(sigma) & (sigma > 0)
-    return np.where(known, x, np.float32(np.nan)), np.where(known, sigma, np.float32(np.inf))
+    mean, scale = (norms[f"norm.{n}"].astype(np.float64) for n in ("mean", "scale"))
+    x, sigma = (np.empty(values.shape, np.float32) for _ in range(2))
+    given = [np.ascontiguousarray(a, np.float64) for a in (values, errors, flux)]
+
+    def work(start, stop):
+        rows = slice(start, stop)
+        kernels.standardise(*(a[rows] for a in given), mean, scale, x[rows], sigma[rows])
+
+    spread_out(work, len(x), settings.threads())
+    return x, sigma
 
 
 def folded(arrays: Arrays, part: str) -> list[tuple[np.ndarray, np.ndarray, int]]:

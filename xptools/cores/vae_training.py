@@ -42,7 +42,7 @@ class Sample(NamedTuple):
     def of(cls, x: np.ndarray, sigma: np.ndarray, correlations: np.ndarray | None = None) -> Sample:
         """From x with NaN and sigma with inf where unknown, as `vae.Model.standardised` gives them."""
         rho = None if correlations is None else np.nan_to_num(correlations.astype(np.float32), nan=0.0)
-        return cls(np.nan_to_num(x, nan=0.0), sigma.astype(np.float32) ** 2, rho)
+        return cls(np.where(np.isfinite(sigma), x, np.float32(0)), sigma.astype(np.float32) ** 2, rho)
 
     def rows(self, rows) -> Sample:
         """Some of the stars."""
