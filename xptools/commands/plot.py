@@ -269,7 +269,7 @@ def feh(input, output, form, data_out, column, no_clobber, reference, mg_edges, 
     "vae",
     "xp vae spectra.parquet | xp plot vae --x z1 --y z3 --colour true_feh -o latents.pdf",
     "xp vae --add residuals spectra.parquet | xp plot vae --kind residuals -o residuals.pdf",
-    "xp plot vae --kind curve m.safetensors -o curve.pdf",
+    "xp plot vae --kind curve vae.safetensors -o curve.pdf",
 )
 @click.option("--kind", type=click.Choice(["latents", "residuals", "curve"]), default="latents", show_default=True,
               help="What to draw; see above.")  # fmt: skip
