@@ -121,18 +121,20 @@ def outliers(args, folder):
     plain, other = table.slice(0, n), table.slice(n, n)
     values, errors = block(plain, "coefficients"), block(plain, "coefficient_errors")
     G, G2 = (t["phot_g_mean_flux"].to_numpy()[:, None] for t in (plain, other))
-    strange = {"carbon stars, C2 and CN bands": values + carbon(plain)}
-    for share in (0.1, 0.3, 1.0):
+    strange = {"carbon stars, C2 and CN bands": (values + carbon(plain), errors, G)}
+    for share in (0.1, 0.3, 1.0):  # a blend has the sum of both stars' light, noise and G flux
         light = share * rng.uniform(0.5, 1, (n, 1))
-        mixed = (values + light * block(other, "coefficients") * G / G2) / (1 + light)
-        strange[f"another star's light, up to {share:.0%}"] = mixed
+        second = [light * block(other, name) * G / G2 for name in ("coefficients", "coefficient_errors")]
+        both = (values + second[0], np.hypot(errors, second[1]), G * (1 + light))
+        strange[f"blends with another star, up to {share:.0%}"] = both
     bp = np.arange(110) < 55
-    strange["BP 10 % too bright"] = values * np.where(bp, 1.1, 1.0)
-    strange["noise of three times the stated error"] = values + np.sqrt(8) * errors * rng.normal(size=values.shape)
-    usual = probabilities(model, folder, plain, values)
+    strange["BP 10 % too bright"] = (values * np.where(bp, 1.1, 1.0), errors, G)
+    wide = values + np.sqrt(8) * errors * rng.normal(size=values.shape)
+    strange["noise of three times the stated error"] = (wide, errors, G)
+    usual = probabilities(model, folder, plain, values, errors, G)
     print(f"usual stars: vae_p below 0.01 {np.mean(usual < 0.01):.4f}, below 0.001 {np.mean(usual < 0.001):.4f}")
     for name, spectra in strange.items():
-        p = probabilities(model, folder, plain, spectra)
+        p = probabilities(model, folder, plain, *spectra)
         area = (usual[:, None] > p).mean() + 0.5 * (usual[:, None] == p).mean()
         print(f"{name:42} area under the curve {area:.3f}, found at vae_p < 0.01: {np.mean(p < 0.01):.3f}")
 
@@ -154,11 +156,14 @@ def carbon(table):
     return np.concatenate(parts, 1)
 
 
-def probabilities(model, folder, table, values):
-    """vae_p of stars with these coefficients instead."""
+def probabilities(model, folder, table, values, errors, flux):
+    """vae_p of stars with these coefficients, errors and G flux instead."""
+    columns = {"phot_g_mean_flux": flux.ravel()}
     for band, some in (("bp", slice(0, 55)), ("rp", slice(55, 110))):
-        name = f"{band}_coefficients"
-        column = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values[:, some]).ravel()), 55)
+        for name, array in (("coefficients", values), ("coefficient_errors", errors)):
+            flat = pa.array(np.ascontiguousarray(array[:, some]).ravel())
+            columns[f"{band}_{name}"] = pa.FixedSizeListArray.from_arrays(flat, 55)
+    for name, column in columns.items():
         table = table.set_column(table.schema.get_field_index(name), name, column)
     pq.write_table(table, folder / "in.parquet")
     xp("vae", "--model", model, "--add", "fit", folder / "in.parquet", "-o", folder / "out.parquet")

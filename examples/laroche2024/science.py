@@ -86,7 +86,8 @@ def alpha(args):
     """Four classifiers of high and low [alpha/Fe]; precision and recall of both classes, on a tenth of the stars.
 
     differs from LS24 Sec. 5: 25 nearest neighbours in place of a random forest, colours BP-RP and G-RP in place of J-H
-    and J-K, and no feature array has rows of different stars.
+    and J-K, and no feature array has rows of different stars. The last row, all coefficients with the classes known, is
+    what can be had from the spectra, but not without labels.
     """
     table = pq.read_table(args.input[0])
     name = (lambda n: n) if args.plain else (lambda n: f"true_{n}")
@@ -98,6 +99,8 @@ def alpha(args):
         "[M/H]": labels[:1], "labels": labels, "labels + colours": [*labels, column(table, "bp_rp"), G - rp],
         "latents": latents,
     }  # fmt: skip
+    if "bp_coefficients" in table.schema.names:
+        features["all coefficients"] = [*(block(table, "coefficients").T / column(table, "phot_g_mean_flux"))]
     test = keyed.uniform(table["source_id"].to_numpy(), 9) < 0.1
     cool = column(table, "teff") < 5000
     lines = [f"{len(high):,} giants, {high.mean():.3f} with high alpha; {test.sum():,} to test",
@@ -105,7 +108,8 @@ def alpha(args):
     for title, some in features.items():
         x = np.stack(some, -1)
         use = np.isfinite(x).all(-1)
-        guess = neighbours(x[use & ~test], high[use & ~test], x[use & test])
+        classify = neighbours if x.shape[1] < 20 else linear
+        guess = classify(x[use & ~test], high[use & ~test], x[use & test])
         truth = high[use & test]
         right = guess == truth
         hh, hl, lh, ll = ((a & b).sum() for a, b in
@@ -123,6 +127,13 @@ def neighbours(x, classes, new, k=25):
     middle, size = x.mean(0), x.std(0)
     _, near = cKDTree((x - middle) / size).query((new - middle) / size, k)
     return classes[near].mean(1) > 0.5
+
+
+def linear(x, classes, new):
+    """Which (M,) of new least squares on x (N, n) puts into the class."""
+    middle, size = x.mean(0), x.std(0)
+    both = [np.concatenate([np.ones((len(v), 1)), (v - middle) / size], 1) for v in (x, new)]
+    return both[1] @ np.linalg.lstsq(both[0], classes - 0.5, rcond=1e-6)[0] > 0
 
 
 def reconstruction(args):

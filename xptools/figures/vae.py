@@ -74,12 +74,12 @@ def draw_curve(numbers: Numbers, about: dict[str, Any], column: str = "single") 
             continue
         mine = np.array([p.startswith("background") for p in numbers["part"]]) == (some is other)
         y = numbers["y"][mine]
-        low, high = np.nanmin(y), np.nanquantile(y, 0.98)
+        low, high = np.nanmin(y), np.nanquantile(y[numbers["x"][mine] < 0.1 * numbers["x"][mine].max()], 0.9)
         some.set(ylabel=title, ylim=(low - 0.05 * (high - low), high + 0.1 * (high - low)))
     if other is not None:
         axes.tick_params(right=False, which="both")
     axes.set(xscale="log", xlabel="Epoch")
-    axes.legend(handles=handles, loc="upper right")
+    axes.legend(handles=handles, loc="lower left")
     return figure
 
 
