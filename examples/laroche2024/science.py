@@ -163,7 +163,7 @@ def reconstruction(args):
         sys.stdout.write(f"{name}: residuals of {use.sum():,} dwarfs in errors, median over wavelengths "
                          f"{np.median(values):.2f}, largest {values[most]:.2f} at {w[most]:.0f} nm\n")
     axes.axhline(1, color=style.GREY, lw=0.6)
-    axes.set(xlabel=r"$\lambda$ [nm]", ylabel="Robust RMS of residuals in errors", yscale="log")
+    axes.set(xlabel=r"$\lambda$ [nm]", ylabel="Robust RMS of residuals in errors")
     axes.legend()
     Path(args.output).write_bytes(style.encoded(figure, style.kind(args.output)))
 
@@ -192,15 +192,17 @@ def components(args):
     rows = {"auto-encoder": (verdict.fit, importance(model, verdict, x, sigma))}
     for rank in (model.L, 2 * model.L):
         rows[f"{rank} principal components"] = principal(*sets["train"], x, sigma, rank)
-    sys.stdout.write(f"{len(x)} test stars          median chi2 per coefficient   RMS R(j), first 32   ln L per star\n")
+    title = "median chi2 per coefficient   RMS R(j), first 32   ln L per star   its median"
+    sys.stdout.write(f"{len(x)} test stars          {title}\n")
     for name, (fit, likelihood) in rows.items():
         R = (x - fit) / sigma
-        numbers = np.median((R**2).mean(1)), np.median(np.sqrt((R**2)[:, low].mean(1))), likelihood
-        sys.stdout.write(f"{name:24} {numbers[0]:19.2f} {numbers[1]:27.2f} {numbers[2]:19.1f}\n")
+        numbers = np.median((R**2).mean(1)), np.median(np.sqrt((R**2)[:, low].mean(1)))
+        ends = likelihood.mean(), np.median(likelihood)
+        sys.stdout.write(f"{name:24} {numbers[0]:19.2f} {numbers[1]:27.2f} {ends[0]:19.1f} {ends[1]:12.1f}\n")
 
 
 def importance(model, verdict, x, sigma, draws=400):
-    """Mean ln p(x) over stars by importance sampling from q(z | x): from below, as the ELBO is, and closer."""
+    """ln p(x) (N,) by importance sampling from q(z | x): from below, as the ELBO is, and closer."""
     from scipy.special import logsumexp
 
     rng, terms = np.random.default_rng(0), []
@@ -211,11 +213,11 @@ def importance(model, verdict, x, sigma, draws=400):
         V = sigma**2 + model.scatter(z).astype(float) ** 2
         ln = -0.5 * ((x - model.decode(z)) ** 2 / V + np.log(2 * np.pi * V)).sum(1)
         terms.append(ln - 0.5 * (z * z).sum(1) + 0.5 * (e * e + np.log(v)).sum(1))
-    return float((logsumexp(terms, axis=0) - np.log(draws)).mean())
+    return logsumexp(terms, axis=0) - np.log(draws)
 
 
 def principal(train, noise, x, sigma, rank, steps=50):
-    """Reconstruction (N, K) and mean ln p(x) of x ~ N(m, W W^T + diag(s^2 + sigma^2)), fitted by EM to training stars.
+    """Reconstruction (N, K) and ln p(x) (N,) of x ~ N(m, W W^T + diag(s^2 + sigma^2)), fitted by EM to training stars.
 
     Factor analysis that knows each star's noise: what principal components become with errors and scatter.
     """
@@ -245,7 +247,7 @@ def principal(train, noise, x, sigma, rank, steps=50):
     _, ln_det = np.linalg.slogdet(full)
     d = x - m
     chi2 = np.einsum("nj,nj->n", d, np.linalg.solve(full, d[..., None])[..., 0])
-    return m + z @ W.T, float((-0.5 * (chi2 + ln_det + len(m) * np.log(2 * np.pi))).mean())
+    return m + z @ W.T, -0.5 * (chi2 + ln_det + len(m) * np.log(2 * np.pi))
 
 
 def published(args):
