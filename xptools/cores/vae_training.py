@@ -261,10 +261,11 @@ def _correlated(jax, some: Sample, known, r, scatter):
     """The same with the coefficients' correlations, band by band."""
     jnp, (N, bands, _) = jax.numpy, some.correlations.shape
     k = r.shape[1] // bands
-    i, j = np.tril_indices(k, -1)
+    below = np.tril(np.ones((k, k), bool), -1)
+    place = np.where(below, np.cumsum(below).reshape(k, k) - 1, 0)  # of (i, j) in a packed triangle
     sigma = jnp.where(known, jnp.sqrt(some.variance), 0).reshape(N, bands, k)
     extra = jnp.where(known, scatter * scatter, 1).reshape(N, bands, k)
-    rho = jnp.zeros((N, bands, k, k), r.dtype).at[:, :, i, j].set(some.correlations)
+    rho = jnp.where(below, some.correlations[:, :, place], 0)
     C = rho * sigma[..., :, None] * sigma[..., None, :]
     diagonal = np.arange(k)
     C = C.at[:, :, diagonal, diagonal].set(sigma * sigma + extra)  # only the lower triangle is read
