@@ -19,7 +19,7 @@ from xptools.cores.vae_training import Learner, Objective, Sample
 sys.path.insert(0, str(Path(__file__).parent))
 import vae_toy as toy
 
-SMALL = ("--hidden", "16,8", "--latents", 2, "--batch", 64, "--rate", "5e-3")
+SMALL = ("--hidden", "16,8", "--latents", 2, "--batch", 64, "--rate", "5e-3", "--settle", 0)  # one compilation
 PLAN = vae_fitting.Plan(hidden=(24, 12), latents=2, epochs=50, batch=64, rate=5e-3, settle=0.4)
 
 
@@ -279,7 +279,7 @@ def test_a_killed_training_goes_on_to_the_same_model(xp, trained):
 
 def test_the_number_of_latents_is_chosen_by_held_out_loss(xp, trained):
     folder, _ = trained
-    line = ("--hidden", "16", "--latents", "1,2", "--batch", 64, "--rate", "1e-2", "--epochs", 15)
+    line = ("--hidden", "16", "--latents", "1,2", "--batch", 64, "--rate", "1e-2", "--epochs", 15, "--settle", 0)
     done = xp("train", "vae", folder / "in.parquet", *line, "-o", folder / "l")
     assert done.returncode == 0 and b"2 latents: held-out loss" in done.stderr, done.stderr
     told = artefact.about(folder / "l")
@@ -292,7 +292,7 @@ def test_covariance_and_no_batch_norm_train(xp, tmp_path):
     rho = toy.wide(np.full((300, 15), 0.2, np.float32))
     t = t.append_column("bp_coefficient_correlations", rho).append_column("rp_coefficient_correlations", rho)
     pq.write_table(t, tmp_path / "in.parquet")
-    done = xp("train", "vae", tmp_path / "in.parquet", "--hidden", 8, "--epochs", 2, "--covariance", "--no-batch-norm",
+    done = xp("train", "vae", tmp_path / "in.parquet", "--hidden", 8, "--epochs", 2, "--settle", 0, "--covariance", "--no-batch-norm",
               "--loss", "paper", "-o", tmp_path / "m")  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = artefact.about(tmp_path / "m")

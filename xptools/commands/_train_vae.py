@@ -107,15 +107,11 @@ def command(
     runs = []
     for plan in plans:
         watch = _Watch(plan, table.rows, quiet, verbose, progress)
-        try:
-            fit = _fitted(plan, table, covariance, watch, checkpoint, every)
-        finally:
-            watch.close()
-        runs.append((fit.score, plan, fit))
+        runs.append((plan, _fitted(plan, table, covariance, watch, checkpoint, every)))
         if len(plans) > 1:
-            say(f"xp train vae: {plan.latents} latents: held-out loss {fit.score:.4f}")
-    _, plan, fit = min(runs, key=lambda run: run[0])
-    tried = {str(p.latents): score for score, p, _ in runs}
+            say(f"xp train vae: {plan.latents} latents: held-out loss {runs[-1][1].score:.4f}")
+    plan, fit = min(runs, key=lambda run: run[1].score)
+    tried = {str(p.latents): f.score for p, f in runs}
     origin = _origin(plan, table, fit) | {"covariance": covariance, "stream": stream, "latents_tried": tried}
     _written(output, fit.arrays, table, origin, {"score": fit.score}, say)
 
@@ -129,19 +125,20 @@ def _fitted(plan, table, covariance, watch, checkpoint, every):
     from xptools.cores import vae_fitting
 
     learner = vae_fitting.learner(plan, table.norms, table.blocks, table.held)
-    if not checkpoint:
-        return vae_fitting.trained(plan, learner, train, watch)
     settings = {**asdict(plan), "covariance": covariance, "input": table.digest, "rows": table.rows}
-    found = keeping.load(checkpoint, settings)
+    found = keeping.load(checkpoint, settings) if checkpoint else None
     if found:
         learner.restore(found[1])
         watch.skip(len(found[0].history))
 
     def after(fit):
-        if len(fit.history) % every == 0 or len(fit.history) == plan.epochs:
+        if checkpoint and (len(fit.history) % every == 0 or len(fit.history) == plan.epochs):
             keeping.save(checkpoint, settings, fit, learner.state())
 
-    return vae_fitting.trained(plan, learner, train, watch, found[0] if found else None, after)
+    try:
+        return vae_fitting.trained(plan, learner, train, watch, found[0] if found else None, after)
+    finally:
+        watch.close()
 
 
 class _Watch:
