@@ -292,8 +292,8 @@ def test_covariance_and_no_batch_norm_train(xp, tmp_path):
     rho = toy.wide(np.full((300, 15), 0.2, np.float32))
     t = t.append_column("bp_coefficient_correlations", rho).append_column("rp_coefficient_correlations", rho)
     pq.write_table(t, tmp_path / "in.parquet")
-    done = xp("train", "vae", tmp_path / "in.parquet", "--hidden", 8, "--epochs", 2, "--settle", 0, "--covariance", "--no-batch-norm",
-              "--loss", "paper", "-o", tmp_path / "m")  # fmt: skip
+    line = ("--hidden", 8, "--epochs", 2, "--settle", 0, "--covariance", "--no-batch-norm", "--loss", "paper")
+    done = xp("train", "vae", tmp_path / "in.parquet", *line, "-o", tmp_path / "m")
     assert done.returncode == 0, done.stderr
     told = artefact.about(tmp_path / "m")
     assert told.training["covariance"] and not told.shape["batch_norm"]
