@@ -39,6 +39,7 @@ LINES = {
         "calibrate",
         "calibrate --grid 400:1000:50 --absolute --synthetic --truncate --floors zgr --covariance",
     ],
+    "vae": ["vae", "vae --add all --sample 3"],
     "convert": ["convert", "convert --keep source_id,ra,dec,note", "convert --rename ra=alpha --unit odd=km"],
 }
 ROWS = 220

@@ -14,6 +14,7 @@ DATA = Path(manual.__file__).parent / "data"
 EXAMPLES = sorted({line for d in manual.documented() for line in getattr(d.about, "examples", ())})
 # What makes an example quick, in the folder's configuration; the command lines stay as they are printed.
 QUICK = "[mf]\nmethod = 'exact'\n[train.mass]\nepochs = 2\npoints = 2000\n[train.eta]\nepochs = 2\ncomponents = '4'\n"
+QUICK += "[train.vae]\nepochs = 2\n"
 WRITTEN = re.compile(r"(?:-o|--output|--report|>)\s*(\S+)")
 NAMED = re.compile(r"[\w./-]+(?:\.(?:parquet|arrows|fits|safetensors|dat|h5|toml)\b|/(?=\s))")
 
@@ -45,7 +46,8 @@ def desk(stages, tmp_path):
     shutil.copy(stages["raw"].parent / "stars.fits", tmp_path / "stars.fits")
     for name in ("m.safetensors", "model.safetensors"):
         shutil.copy(DATA / "mass_default.safetensors", tmp_path / name)
-    shutil.copy(DATA / "feh_demo.safetensors", tmp_path / "feh.safetensors")
+    for kind in ("feh", "vae"):
+        shutil.copy(DATA / f"{kind}_demo.safetensors", tmp_path / f"{kind}.safetensors")
     for folder in (".local/share/bash-completion/completions", ".config/fish/completions"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "xp.toml").write_text(QUICK)

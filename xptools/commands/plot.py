@@ -316,6 +316,43 @@ def eta(
     shared_input.finish(step, drawing.DRAWN[kind], numbers, about, where, schema, numbers_of.COLUMNS)
 
 
+@figure(
+    "vae",
+    "xp vae spectra.parquet | xp plot vae --x z1 --y z3 --colour true_feh -o latents.pdf",
+    "xp vae --add residuals spectra.parquet | xp plot vae --kind residuals -o residuals.pdf",
+    "xp plot vae --kind curve vae.safetensors -o curve.pdf",
+)
+@click.option("--kind", type=click.Choice(["latents", "residuals", "curve"]), default="latents", show_default=True,
+              help="What to draw; see above.")  # fmt: skip
+@click.option("--x", metavar="NAME", default="z1", show_default=True, help="With latents: the horizontal column.")
+@click.option("--y", metavar="NAME", default="z2", show_default=True, help="With latents: the vertical column.")
+@click.option("--colour", metavar="NAME", default="vae_chi2", show_default=True,
+              help="With latents: the column whose mean colours a cell.")  # fmt: skip
+@click.option("--background", metavar="FILE", help="With curve: another model, or a table of epoch, loss, score.")
+def vae(input, output, form, data_out, column, no_clobber, kind, x, y, colour, background):
+    """Latents, residuals or the learning curve of xp vae.
+
+    `latents` colours cells of two columns (latents, labels) by the mean of a third. `residuals` draws the median of
+    R(j), reconstruction against data in errors, and its 68 %, for each coefficient of both bands (xp vae --add
+    residuals). `curve` draws training and held-out loss by epoch from a model file.
+    """
+    from xptools.commands import _plot_vae as numbers_of
+    from xptools.figures import vae as drawing
+
+    if background and kind != "curve":
+        raise UsageError("--background goes with --kind curve")
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    made = {
+        "latents": lambda: numbers_of.latent_numbers(input, x, y, colour),
+        "residuals": lambda: numbers_of.residual_numbers(input),
+        "curve": lambda: numbers_of.curve_numbers(input, background),
+    }
+    numbers, about, schema = made[kind]()
+    shown = (("x", x), ("y", y), ("colour", colour)) if kind == "latents" else ()
+    step = shared_input.Figure("vae", (("kind", kind), *shown))
+    shared_input.finish(step, drawing.DRAWN[kind], numbers, about, where, schema, numbers_of.COLUMNS)
+
+
 def _both(option: str, text: str | None) -> tuple[float, float] | None:
     found = limits(option, text)
     if found is not None and None in found:
