@@ -40,7 +40,7 @@ should be what the weights were trained on. Nothing is trained then.""",
     13,
     examples=(
         "xp train vae --batch 64 --rate 1e-3 --epochs 400 spectra.parquet -o m.safetensors",
-        "xp train vae --stream --epochs 5000 --restarts 9 --checkpoint run.ckpt catalogue.parquet -o m.safetensors",
+        "xp train vae --stream --epochs 5000 --restarts 9 catalogue.parquet -o m.safetensors",
         "xp train vae --latents 4,6 --batch 64 --rate 1e-3 spectra.parquet -o m.safetensors",
         "xp train vae --import weight.pt --normalise apogee-xp.parquet -o m.safetensors",
     ),
@@ -67,28 +67,29 @@ should be what the weights were trained on. Nothing is trained then.""",
 @click.option("--decay", type=click.FloatRange(0), default=0.01, show_default=True, help="Weight decay of AdamW.")
 @click.option("--held", type=click.FloatRange(0.001, 0.9), default=0.1, show_default=True, help="Fraction held out.")
 @click.option("--stream", is_flag=True, help="Read a Parquet INPUT anew for every epoch, in constant memory.")
-@click.option("--checkpoint", metavar="FILE", help="Keep the training's state here, and go on from it if it is there.")
-@click.option("--every", type=click.IntRange(1), default=50, show_default=True, help="Epochs between checkpoints.")
 @click.option("--import", "weights", metavar="FILE", help="Take these weights of PyTorch instead of training.")
 @click.option("--normalise", metavar="FILE", help="With --import: the table that gives mean and standard deviation.")
 def command(
     input, output, hidden, latents, batch_norm, loss, kl_weight, covariance, epochs, restarts, settle, batch, rate,
-    decay, held, stream, checkpoint, every, weights, normalise, seed, quiet, verbose, progress,
+    decay, held, stream, weights, normalise, seed, quiet, verbose, progress,
 ):  # fmt: skip
     """Train the auto-encoder of `xp vae` on XP spectra; no labels are needed.
 
     INPUT has coefficients and errors of both bands, source_id, and phot_g_mean_flux or a G magnitude. Rows without a
     spectrum are left out; single unknown coefficients count for nothing. With -v one line of JSON per epoch. The same
-    seed gives the same model on the same machine, and so does a training that was stopped and goes on from its
-    checkpoint.
+    seed gives the same model on the same machine, also when the same command goes on after a kill, from the
+    FILE.checkpoint beside the output.
     """
-    from xptools import artefact
+    from dataclasses import asdict
+
+    from xptools import artefact, checkpoint
     from xptools.commands import _vae_sample as reading
-    from xptools.commands._train_feh import _layers, _sayer
+    from xptools.commands._train_feh import _layers
+    from xptools.commands._training import sayer
     from xptools.cores.vae_fitting import Plan
 
     artefact.writable(output)
-    say = _sayer(quiet)
+    say = sayer(quiet)
     if (weights is None) != (normalise is None):
         raise UsageError("--import and --normalise go together. TRY: --import weight.pt --normalise table.parquet")
     if weights is not None:
@@ -100,43 +101,34 @@ def command(
         )
         for n in _layers("latents", latents)
     ]
-    if checkpoint and len(plans) > 1:
-        raise UsageError("--checkpoint is of one training, --latents lists several. TRY: one number of latents")
     table = reading.table(input, held, seed, covariance, stream)
     say(f"xp train vae: {table.rows:,} stars, {table.held_rows:,} held out")
-    runs = []
+    seen = checkpoint.digest(*table.norms.values())
+    settings = {"covariance": covariance, "stream": stream, "input": table.digest, "rows": table.rows, "norms": seen}
+    runs, points = [], []
     for plan in plans:
+        points.append(checkpoint.Checkpoints(output, {**asdict(plan), **settings}, "vae", say))
         watch = _Watch(plan, table.rows, quiet, verbose, progress)
-        runs.append((plan, _fitted(plan, table, covariance, watch, checkpoint, every)))
+        name = f"{plan.latents}-latents" if len(plans) > 1 else ""
+        runs.append((plan, _fitted(plan, table, watch, points[-1].slot(name))))
         if len(plans) > 1:
             say(f"xp train vae: {plan.latents} latents: held-out loss {runs[-1][1].score:.4f}")
     plan, fit = min(runs, key=lambda run: run[1].score)
     tried = {str(p.latents): f.score for p, f in runs}
     origin = _origin(plan, table, fit) | {"covariance": covariance, "stream": stream, "latents_tried": tried}
     _written(output, fit.arrays, table, origin, {"score": fit.score}, say)
+    for point in points:
+        point.clear()
 
 
-def _fitted(plan, table, covariance, watch, checkpoint, every):
-    """One training, from its checkpoint if there is one."""
-    from dataclasses import asdict
-
-    from xptools import checkpoint as keeping
+def _fitted(plan, table, watch, slot):
+    """One training, going on where its checkpoint ends if there is one."""
     from xptools import train
     from xptools.cores import vae_fitting
 
     learner = vae_fitting.learner(plan, table.norms, table.blocks, table.held)
-    settings = {**asdict(plan), "covariance": covariance, "input": table.digest, "rows": table.rows}
-    found = keeping.load(checkpoint, settings) if checkpoint else None
-    if found:
-        learner.restore(found[1])
-        watch.skip(len(found[0].history))
-
-    def after(fit):
-        if checkpoint and (len(fit.history) % every == 0 or len(fit.history) == plan.epochs):
-            keeping.save(checkpoint, settings, fit, learner.state())
-
     try:
-        return vae_fitting.trained(plan, learner, train, watch, found[0] if found else None, after)
+        return vae_fitting.trained(plan, learner, train, watch, slot)
     finally:
         watch.close()
 
@@ -160,13 +152,6 @@ class _Watch:
         if self.verbose:
             rate = self.bar.rows / max(self.bar.seconds, 1e-3)
             progress.say(json.dumps({**record, "rows_per_second": round(rate)}))
-
-    def skip(self, epochs: int) -> None:
-        """Epochs that an earlier process did."""
-        from xptools import progress
-
-        self.bar.add(epochs * self.rows)
-        progress.say(f"xp train vae: goes on after {epochs} epochs")
 
     def close(self) -> None:
         self.bar.close()

@@ -66,12 +66,12 @@ def learner(plan: Plan, norms: vae.Arrays, blocks: Blocks, held: Sample) -> Lear
     return Learner(arrays, objective, plan.batch, plan.seed, blocks, held, settle)
 
 
-def trained(plan: Plan, learner: Learner, loop: Any, log: Callable, begin=None, after: Callable | None = None) -> Any:
-    """The Fit of xptools.train (`loop`), from the beginning or from `begin`."""
+def trained(plan: Plan, learner: Learner, loop: Any, log: Callable, slot: Any = None) -> Any:
+    """The Fit of xptools.train (`loop`); `slot` is where the training keeps its checkpoint."""
     schedule = loop.cosine(plan.rate, LAST_RATE, plan.epochs, plan.restarts)
     nothing = np.zeros(0, np.int64)  # the learner has its own rows
     rest = (schedule, plan.epochs, plan.batch, plan.seed, log)
-    return loop.fit(learner, nothing, nothing, *rest, begin=begin, after=after)
+    return loop.fit(learner, nothing, nothing, *rest, slot=slot)
 
 
 def finished(arrays: vae.Arrays, norms: vae.Arrays, held: Sample, seed: int) -> tuple[vae.Arrays, dict, dict]:

@@ -91,7 +91,7 @@ class Learner:
         self.stats = {k: v for k, v in arrays.items() if k not in self.params}
         zero = self.jax.tree.map(self.jax.numpy.zeros_like, self.params)
         self.moments = (put(np.float32(0)), zero, zero)
-        self.held, self.kept = Sample(*(None if a is None else put(a) for a in held)), (None, None)
+        self.held, self.resident = Sample(*(None if a is None else put(a) for a in held)), (None, None)
         self.idle = {k for k in self.params if k.endswith(".b") and self._followed(k)}
         self._scan = self.jax.jit(self._scanned, static_argnums=(6,))
         self._score = self.jax.jit(self._held_out)
@@ -121,7 +121,7 @@ class Learner:
     def arrays(self) -> vae.Arrays:
         return {k: np.array(v) for k, v in {**self.params, **self.stats}.items()}
 
-    def state(self) -> vae.Arrays:
+    def kept(self) -> vae.Arrays:
         """All that a later process needs to go on."""
         count, first, second = self.moments
         return {
@@ -130,12 +130,12 @@ class Learner:
             **{f"moment.2.{k}": np.array(v) for k, v in second.items()},
         }  # fmt: skip
 
-    def restore(self, state: vae.Arrays) -> None:
-        """Go on from `state`."""
-        self.params = {k: self.put(state[k]) for k in self.params}
-        self.stats = {k: self.put(state[k]) for k in self.stats}
-        first, second = ({k: self.put(state[f"moment.{n}.{k}"]) for k in self.params} for n in "12")
-        self.moments = (self.put(state["moment.count"].reshape(())), first, second)
+    def restore(self, kept: vae.Arrays) -> None:
+        """Go on from `kept`."""
+        self.params = {k: self.put(kept[k]) for k in self.params}
+        self.stats = {k: self.put(kept[k]) for k in self.stats}
+        first, second = ({k: self.put(kept[f"moment.{n}.{k}"]) for k in self.params} for n in "12")
+        self.moments = (self.put(kept["moment.count"].reshape(())), first, second)
 
     def _followed(self, bias: str) -> bool:
         """Whether a batch norm takes this bias out again: its own layer's, or that of the layer after a bare one."""
@@ -146,9 +146,9 @@ class Learner:
 
     def _resident(self, block: Sample) -> Sample:
         """The block on the device; the one that is always the same stays there."""
-        if self.kept[0] is not block:
-            self.kept = (block, Sample(*(None if a is None else self.put(a) for a in block)))
-        return self.kept[1]
+        if self.resident[0] is not block:
+            self.resident = (block, Sample(*(None if a is None else self.put(a) for a in block)))
+        return self.resident[1]
 
     def _scanned(self, carry, data, order, use, key, rate, moving):
         lax, random = self.jax.lax, self.jax.random
