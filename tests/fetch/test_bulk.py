@@ -99,6 +99,19 @@ def test_a_changed_file_is_refused(stars, fetch, tmp_path):
     assert code == 65 and "md5" in said and not out.exists()
 
 
+def test_a_file_is_downloaded_once_though_stars_are_missing(there, stars, fetch, tmp_path):
+    folder = tmp_path / "bulk"
+    folder.mkdir()
+    bulk_folder(folder, "csv.gz")
+    Files(there, "/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
+    words = (stars([*IDS, IDS[-1] + 1]), "--bulk", f"{there.url}/bulk")
+    assert fetch(*words, service="")[0] == 76
+    code, _, said, out = fetch(*words, "--allow-missing", service="")
+    assert code == 0, said
+    same(read(out), IDS, SINGLE)
+    assert sum("000000-000009" in path for _, path in there.seen) == 1
+
+
 def test_stars_that_no_file_can_hold_are_missing(stars, fetch, tmp_path):
     folder = tmp_path / "bulk"
     folder.mkdir()

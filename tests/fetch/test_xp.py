@@ -76,6 +76,15 @@ def test_what_a_reply_leaves_out_is_asked_for_again(there, stars, fetch):
     same(read(out), IDS)
 
 
+def test_asking_goes_on_while_anything_comes(there, stars, fetch):
+    link = DataLink(there)
+    link.forgets = [12, 9, 7, 5, 2, 1]
+    code, _, said, out = fetch(stars(IDS), "--tries", 2)
+    assert code == 0, said
+    assert [len(ids) for ids in link.asked] == [23, 12, 9, 7, 5, 2, 1]
+    same(read(out), IDS)
+
+
 def test_950_of_1000_are_told_with_their_names(there, stars, fetch):
     ids = [LEVEL8 * 9 + k for k in range(1000)]
     link = DataLink(there)
@@ -312,6 +321,13 @@ def test_formats_of_one_table(tmp_path):
         Table(plain).write(path, format="votable" if path.suffix == ".vot" else "fits")
         with open(path, "rb", buffering=0) as raw:
             same(spectra.normal(spectra.read(raw, path.name), True, path.name), rows)
+
+
+def test_no_star_is_an_empty_table(there, stars, fetch):
+    DataLink(there)
+    code, _, said, out = fetch(stars([]))
+    assert code == 0, said
+    assert read(out).num_rows == 0 and "rp_coefficients" in read(out).schema.names and not there.seen
 
 
 def test_an_output_that_cannot_be_is_told_before_the_first_request(there, stars, fetch, inside, tmp_path):

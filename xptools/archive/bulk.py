@@ -47,6 +47,7 @@ class Bulk:
                  correlations: bool = True, parallel: int = 1, keep: bool = False):  # fmt: skip
         self.where, self.client, self.work, self.keep = where.rstrip("/"), client, work, keep
         self.correlations, self.parallel = correlations, parallel
+        self.steady = True
         self.remote = where.startswith(("http://", "https://"))
         self.files: list[BulkFile] = []
 

@@ -27,7 +27,7 @@ class DataLink:
                  correlations: bool = True, parallel: int = 2):  # fmt: skip
         self.client, self.url, self.release = client, url, release
         self.chunk, self.correlations, self.parallel = min(chunk, MOST), correlations, parallel
-        self.structure = STRUCTURES[0]
+        self.structure, self.steady = STRUCTURES[0], False
 
     def pieces(self, ids: np.ndarray) -> list[Piece]:
         """Pieces of at most 5000."""

@@ -34,6 +34,7 @@ class Route(Protocol):
     """A way to spectra: how the identifiers are cut into pieces, and what a piece brings."""
 
     parallel: int
+    steady: bool  # whether asking again brings nothing new
 
     def pieces(self, ids: np.ndarray) -> list[Piece]:
         """All identifiers (ascending) in pieces, ascending."""
@@ -129,18 +130,20 @@ def request(route: str, ids: np.ndarray, **rest: object) -> dict:
 def gather(route: Route, folder: Folder, pieces: list[Piece], tries: int, hook: Callable[[int], None]) -> np.ndarray:
     """Fetch what the folder does not hold yet; returns the identifiers that stayed missing (ascending).
 
-    `hook(n)` hears of n identifiers settled. What a piece lacks is asked for `tries` times in all.
+    `hook(n)` hears of n identifiers settled. What a piece lacks is asked for `tries` times and on
+    while any of it comes.
     """
     missing: list[np.ndarray] = []
     stopped = threading.Event()
 
     def settle(piece: Piece) -> np.ndarray:
         lacking = np.setdiff1d(piece.ids, folder.ids(piece), assume_unique=True)
-        for _ in range(tries):
-            if len(lacking) == 0 or stopped.is_set():
-                break
+        settled, asked = route.steady and folder.part(piece).exists(), 0
+        while len(lacking) and not settled and not stopped.is_set():
+            before, asked = len(lacking), asked + 1
             _add(folder, piece, route.get(Piece(piece.name, lacking)), lacking)
             lacking = np.setdiff1d(piece.ids, folder.ids(piece), assume_unique=True)
+            settled = route.steady or (asked >= tries and len(lacking) == before)
         hook(len(piece.ids))
         return lacking
 

@@ -22,7 +22,7 @@ class TapSpectra:
     def __init__(self, client: Client, url: str = AIP, table: str = TABLE, chunk: int = MOST,
                  correlations: bool = True, parallel: int = 2):  # fmt: skip
         self.client, self.url, self.table = client, url.rstrip("/"), table
-        self.chunk, self.correlations, self.parallel = chunk, correlations, parallel
+        self.chunk, self.correlations, self.parallel, self.steady = chunk, correlations, parallel, False
 
     def pieces(self, ids: np.ndarray) -> list[Piece]:
         """Pieces of one query each."""

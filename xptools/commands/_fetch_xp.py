@@ -94,7 +94,7 @@ class Spectra(Source):
 @click.option("--no-correlations", is_flag=True, help="Leave the correlations of the coefficients out.")
 @click.option("--chunk", type=click.IntRange(1), help="Stars per request.  [default: 5000 datalink, 1000 aip]")
 @click.option("--parallel", type=click.IntRange(1, 8), default=2, show_default=True, help="Requests at once.")
-@click.option("--tries", type=click.IntRange(1), default=3, show_default=True, help="Times to ask for a star.")
+@click.option("--tries", type=click.IntRange(1), default=3, show_default=True, help="Times to ask, at least.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Longest silence [s].")
 @click.option("--work", default="", metavar="DIR", help="Folder for the parts.  [default: beside the output]")
 @click.option("--keep-work", is_flag=True, help="Leave the parts, and downloaded bulk files, in that folder.")

@@ -58,6 +58,7 @@ def lists(raw, starts, stops, width, single, out, later):
     """Numbers of lists raw[starts[k]:stops[k]] into out (lists, width); `later` (n, 3) gets place, start and stop of
     those left over. Returns (how many are left over, first list of another length or -1). raw[stops] is no digit."""
     count = 0
+    # One long loop: a call for each number would cost more than the number.
     for k in range(len(starts)):
         i, stop, j = starts[k], stops[k], 0
         while i <= stop:
