@@ -172,6 +172,8 @@ def numbers(column: pa.Array, kind: type) -> np.ndarray:
     if not bracket[valid].all():
         raise DataError("a cell holds no list")
     values = parse(raw, (starts + 1)[valid], (stops - 1)[valid], kind)
+    if valid.all():
+        return values
     block = np.full((len(column), values.shape[1]), np.nan, kind)
     block[valid] = values
     return block

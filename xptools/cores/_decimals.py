@@ -7,6 +7,7 @@ import numpy as np
 from xptools.cores._numba import compiled
 
 POWERS = 10.0 ** np.arange(23)  # exact in double precision
+INVERSE = 1 / POWERS
 MOST = np.uint64(1 << 53)
 DOWN, UP = 1.0 - 2.0**-50, 1.0 + 2.0**-50  # more than any double here can be off
 TEN, ZERO, NINE = np.uint64(10), np.uint64(48), np.uint64(9)
@@ -26,10 +27,12 @@ def _exponent(raw, i, stop):
 
 
 @compiled(folder="numba")
-def _scaled(mantissa, power, negative):
+def _scaled(mantissa, power, single):
     value = float(mantissa)
-    value = value * POWERS[power] if power >= 0 else value / POWERS[-power]
-    return -value if negative else value
+    if power >= 0:
+        return value * POWERS[power]
+    # A product is four times as fast as a quotient, and near enough where singles are wanted.
+    return value * INVERSE[-power] if single else value / POWERS[-power]
 
 
 @compiled(folder="numba")
@@ -66,9 +69,8 @@ def lists(raw, starts, stops, width, single, out, later):
                 return count, k
             while i < stop and raw[i] <= 32:
                 i += 1
-            first, negative = i, i < stop and raw[i] == 45
-            if i < stop and (raw[i] == 45 or raw[i] == 43):
-                i += 1
+            first, negative = i, raw[i] == 45
+            i += negative | (raw[i] == 43)  # signs are random: a branch would be guessed wrongly half the time
             begin, mantissa, power = i, np.uint64(0), 0
             digit = np.uint64(raw[i]) - ZERO
             while digit <= NINE:
@@ -99,10 +101,10 @@ def lists(raw, starts, stops, width, single, out, later):
                 value, good = _divided(mantissa, power)
                 out[k, j] = -value if negative else value
             elif good and (single or mantissa <= MOST) and (mantissa == 0 or -22 <= power <= 22):
-                value = _scaled(mantissa, power, negative) if mantissa else (-0.0 if negative else 0.0)
+                value = _scaled(mantissa, power, single) if mantissa else 0.0
                 # So near the middle of two singles that rounding twice may go astray?
-                good = not single or value == 0.0 or np.float32(value * DOWN) == np.float32(value * UP)
-                out[k, j] = value
+                good = not single or np.float32(value * DOWN) == np.float32(value * UP)
+                out[k, j] = -value if negative else value
             elif first == end or raw[first] == 110 or raw[first] == 78:
                 good = True
                 out[k, j] = np.nan
