@@ -116,7 +116,7 @@ def labels(args, folder):
 
 def outliers(args, folder):
     model, table = modelled(folder, args)
-    n, rng = 3000, np.random.default_rng(5)
+    n, rng = min(3000, len(table) // 2), np.random.default_rng(5)
     table = table.slice(0, 2 * n)
     plain, other = table.slice(0, n), table.slice(n, n)
     values, errors = block(plain, "coefficients"), block(plain, "coefficient_errors")
