@@ -1,6 +1,6 @@
 """What `xp train vae` and `xp vae` recover of mock spectra whose truth is known; long, `make recovery` runs it.
 
-python tests/recovery_vae.py [scatter] [labels] [outliers] [covariance] [latents] [--stars 40000] [--epochs 60]
+python tests/recovery_vae.py [scatter|labels|outliers|covariance|latents ...] [--stars N] [--epochs N] [--model FILE]
 
 scatter: exact mock coefficients, known intrinsic scatter and independent noise put in; is the variance of standardised
 residuals of new stars 1 per coefficient, and the scatter what was put in? labels: rank correlations of true labels with
@@ -56,9 +56,9 @@ def block(table, name):
 
 def modelled(folder, args):
     """A model trained on mock stars, and other stars of the same kind."""
-    mocked(folder / "train.parquet", 2 * args.stars, 1)
-    model = folder / "m.safetensors"
+    model = Path(args.model or folder / "m.safetensors")
     if not model.exists():
+        mocked(folder / "train.parquet", 2 * args.stars, 1)
         words = ("--batch", 128, "--rate", "1e-3", "--epochs", args.epochs)
         print(xp("train", "vae", *words, folder / "train.parquet", "-o", model), end="")
     return model, mocked(folder / "test.parquet", args.stars, 2)
@@ -116,7 +116,7 @@ def labels(args, folder):
 
 def outliers(args, folder):
     model, table = modelled(folder, args)
-    n, rng = 3000, np.random.default_rng(5)
+    n, rng = min(3000, len(table) // 2), np.random.default_rng(5)
     table = table.slice(0, 2 * n)
     plain, other = table.slice(0, n), table.slice(n, n)
     values, errors = block(plain, "coefficients"), block(plain, "coefficient_errors")
@@ -158,7 +158,7 @@ def carbon(table):
 
 def probabilities(model, folder, table, values, errors, flux):
     """vae_p of stars with these coefficients, errors and G flux instead."""
-    columns = {"phot_g_mean_flux": flux.ravel()}
+    columns = {"phot_g_mean_flux": pa.array(flux.ravel())}
     for band, some in (("bp", slice(0, 55)), ("rp", slice(55, 110))):
         for name, array in (("coefficients", values), ("coefficient_errors", errors)):
             flat = pa.array(np.ascontiguousarray(array[:, some]).ravel())
@@ -197,6 +197,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     parser.add_argument("--stars", type=int, default=40_000)
+    parser.add_argument("--model", help="ask this model about labels and outliers instead of training one")
     parser.add_argument("--epochs", type=int, default=60)
     return parser.parse_args()
 

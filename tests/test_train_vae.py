@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +211,14 @@ def test_latents_know_the_toy_s_numbers(known):
     for k in range(2):
         alone = max(abs(vae_inspect.spearman(c, t[:, k])) for c in x.T)
         assert vae_inspect.together(mu, t[:, k]) > max(alone, 0.9)
+
+
+@pytest.fixture(scope="session")
+def xp(xp):
+    """The program with patience: on a busy machine compiling takes minutes."""
+    run = partial(xp, timeout=600)
+    run.program = xp.program
+    return run
 
 
 @pytest.fixture(scope="module")
