@@ -268,7 +268,7 @@ def _correlated(jax, some: Sample, known, r, scatter):
     rho = jnp.where(below, some.correlations[:, :, place], 0)
     C = rho * sigma[..., :, None] * sigma[..., None, :]
     diagonal = np.arange(k)
-    C = C.at[:, :, diagonal, diagonal].set(sigma * sigma + extra)  # only the lower triangle is read
+    C = C.at[:, :, diagonal, diagonal].set((sigma * sigma + extra).astype(C.dtype))  # only the lower triangle is read
     root = jnp.linalg.cholesky(C, symmetrize_input=False)
     y = jax.scipy.linalg.solve_triangular(root, r.reshape(N, bands, k)[..., None], lower=True)[..., 0]
     log_det = jnp.log(root[:, :, diagonal, diagonal]).sum((-1, -2))
