@@ -67,7 +67,11 @@ def save(path: str | Path, about: About, arrays: dict[str, np.ndarray]) -> None:
 
     text = json.dumps(asdict(about), sort_keys=True, allow_nan=False)
     raw = to_bytes({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())}, metadata={KEY: text})
-    path = Path(path)
+    write(Path(path), raw)
+
+
+def write(path: Path, raw: bytes) -> None:
+    """These bytes as a file: whole or not at all; a device or a pipe is written in place."""
     try:
         _write(path, raw)
     except OSError as error:

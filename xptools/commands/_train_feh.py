@@ -76,7 +76,9 @@ def command(
     the covariance of what the networks miss, and the labels they know. The same seed gives the same model on the same
     machine.
     """
-    from xptools import artefact, train
+    from dataclasses import asdict
+
+    from xptools import artefact, checkpoint, train
     from xptools.commands import _feh_sample as reading
     from xptools.cores import feh_fitting
 
@@ -89,12 +91,17 @@ def command(
         raise DataError(f"{len(table.sample.labels)} stars are left, fewer than {STARS}. TRY: fewer cuts, more stars")
     say(f"xp train feh: {len(table.sample.labels):,} stars")
     plan = feh_fitting.Plan(layers, guess_layers, folds, held, epochs, patience, batch, rate, seed)
+    seen = checkpoint.digest(table.sample.labels, table.wavelength, table.source_id, *table.sample.spectra)
+    points = checkpoint.Checkpoints(output, {"plan": asdict(plan), "sample": seen}, "feh", say)
     watch = _Watch(plan, quiet, verbose, progress)
     try:
-        arrays, metrics = feh_fitting.trained(table.sample, table.wavelength, table.source_id, plan, watch, train)
+        arrays, metrics = feh_fitting.trained(
+            table.sample, table.wavelength, table.source_id, plan, watch, train, points.slot
+        )
     finally:
         watch.close()
     artefact.save(output, _about(arrays, plan, table, metrics), arrays)
+    points.clear()
     for line in _report(metrics):
         say(line)
     say(f"xp train feh: {output}")

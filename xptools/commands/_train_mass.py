@@ -40,7 +40,7 @@ def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epoch
     uniform [M/H] and uniform mass. The held-out RMS is printed and stored in the file, also as a function of magnitude,
     where `xp mass` takes its errors from. The same seed gives the same model on the same machine.
     """
-    from xptools import artefact, progress, train
+    from xptools import artefact, checkpoint, progress, train
     from xptools.cores import isochrone, mass_training
 
     age_range, mh_range, layers = _range("ages", ages), _range("mh", mh), _layers(hidden)
@@ -57,7 +57,11 @@ def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epoch
     rows, kept = train.split(points, held, seed)
     learner = mass_training.MassLearner(drawn, feh_input, layers, batch, seed)
     log = (lambda record: progress.say(_json(record))) if verbose else None
-    fit = train.fit(learner, rows, kept, train.cosine(rate, 1e-6, epochs), epochs, batch, seed, log)
+    key = {"hidden": layers, "epochs": epochs, "batch": batch, "rate": rate, "held": held, "seed": seed}
+    key["sample"] = checkpoint.digest(*(getattr(drawn, f) for f in ("M_G", "bp_rp", "mass", "mh", "weight")))
+    checkpoints = checkpoint.Checkpoints(output, key | {"feh_input": feh_input}, "mass", say)
+    schedule = train.cosine(rate, 1e-6, epochs)
+    fit = train.fit(learner, rows, kept, schedule, epochs, batch, seed, log, slot=checkpoints.slot())
     arrays, metrics = mass_training.finish(fit.arrays, drawn, kept)
     training = {
         "isochrones": grid.origin,
@@ -77,6 +81,7 @@ def command(output, isochrones, ages, mh, feh_input, points, held, hidden, epoch
         "command": shlex.join(["xp", *sys.argv[1:]]),
     }
     artefact.save(output, _about(learner, layers, training, metrics | {"score": fit.score}, drawn), arrays)
+    checkpoints.clear()
     say(_result(metrics, output))
 
 

@@ -50,6 +50,19 @@ def chunked(kernel: Callable, rows: int) -> Callable:
     return run
 
 
+class Resumable:
+    """A learner's `params` and `state`, pytrees of JAX arrays, as plain arrays and back (train.Learner)."""
+
+    def kept(self) -> dict[str, np.ndarray]:
+        leaves = self.jax.tree.leaves((self.params, self.state))
+        return {str(i): np.array(leaf) for i, leaf in enumerate(leaves)}
+
+    def restore(self, kept: dict[str, np.ndarray]) -> None:
+        form = self.jax.tree.structure((self.params, self.state))
+        leaves = [self.jax.numpy.asarray(kept[str(i)]) for i in range(form.num_leaves)]
+        self.params, self.state = self.jax.tree.unflatten(form, leaves)
+
+
 def _padded(a: np.ndarray, size: int) -> np.ndarray:
     return a if len(a) == size else np.concatenate([a, np.repeat(a[-1:], size - len(a), axis=0)])
 

@@ -27,9 +27,12 @@ class Plan:
 
 
 def trained(
-    sample: Sample, wavelength: np.ndarray, source_id: np.ndarray, plan: Plan, watch: Callable, loop
+    sample: Sample, wavelength: np.ndarray, source_id: np.ndarray, plan: Plan, watch: Callable, loop,
+    slot: Callable = lambda name: None,
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Arrays and metrics of the model file. `loop` is the training loop (train.fit and friends); `watch(what, record)`.
+
+    `slot(name)` is where one of the trainings keeps its checkpoint.
 
     Every fold's networks are trained on the other folds; what they miss on the fold gives the model's covariance, with
     which the fold's stars are then inverted. The final networks see all stars.
@@ -39,11 +42,14 @@ def trained(
     models, ln_model = [], np.full(sample.spectra.flux.shape, np.nan)
     for k in range(plan.folds):
         rows = np.flatnonzero(fold != k)
-        arrays, _ = networks(pick(sample, rows), plan, lambda w, r, k=k: watch(f"fold {k + 1} {w}", r), loop)
+        arrays, _ = networks(
+            pick(sample, rows), plan, lambda w, r, k=k: watch(f"fold {k + 1} {w}", r), loop,
+            lambda w, k=k: slot(f"fold{k + 1}-{w}"),
+        )  # fmt: skip
         models.append({**fixed, **arrays})
         own = np.flatnonzero(fold == k)
         ln_model[own] = feh_training.predicted(feh.Model(models[-1]), pick(sample, own))
-    arrays, scores = networks(sample, plan, watch, loop)
+    arrays, scores = networks(sample, plan, watch, loop, slot)
     final = {**fixed, **arrays}
     floor = feh_training.model_covariances(sample, ln_model)
     check = validated([{**m, **floor} for m in models], fold, sample)
@@ -71,7 +77,9 @@ def fixed_arrays(sample: Sample, wavelength: np.ndarray, seed: int) -> dict[str,
     }
 
 
-def networks(sample: Sample, plan: Plan, watch: Callable, loop) -> tuple[dict[str, np.ndarray], dict]:
+def networks(
+    sample: Sample, plan: Plan, watch: Callable, loop, slot: Callable = lambda name: None
+) -> tuple[dict[str, np.ndarray], dict]:
     """Weights and normalisations of both networks trained on a sample, and their held-out scores."""
     norm = feh_training.norms(sample.observed()[0], sample.labels)
     rows, held = loop.split(len(sample.labels), plan.held, plan.seed)
@@ -85,7 +93,7 @@ def networks(sample: Sample, plan: Plan, watch: Callable, loop) -> tuple[dict[st
         schedule = loop.cosine(plan.rate, 1e-6, plan.epochs)
         fit = loop.fit(
             learner, rows, held, schedule, plan.epochs, plan.batch, plan.seed, lambda r, n=name: watch(n, r),
-            stop_after=plan.patience,
+            stop_after=plan.patience, slot=slot(name),
         )  # fmt: skip
         out |= fit.arrays
         scores |= {f"{name}_score": fit.score, f"{name}_epoch": fit.epoch, f"{name}_epochs": len(fit.history)}

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xptools.cores import feh, nn
+from xptools.cores._jax import Resumable, configure
 from xptools.cores.feh import LABEL_MEAN, LABEL_SCALE, LN10, Spectra
 from xptools.errors import DataError
 
@@ -55,14 +56,12 @@ def norms(y: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
     return out
 
 
-class _Learner:
+class _Learner(Resumable):
     """What both learners share: weights, AdamW, batches of one shape (train.Learner), in JAX, float32."""
 
     prefix = "net."
 
     def __init__(self, sizes: tuple[int, ...], batch: int, seed: int):
-        from xptools.cores._jax import configure  # JAX is needed for training only
-
         self.jax, self.batch = configure(), batch
         put = self.put = self.jax.numpy.asarray
         self.params = self.jax.tree.map(put, nn.init(seed, sizes))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xptools.cores import nn
+from xptools.cores._jax import Resumable, configure
 from xptools.cores.isochrone import Grid, Sequence
 from xptools.errors import DataError
 
@@ -69,12 +70,10 @@ def _uniform(mass, mh) -> np.ndarray:
     return weight / weight.mean()
 
 
-class MassLearner:
+class MassLearner(Resumable):
     """The network in training (train.Learner), in JAX, float32."""
 
     def __init__(self, points: Points, feh_input: bool, hidden: tuple[int, ...], batch: int, seed: int):
-        from xptools.cores._jax import configure  # JAX is needed for training only
-
         self.jax, self.batch = configure(), batch
         inputs, outputs = (3, 1) if feh_input else (2, 2)
         self.norm = {
