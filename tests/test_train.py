@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from xptools import train
-from xptools.errors import ComputeError
+from xptools import checkpoint, train
+from xptools.checkpoint import Checkpoints
+from xptools.errors import ComputeError, DataError
 
 
 class Mean:
@@ -27,6 +28,11 @@ class Mean:
 
     def arrays(self):
         return {"m": np.array(self.m)}
+
+    kept = arrays
+
+    def restore(self, kept):
+        self.m = float(kept["m"])
 
 
 X = np.random.default_rng(0).normal(3, 0.2, 103)
@@ -68,6 +74,8 @@ def test_schedules():
     down = train.plateau(1.0, 0.5, 2, 0.3)
     assert down(0, []) == down(2, [3, 2]) == 1.0
     assert down(4, [3, 2, 2, 2]) == 0.5 and down(9, [3, 2, 2, 2, 2, 2, 2, 2]) == 0.3
+    ends = train.plateau(1.0, 0.5, 2, 0.3, threshold=0.1, end=True)
+    assert ends(3, [3, 2.95, 2.85]) == 1.0 and ends(3, [3, 2.95, 2.92]) == 0.5 and ends(5, [-3, -3, -3, -3, -3]) is None
 
 
 def test_stride_early_stop_and_log():
@@ -78,6 +86,50 @@ def test_stride_early_stop_and_log():
     assert all(json.loads(json.dumps(r)) == r for r in fit.history)
     flat = train.fit(Mean(X), np.arange(90), np.arange(90, 103), lambda *_: 0.0, 50, 90, 0, stop_after=3)
     assert len(flat.history) == 4
+
+
+class Killed(Exception):
+    """Stands for a signal."""
+
+
+def run(slot, until=None):
+    """A training that ends early by its scores; `until` epochs, then killed."""
+
+    def log(record):
+        if record["epoch"] == until:
+            raise Killed
+
+    at = train.plateau(0.3, 0.5, 2, 1e-3, 1e-9, end=True)
+    return train.fit(Mean(X), np.arange(90), np.arange(90, 103), at, 400, 8, 3, log, 2, 30, slot)
+
+
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    whole, said = run(None), []
+    assert 20 < len(whole.history) < 400  # the schedule ended it
+    for until in (7, 12):
+        with pytest.raises(Killed):
+            run(Checkpoints(tmp_path / "m", {"a": 1}, "mass", said.append).slot("K1"), until)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.K1.checkpoint"]
+    points = Checkpoints(tmp_path / "m", {"a": 1}, "mass", said.append)
+    again = run(points.slot("K1"))
+    assert again == whole and said == [
+        f"xp train mass: goes on after epoch {n} from {tmp_path}/m.K1.checkpoint" for n in (7, 12)
+    ]
+    finished = run(points.slot("K1"), until=0)  # not one epoch more
+    assert finished == whole
+    points.clear()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    run(Checkpoints(tmp_path / "m", {"seed": 1}, "mass", print).slot())
+    with pytest.raises(DataError, match="other input or options"):
+        run(Checkpoints(tmp_path / "m", {"seed": 2}, "mass", print).slot())
+    (tmp_path / "m.checkpoint").write_bytes(b"PK no zip")
+    with pytest.raises(DataError, match="not a checkpoint"):
+        run(Checkpoints(tmp_path / "m", {"seed": 1}, "mass", print).slot())
+    assert Checkpoints("/dev/null", {}, "mass", print).slot() is None  # no place beside a device
 
 
 @pytest.mark.parametrize("rate", [math.nan, 1e200])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from xptools import artefact
-from xptools.cores import feh, feh_quality, feh_training
+from xptools.cores import feh, feh_training, quality
 
 sys.path.insert(0, str(Path(__file__).parent))
 import feh_toy as toy
@@ -114,10 +114,11 @@ def test_aspcap_quality(xp, tmp_path):
     assert done.returncode == 65 and b"e_v_rad" in done.stderr
 
 
-def test_quality_never_keeps_the_unknown():
-    columns = {c: np.array([np.nan, 1.0]) for c in feh_quality.wanted("aspcap")}
-    keep, flow = feh_quality.select("aspcap", columns)
-    assert not keep.any() and len(flow) == len(feh_quality.ASPCAP)
+@pytest.mark.parametrize("name", quality.SELECTIONS)
+def test_quality_never_keeps_the_unknown(name):
+    columns = {c: np.array([np.nan, np.nan]) for c in quality.wanted(name)}
+    keep, flow = quality.select(name, columns)
+    assert not keep.any() and len(flow) == len(quality.SELECTIONS[name])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ class Column(NamedTuple):
     text: str
 
 
-def _error(of: Column, what: str) -> Column:
+def error(of: Column, what: str) -> Column:
+    """The column with the standard error of another, which `what` names."""
     return Column("float32", of.unit, f"stat.error;{of.ucd.split(';meta.main')[0]}", f"Standard error of the {what}")
 
 
@@ -28,7 +29,7 @@ def _band(tag: str, name: str, em: str) -> dict[str, Column]:
     flux = Column("float64", "s**-1", f"phot.flux;{em}", f"Mean {name} flux [electrons per second]")
     return {
         f"phot_{tag}_mean_flux": flux,
-        f"phot_{tag}_mean_flux_error": _error(flux, f"mean {name} flux"),
+        f"phot_{tag}_mean_flux_error": error(flux, f"mean {name} flux"),
         f"phot_{tag}_mean_flux_over_error": Column(
             "float32", None, f"stat.snr;phot.flux;{em}", f"Mean {name} flux divided by its error"
         ),
@@ -47,12 +48,12 @@ GAIA: dict[str, Column] = {
     "b": Column("float64", "deg", "pos.galactic.lat", "Galactic latitude"),
     "ecl_lat": Column("float64", "deg", "pos.ecliptic.lat", "Ecliptic latitude"),
     "parallax": _PLX,
-    "parallax_error": _error(_PLX, "parallax"),
+    "parallax_error": error(_PLX, "parallax"),
     "parallax_over_error": Column("float32", None, "stat.snr;pos.parallax.trig", "Parallax divided by its error"),
     "pmra": _PMRA,
-    "pmra_error": _error(_PMRA, "proper motion in right ascension"),
+    "pmra_error": error(_PMRA, "proper motion in right ascension"),
     "pmdec": _PMDEC,
-    "pmdec_error": _error(_PMDEC, "proper motion in declination"),
+    "pmdec_error": error(_PMDEC, "proper motion in declination"),
     "nu_eff_used_in_astrometry": Column(
         "float32", "um**-1", "em.wavenumber", "Effective wavenumber used in the astrometric solution"
     ),
@@ -69,11 +70,23 @@ GAIA: dict[str, Column] = {
     ),
     "bp_rp": Column("float32", "mag", "phot.color;em.opt.B;em.opt.R", "BP - RP colour"),
     "radial_velocity": _RV,
-    "radial_velocity_error": _error(_RV, "radial velocity"),
+    "radial_velocity_error": error(_RV, "radial velocity"),
     "has_xp_continuous": Column("bool", None, "meta.code.status", "A mean BP/RP spectrum in coefficients exists"),
     "has_xp_sampled": Column("bool", None, "meta.code.status", "A mean BP/RP spectrum in samples exists"),
     "has_rvs": Column("bool", None, "meta.code.status", "A mean RVS spectrum exists"),
     "fidelity_v2": Column("float32", None, "stat.probability", "Astrometric fidelity (Rybizki+ 2022)"),
+}
+
+
+def _correlation(one: str, other: str) -> Column:
+    ucd = f"stat.correlation;{GAIA[one].ucd};{GAIA[other].ucd}"
+    return Column("float32", None, ucd, f"Correlation of {one} and {other}")
+
+
+# Correlations of the astrometric solution, as far as xp reads them.
+ASTROMETRY: dict[str, Column] = {
+    f"{one}_{other}_corr": _correlation(one, other)
+    for one, other in (("parallax", "pmra"), ("parallax", "pmdec"), ("pmra", "pmdec"))
 }
 
 
@@ -109,7 +122,7 @@ OWN: dict[str, Column] = {
     "mass_err": Column("float32", "solMass", "stat.error;phys.mass", "Standard error of the stellar mass"),
 }
 
-KNOWN: dict[str, Column] = {**GAIA, **OWN}
+KNOWN: dict[str, Column] = {**GAIA, **ASTROMETRY, **OWN}
 
 
 def flag_column(step: str, bits: dict[int, str]) -> Column:

@@ -67,7 +67,7 @@ class Step:
         if missing:
             raise MissingColumns(self.name, missing, tuple(schema.names))
         for name, spelling in found.items():
-            _check_unit(name, schema.field(spelling))
+            check_unit(name, schema.field(spelling))
         return found
 
     def schema(self, schema: "pa.Schema", replace: bool = False) -> "pa.Schema":
@@ -323,7 +323,7 @@ def _check_identifier(schema: "pa.Schema") -> None:
         )
 
 
-def _check_unit(name: str, field: "pa.Field") -> None:
+def check_unit(name: str, field: "pa.Field") -> None:
     from xptools import metadata
 
     known = KNOWN.get(name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xptools.commands import _feh_input
 from xptools.commands._spectra_input import GRID, check_width, wavelengths
-from xptools.errors import DataError, MissingColumns, UsageError
+from xptools.commands._training import Cuts, Origin, array, column, read
+from xptools.errors import DataError, MissingColumns
 from xptools.protocol import spelled
 
 if TYPE_CHECKING:
@@ -23,20 +24,15 @@ PHOTOMETRY = ("phot_g_mean_mag", "parallax")
 ROWS = 8192
 
 
-@dataclass
+@dataclass(frozen=True)
 class Table:
     """A training sample, and where it came from."""
 
     sample: Sample
     wavelength: np.ndarray
     source_id: np.ndarray
-    name: str
-    digest: str | None
     names: dict[str, str]
-    quality: str | None
-    where: str | None
-    flow: list[tuple[str, int]] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    origin: Origin
 
 
 def table(
@@ -45,37 +41,26 @@ def table(
     """Read a whole table; rows without labels, parallax or spectrum are left out, and counted."""
     import numpy as np
 
-    from xptools import io, metadata
-    from xptools.commands._plot_input import need_input
     from xptools.cores.feh_training import Sample
 
-    need_input(path)
-    with io.open_reader(path, None, ROWS) as reader:
-        plan = _Columns(reader.schema, names, quality, where)
-        parts = [p for p in (plan.part(batch, curve_unit) for batch in reader if batch.num_rows)]
-    if not parts:
-        raise DataError(f"{reader.name} has no rows. TRY: xp info {path}")
-    flow = [(text, sum(p["flow"][i][1] for p in parts)) for i, (text, _) in enumerate(parts[0]["flow"])]
-    for text, left in flow:
-        say(f"xp train feh: {left:>9,} rows left: {text}")
+    plan, parts, origin = read(path, "feh", ROWS, lambda s: _Columns(s, names, quality, where, curve_unit), say)
     labels, source_id = (np.concatenate([p[key] for p in parts]) for key in ("labels", "source_id"))
     from xptools.cores.feh import Spectra
 
     stars = [p["stars"] for p in parts]
     whole = Spectra(*(None if c[0] is None else np.concatenate(c) for c in zip(*stars, strict=True)))
-    return Table(
-        Sample(labels, whole), plan.wavelength, source_id, reader.name.rpartition("/")[2], io.digest(path), plan.labels,
-        quality, where, flow, [{k: r.get(k) for k in ("cmd", "params")} for r in metadata.history(reader.schema)],
-    )  # fmt: skip
+    return Table(Sample(labels, whole), plan.wavelength, source_id, plan.labels, origin)
 
 
 class _Columns:
     """Which columns of a table are used, and what a batch of it gives."""
 
-    def __init__(self, schema: pa.Schema, names: dict[str, str], quality: str | None, where: str | None):
+    def __init__(
+        self, schema: pa.Schema, names: dict[str, str], quality: str | None, where: str | None, curve_unit: str
+    ):
         import numpy as np
 
-        self.schema, self.quality = schema, quality
+        self.schema, self.curve_unit = schema, curve_unit
         needs, wants = _feh_input.needed(schema, ("parallax", "parallax_error"))
         missing = [n for n in needs if not spelled(schema, n)]
         self.labels = {k: self._label(k, names[k]) for k in SPELLINGS}
@@ -85,15 +70,11 @@ class _Columns:
         check_width(schema, {n: spelled(schema, n) for n in needs})
         self.wavelength = np.array(self._grid())
         self.spectrum = {n: s for n in (*needs, *wants) if (s := spelled(schema, n))}
-        self.where = _condition(where, schema)
-        self.cut = self._quality()
+        self.cuts = Cuts(schema, "feh", quality, where)
 
     def _label(self, key: str, name: str) -> str | None:
         if name:
-            found = spelled(self.schema, name)
-            if found is None:
-                raise MissingColumns("train feh", (name,), tuple(self.schema.names))
-            return found
+            return column(self.schema, "feh", name)
         found = next((s for n in SPELLINGS[key] if (s := spelled(self.schema, n))), None)
         if found is None and key == "mg" and all(spelled(self.schema, n) for n in PHOTOMETRY):
             return "phot_g_mean_mag + 5 log10(parallax / 100)"
@@ -111,36 +92,16 @@ class _Columns:
             raise DataError(f"the wavelengths of column {name} are not told. TRY: xp calibrate, which writes xp.grid")
         return tuple(json.loads(told)["wavelength"])
 
-    def _quality(self) -> dict[str, str]:
-        if self.quality is None:
-            return {}
-        from xptools.cores import feh_quality
-
-        found = {n: s for n in feh_quality.wanted(self.quality) if (s := spelled(self.schema, n))}
-        if lacking := feh_quality.lacking(self.quality, set(found)):
-            raise MissingColumns(f"train feh --quality {self.quality}", lacking, tuple(self.schema.names))
-        return found
-
-    def part(self, batch: pa.RecordBatch, curve_unit: str) -> dict[str, Any]:
+    def part(self, batch: pa.RecordBatch) -> dict[str, Any]:
         """Labels, spectra and identifiers of the rows that are used, and how many were left after each cut."""
         import numpy as np
 
-        from xptools.cores import feh_quality
-
-        keep, flow = np.ones(batch.num_rows, bool), [("in the table", batch.num_rows)]
-        if self.quality:
-            keep, steps = feh_quality.select(self.quality, {n: _array(batch, s) for n, s in self.cut.items()})
-            flow += steps
-        if self.where is not None:
-            expression, names = self.where
-            passes, _ = expression.condition({n: _array(batch, s) for n, s in names.items()})
-            keep = keep & passes
-            flow.append(("--where", int(keep.sum())))
+        keep, flow = self.cuts.keep(batch)
         labels = np.stack([self._values(batch, k) for k in SPELLINGS], -1)[:, [0, 2, 1]].astype(np.float64)
         keep = keep & np.isfinite(labels).all(-1)
         flow.append(("with all labels", int(keep.sum())))
-        columns = {n: _array(batch, s)[keep] for n, s in self.spectrum.items()}
-        stars, _ = _feh_input.spectra(self.wavelength, columns, curve_unit)
+        columns = {n: array(batch, s)[keep] for n, s in self.spectrum.items()}
+        stars, _ = _feh_input.spectra(self.wavelength, columns, self.curve_unit)
         from xptools.cores.feh import usable
 
         fine = usable(stars.flux * stars.gain(), stars)
@@ -152,33 +113,11 @@ class _Columns:
         import numpy as np
 
         if " " not in self.labels[key]:
-            return _array(batch, self.labels[key])
-        G, parallax = (_array(batch, spelled(self.schema, n)).astype(np.float64) for n in PHOTOMETRY)
+            return array(batch, self.labels[key])
+        G, parallax = (array(batch, spelled(self.schema, n)).astype(np.float64) for n in PHOTOMETRY)
         return G + 5 * np.log10(np.where(parallax > 0, parallax, np.nan) / 100)
 
     def _identifiers(self, batch):
         import numpy as np
 
-        name = spelled(self.schema, "source_id")
-        if name is None:
-            raise MissingColumns("train feh", ("source_id",), tuple(self.schema.names))
-        return np.asarray(_array(batch, name), np.int64)
-
-
-def _array(batch, name):
-    from xptools.protocol import to_numpy
-
-    return to_numpy(batch.column(batch.schema.get_field_index(name)), name)
-
-
-def _condition(text: str | None, schema):
-    if text is None:
-        return None
-    from xptools.commands._plot_input import found
-    from xptools.cores.expression import ExpressionError, parse
-
-    try:
-        expression = parse(text)
-    except ExpressionError as fault:
-        raise UsageError(f"{fault}. TRY: xp select --help") from None
-    return expression, found(schema, expression.columns)
+        return np.asarray(array(batch, column(self.schema, "feh", "source_id")), np.int64)

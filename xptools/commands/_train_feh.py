@@ -1,8 +1,5 @@
 """`xp train feh`: the networks behind `xp feh`, from spectra with reference labels."""
 
-import shlex
-import sys
-
 import click
 
 from xptools.errors import DataError, UsageError
@@ -80,11 +77,12 @@ def command(
 
     from xptools import artefact, checkpoint, train
     from xptools.commands import _feh_sample as reading
+    from xptools.commands._training import Watch, sayer
     from xptools.cores import feh_fitting
 
     layers, guess_layers = _layers("hidden", hidden), _layers("guess", guess)
     artefact.writable(output)
-    say = _sayer(quiet)
+    say = sayer(quiet)
     names = {"teff": teff, "feh": feh, "mg": mg}
     table = reading.table(input, names, quality, where, curve_unit, say)
     if len(table.sample.labels) < STARS:
@@ -93,13 +91,10 @@ def command(
     plan = feh_fitting.Plan(layers, guess_layers, folds, held, epochs, patience, batch, rate, seed)
     seen = checkpoint.digest(table.sample.labels, table.wavelength, table.source_id, *table.sample.spectra)
     points = checkpoint.Checkpoints(output, {"plan": asdict(plan), "sample": seen}, "feh", say)
-    watch = _Watch(plan, quiet, verbose, progress)
-    try:
+    with Watch("feh", 2 * (folds + 1) * epochs, quiet, verbose, progress) as watch:
         arrays, metrics = feh_fitting.trained(
             table.sample, table.wavelength, table.source_id, plan, watch, train, points.slot
         )
-    finally:
-        watch.close()
     artefact.save(output, _about(arrays, plan, table, metrics), arrays)
     points.clear()
     for line in _report(metrics):
@@ -107,56 +102,18 @@ def command(
     say(f"xp train feh: {output}")
 
 
-def _sayer(quiet: bool):
-    from xptools import progress
-
-    return (lambda _: None) if quiet else progress.say
-
-
-class _Watch:
-    """What a person sees of a training: a bar on a terminal, a line of JSON per epoch with -v."""
-
-    def __init__(self, plan, quiet: bool, verbose: bool, mode: str):
-        from xptools import progress
-
-        draw = not quiet and not verbose and mode != "off" and (mode == "on" or progress.on_terminal())
-        self.verbose, self.bar = verbose, progress.Bar("train feh", 2 * (plan.folds + 1) * plan.epochs, draw)
-
-    def __call__(self, what: str, record: dict) -> None:
-        import json
-
-        from xptools import progress
-
-        self.bar.add(1)
-        if self.verbose:
-            progress.say(json.dumps({"training": what, **record}))
-
-    def close(self) -> None:
-        self.bar.close()
-
-
 def _about(arrays, plan, table, metrics):
     from dataclasses import asdict
 
-    from xptools import artefact
     from xptools.artefact import About
 
     labels = table.sample.labels
     names = (("teff", "K"), ("mg", "mag"), ("feh", None))
-    training = {
-        "input": table.name,
-        "sha256": table.digest,
-        "input_history": table.history,
+    training = table.origin.record(VERSIONS) | {
         "rows": len(labels),
         "labels": table.names,
-        "quality": table.quality,
-        "where": table.where,
-        "cuts": [list(cut) for cut in table.flow],
         **{k: v for k, v in asdict(plan).items() if k not in ("hidden", "guess")},
         "schedule": f"cosine {plan.rate:g} to 1e-06",
-        "versions": artefact.versions(*VERSIONS),
-        "date": artefact.today(),
-        "command": shlex.join(["xp", *sys.argv[1:]]),
     }
     shape = {
         "hidden": list(plan.hidden),

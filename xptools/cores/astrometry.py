@@ -144,3 +144,22 @@ def distance(parallax: np.ndarray) -> np.ndarray:
 def tangential(pm: np.ndarray, parallax: np.ndarray) -> np.ndarray:
     """Velocity across the line of sight [km/s]: proper motion [mas/yr] (pmra includes cos dec) at a parallax [mas]."""
     return KMS_PER_AU_YR * np.asarray(pm, np.float64) * distance(parallax) / 1000.0
+
+
+def tangential_covariance(pmra, pmdec, parallax, errors, correlations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Covariance of (v_ra, v_dec) as ra-ra, ra-dec, dec-dec [km^2/s^2], to first order in the errors.
+
+    `errors` of parallax, pmra, pmdec [mas, mas/yr]; `correlations` parallax-pmra, parallax-pmdec, pmra-pmdec. NaN where
+    something is missing or the parallax is not positive.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        per_pm = KMS_PER_AU_YR * distance(parallax) / 1000.0
+        plx, ra, dec = (per_pm * np.asarray(e, np.float64) for e in errors)
+        # In units of proper motion, the parallax error moves v along the motion itself.
+        a, b = -pmra / parallax, -pmdec / parallax
+        plx_ra, plx_dec, ra_dec = (np.asarray(c, np.float64) for c in correlations)
+        return (
+            ra**2 + (a * plx) ** 2 + 2 * a * plx_ra * plx * ra,
+            ra_dec * ra * dec + a * b * plx**2 + b * plx_ra * plx * ra + a * plx_dec * plx * dec,
+            dec**2 + (b * plx) ** 2 + 2 * b * plx_dec * plx * dec,
+        )

@@ -42,6 +42,14 @@ class Draws:
         return Picked(self, index)
 
 
+def mixed(number: np.ndarray) -> np.ndarray:
+    """64 well-mixed bits (N,) of integers, such as source_id, whose own bits are a place on the sky (SplitMix64)."""
+    x = np.asarray(number).astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
 @dataclass(frozen=True)
 class Picked:
     """Streams of some of the stars of a stretch; a star's numbers are what they were."""

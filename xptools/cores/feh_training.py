@@ -17,6 +17,7 @@ import numpy as np
 
 from xptools.cores import feh, nn
 from xptools.cores._jax import Resumable, configure
+from xptools.cores.draws import mixed
 from xptools.cores.feh import LABEL_MEAN, LABEL_SCALE, LN10, Spectra
 from xptools.errors import DataError
 
@@ -229,10 +230,7 @@ def terms(M_G, metals) -> np.ndarray:
 
 def folds(source_id: np.ndarray, count: int = 3) -> np.ndarray:
     """The fold (N,) of each star: a mixed source_id modulo `count`, so a star's fold is its own."""
-    x = source_id.astype(np.uint64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((x ^ (x >> np.uint64(31))) % np.uint64(count)).astype(np.int64)
+    return (mixed(source_id) % np.uint64(count)).astype(np.int64)
 
 
 @dataclass(frozen=True)

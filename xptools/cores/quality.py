@@ -1,7 +1,9 @@
-"""Named selections of training stars for `xp train feh`: which rows of a table of reference labels to trust.
+"""Named selections of training stars: which rows of a table of reference labels to trust.
 
-`aspcap`: Li+ 2026 Table 3 for the ASPCAP labels of SDSS-V's astra: dwarfs, small errors, no flags, parallax and colour
-known, single (where columns tell), nearly free of dust (where columns tell).
+`aspcap`, of `xp train feh`: Li+ 2026 Table 3 for the ASPCAP labels of SDSS-V's astra: dwarfs, small errors, no flags,
+parallax and colour known, single (where columns tell), nearly free of dust (where columns tell).
+`aspgap`, of `xp train eta`: Li+ 2026 Table 2 for giants of the AspGap catalogue: small errors of the labels, good
+spectra, good astrometry. Spellings are the catalogue's first, then those of `xp mock`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,15 @@ ASPCAP = (
     Rule("chi2 - chi2_binary < 1", (("chi2",), ("chi2_binary",)), lambda s, b: s - b < 1, must=False),
     Rule("A_G < 0.1", (("ag",),), lambda a: a < 0.1, must=False),
 )  # fmt: skip
-SELECTIONS = {"aspcap": ASPCAP}
+ASPGAP = (
+    Rule("error of [Fe/H] < 0.1", (("e_moh_xp", "feh_err"),), lambda e: e < 0.1),
+    Rule("error of Teff < 50 K", (("e_teff_xp", "teff_err"),), lambda e: e < 50),
+    Rule("error of log g < 0.1", (("e_logg_xp", "logg_err"),), lambda e: e < 0.1),
+    Rule("RP flux over error > 50", (("phot_rp_mean_flux_over_error",),), lambda s: s > 50),
+    Rule("RUWE < 1.4", (("ruwe",),), lambda r: r < 1.4),
+    Rule("parallax over error > 10", (PARALLAX, ERROR), lambda p, e: p / e > 10),
+)
+SELECTIONS = {"aspcap": ASPCAP, "aspgap": ASPGAP}
 
 
 def wanted(name: str) -> tuple[str, ...]:
