@@ -62,7 +62,8 @@ class Engine:
             rows = np.flatnonzero(key == group)
             for start in range(0, len(rows), ROWS):
                 part = rows[start : start + ROWS]
-                out[:, part] = self._run(z[part][:, order], known[part], int(group) // 2, bool(group % 2), asked)
+                shown = known[part] & (known[part].cumsum(1) <= self.network.sizes.context)
+                out[:, part] = self._run(z[part][:, order], shown, int(group) // 2, bool(group % 2), asked)
         return out[0], out[1], out[2]
 
     def _run(self, z, known, length: int, full: bool, asked) -> np.ndarray:

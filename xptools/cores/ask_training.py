@@ -19,7 +19,7 @@ import torch
 from xptools.cores.ask_model import Generalist, Sizes, log_likelihood
 from xptools.cores.ask_vocabulary import Vocabulary
 
-WARM = 200  # steps until the rate is reached
+WARM = 100  # steps until the rate is reached
 SCORED = 4096  # held-out stars that a score is taken from
 FEWEST = 50  # stars that know a token, below which it is not trained
 BANDS = 2.0  # weight of a group of coefficients among the requests, a single number has 1
@@ -38,7 +38,7 @@ class Plan:
     parts: int = 4  # groups of like length that a batch is run in
 
 
-PLANS = {"lb23": Plan(), "small": Plan(64, 8, 0.7, True), "tiny": Plan(64, 6, 0.7, True)}
+PLANS = {"lb23": Plan(), "small": Plan(64, 8, 0.7, True), "tiny": Plan(64, 6, 0.7, True, parts=1)}
 
 
 class Sample(NamedTuple):
@@ -205,8 +205,12 @@ class AskLearner:
     def restore(self, kept: dict[str, np.ndarray]) -> None:
         """Back to what `kept` gave."""
         self.count = int(kept["count"])
-        weights = {k[4:]: torch.from_numpy(v) for k, v in kept.items() if k.startswith("net.")}
-        self.network.load_state_dict(weights)
+        self.restore_weights(kept)
         for name, p in self.network.named_parameters():
             keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in kept]
             self.optimiser.state[p] = {k: torch.from_numpy(kept[f"{k}.{name}"].copy()).to(self.device) for k in keys}
+
+    def restore_weights(self, kept: dict[str, np.ndarray]) -> None:
+        """The weights of `arrays` or `kept`."""
+        weights = {k[4:]: torch.from_numpy(v) for k, v in kept.items() if k.startswith("net.")}
+        self.network.load_state_dict(weights)

@@ -143,8 +143,8 @@ class Vocabulary:
 
 
 def flux_of(G: np.ndarray) -> np.ndarray:
-    """Flux [electron/s] of a G magnitude."""
-    return np.exp((ZERO_POINT["G"] - G) / POGSON)
+    """Flux [electron/s] of a G magnitude; NaN of one that is not finite."""
+    return np.exp((ZERO_POINT["G"] - np.where(np.isfinite(G), G, np.nan)) / POGSON)
 
 
 def _spectrum(e: Entry, there: dict[str, np.ndarray], whole: bool) -> tuple[np.ndarray, np.ndarray]:
