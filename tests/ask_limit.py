@@ -139,14 +139,14 @@ def one(A, R, y, theta, plx, star, parallax):
 
 
 def answered(model, table, stars, parallax):
-    """A model's answers from coefficients and colour, and parallax where it counts."""
+    """A model's answers from the coefficients, and the parallax where it counts."""
     import pyarrow as pa
 
     import xptools
 
     with open_reader(table) as reader:
         batch = next(iter(reader)).slice(0, stars)
-    context = "bp_coefficients,rp_coefficients,bp_rp" + (",g_fakemag" if parallax else "")
+    context = "bp_coefficients,rp_coefficients" + (",g_fakemag" if parallax else "")
     step = xptools.op(f"ask {' '.join(LABELS)} --model {model} --context {context} --replace")
     out = pa.Table.from_batches([step(batch, replace=True)])
     return {n: out[n].to_numpy().astype(np.float64) for n in LABELS}

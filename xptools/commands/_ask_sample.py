@@ -49,11 +49,10 @@ class Recipe:
 class Tokens:
     """Which columns of a table are tokens; their values and errors go to two files as batches come."""
 
-    def __init__(self, schema, recipe: Recipe, where: str | None):
+    def __init__(self, schema, recipe: Recipe, where: str | None, files: tuple):
         import numpy as np
 
         from xptools.commands._training import Cuts, condition
-        from xptools.io.spool import spool
 
         self.recipe, self.vocabulary = recipe, recipe.vocabulary
         names = {n: s for n in self.vocabulary.columns() if (s := spelled(schema, n))}
@@ -66,7 +65,7 @@ class Tokens:
         self.names, self.cuts = names, Cuts(schema, "ask", None, where)
         self.keep = condition(recipe.keep, schema)
         self.blank = [(tokens, condition(text, schema)) for tokens, text in recipe.blank]
-        self.files, self.rows = (spool(), spool()), 0
+        self.files, self.rows = files, 0
         self.square, self.count = (np.zeros(len(self.vocabulary.tokens)) for _ in range(2))
 
     def part(self, batch) -> dict[str, Any]:
@@ -94,7 +93,7 @@ class Tokens:
         return {"flow": flow}
 
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
-        """Values and errors (N, V) float32 on disk."""
+        """Values and errors (N, V) float32 on disk, for as long as the arrays live."""
         import numpy as np
 
         shape = (self.rows, len(self.vocabulary.tokens))
@@ -111,13 +110,15 @@ def sample(
 
     from xptools.commands._training import read
     from xptools.cores.ask_training import Sample, standards
+    from xptools.io.spool import spool
 
-    tokens, _, origin = read(path, "ask", ROWS, lambda schema: Tokens(schema, recipe, where), say)
-    if tokens.absent:
-        say(f"xp train ask: no columns for {', '.join(tokens.absent)}: not trained")
-    if tokens.rows < fewest:
-        raise DataError(f"{tokens.rows} stars are left, fewer than {fewest}. TRY: fewer cuts, more stars")
-    values, errors = tokens.matrices()
+    with spool() as one, spool() as other:
+        tokens, _, origin = read(path, "ask", ROWS, lambda schema: Tokens(schema, recipe, where, (one, other)), say)
+        if tokens.absent:
+            say(f"xp train ask: no columns for {', '.join(tokens.absent)}: not trained")
+        if tokens.rows < fewest:
+            raise DataError(f"{tokens.rows} stars are left, fewer than {fewest}. TRY: fewer cuts, more stars")
+        values, errors = tokens.matrices()
     rows = _within(values, recipe)
     if len(rows) < fewest:
         raise DataError(f"{len(rows)} stars are left within the quantiles. TRY: another selection, more stars")

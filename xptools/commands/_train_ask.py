@@ -30,7 +30,8 @@ as much as half a band, and shows whole groups of tokens to 70 % of the stars, a
 tests. Numbers stay on disk (XP_TMPDIR), so a table may be larger than memory. A training that is killed goes on from
 OUTPUT.checkpoint when the same command is given again, to the same result.""",
     "ERRORS": """Held-out stars calibrate the errors: total^2 = (k e)^2 + f^2, k and f per token by maximum likelihood,
-from contexts without labels. Printed per label: 1.48 MAD of label - answer, which has the label's own error in it, the
+from contexts without labels, of half the stars
+spectra alone. Printed per label: 1.48 MAD of label - answer, which has the label's own error in it, the
 median of that error and of the answer's, the width of the pulls with the network's own error and with the total one.
 In the model file also mean -ln p and CRPS, which tell --head gaussian from --head mixture.""",
 }

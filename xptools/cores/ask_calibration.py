@@ -1,7 +1,8 @@
 """What held-out stars say of a generalist: the calibration of its errors, its scatter, its proper scores.
 
 Contexts are what xp ask meets most: all numbers of a star but the labels (entries with ask = true) and the group that
-is asked for. Pulls are (label - answer) / sqrt(total^2 + sigma^2), sigma the label's own error.
+is asked for; every other star shows its spectra only. Pulls are (label - answer) / sqrt(total^2 + sigma^2), sigma the
+label's own error.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ def calibrated(engine: Engine, sample: Sample, held: np.ndarray) -> tuple[np.nda
     z, sigma = sample.at(held[:: max(1, -(-len(held) // MOST))])
     out = np.tile([1.0, 0.0], (z.shape[1], 1))
     metrics = {}
-    labels = np.array([e.ask for e in engine.vocabulary.entries])[engine.vocabulary.entry_of]
+    labels, wide = (np.array([bool(getattr(e, key)) for e in engine.vocabulary.entries])[engine.vocabulary.entry_of]
+                    for key in ("ask", "width"))  # fmt: skip
     for tokens in _asked_together(engine, labels):
         shown = z.copy()
         shown[:, tokens] = np.nan
         shown[:, labels] = np.nan
+        shown[1::2, ~wide] = np.nan
         mean, variance, weight = engine.answers(shown, tokens)
         middle, spread = moments(mean, variance, weight)
         for r, token in enumerate(tokens):

@@ -97,6 +97,8 @@ class Sampler:
         self.group = np.array([groups.index(names[k]) for k in vocabulary.entry_of])
         labels = {n for n, e in zip(names, vocabulary.entries, strict=True) if e.ask}
         self.label = np.array([g in labels for g in groups])
+        bands = {n for n, e in zip(names, vocabulary.entries, strict=True) if e.width}
+        self.wide = np.array([float(g in bands) for g in groups])
         size = np.bincount(self.group[usable], minlength=len(groups))[self.group]
         wide = np.array([BANDS if e.width else 1.0 for e in vocabulary.entries])[vocabulary.entry_of]
         self.weight = np.where(usable, wide / np.maximum(size, 1) if plan.balanced else 1.0, 0.0)
@@ -121,9 +123,11 @@ class Sampler:
     def _groups(self, rng: np.random.Generator, stars: int) -> np.ndarray:
         """Which groups (B, G) a star may show; all of them unless its context is a structured one."""
         self.whole = rng.random(stars) < self.plan.structured
-        share, coin = rng.random((stars, 2)), rng.random((stars, 2)) < 0.5
-        # inputs: in half of the stars all of them; labels: in half of the stars none
-        kept = np.where(self.label, np.where(coin[:, :1], 0.0, share[:, :1]), np.where(coin[:, 1:], 1.0, share[:, 1:]))
+        share, coin = rng.random((stars, 2)), rng.random((stars, 2))
+        label, other = coin[:, :1], coin[:, 1:]
+        # labels: in half of the stars none; inputs: in a third all of them, in a quarter the spectra alone
+        inputs = np.where(other < 0.35, 1.0, np.where(other < 0.6, self.wide, share[:, 1:]))
+        kept = np.where(self.label, np.where(label < 0.5, 0.0, share[:, :1]), inputs)
         return (rng.random(kept.shape) < kept) | ~self.whole[:, None]
 
 
