@@ -2,7 +2,7 @@
 
 import click
 
-from xptools.errors import UnavailableError
+from xptools.errors import DataError, UnavailableError
 from xptools.options import plain_command
 
 VERSIONS = ("xptools", "numpy", "torch")
@@ -65,11 +65,12 @@ In the model file also mean -ln p and CRPS, which tell --head gaussian from --he
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Learning rate at the top of a cosine.")
 @click.option("--requests", type=click.IntRange(1, 64), help="Requests per star and step.")
 @click.option("--context", type=click.IntRange(1, 1024), help="Most tokens of a context.")
+@click.option("--start", metavar="FILE", help="Begin with the weights of this model, of the same tokens and sizes.")
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
               help="Of matrix products; auto is bfloat16 on a GPU, where the network is compiled as well.")  # fmt: skip
 def command(
     input, output, recipe, preset, head, components, where, held, epochs, cycles, batch, rate, requests, context,
-    precision, seed, quiet, verbose, progress,
+    start, precision, seed, quiet, verbose, progress,
 ):  # fmt: skip
     """Train the generalist of `xp ask`: one transformer from any known numbers of a star to any others.
 
@@ -83,6 +84,7 @@ def command(
     from xptools.commands._ask_sample import Recipe, sample
     from xptools.commands._training import Watch, sayer
     from xptools.cores.ask_training import AskLearner
+    from xptools.io import digest
 
     artefact.writable(output)
     say, told = sayer(quiet), Recipe(recipe)
@@ -94,9 +96,11 @@ def command(
     table, rows, kept, origin = sample(input, told, where, STARS, say)
     kept_rows, held_rows = (rows[i] for i in train.split(len(rows), held, seed))
     learner = AskLearner(table, told.vocabulary, sizes, plan, seed, device)
+    if start:
+        learner.restore_weights(_weights(start, told, sizes))
     schedule = {"epochs": epochs, "batch": batch, "rate": rate, "last": last, "cycles": cycles, "seed": seed}
     key = {"plan": asdict(plan), "sizes": asdict(sizes), "schedule": schedule, "vocabulary": told.vocabulary.rows()}
-    key["sample"] = checkpoint.digest(table.values, table.errors, rows)
+    key |= {"sample": checkpoint.digest(table.values, table.errors, rows), "start": digest(start) if start else None}
     points = checkpoint.Checkpoints(output, key, "ask", say)
     cosine = train.cosine(rate, last, epochs, cycles - 1)
     with Watch("ask", epochs, quiet, verbose, progress) as watch:
@@ -105,7 +109,7 @@ def command(
     learner.restore_weights(fit.arrays)
     arrays, metrics = _finished(learner, fit, told, table, held_rows, kept)
     training = origin.record(VERSIONS) | schedule | asdict(plan)
-    training |= {"recipe": recipe, "preset": preset, "device": device, "rows": len(kept_rows),
+    training |= {"recipe": recipe, "preset": preset, "device": device, "start": key["start"], "rows": len(kept_rows),
                  "held_rows": len(held_rows), "best_epoch": fit.epoch}  # fmt: skip
     artefact.save(output, _about(told, sizes, training, metrics | {"score": fit.score}, kept), arrays)
     points.clear()
@@ -142,6 +146,18 @@ def _plan(preset, head, components, requests, context, precision, device):
     if requests:
         plan = replace(plan, requests=requests)
     return sizes, plan
+
+
+def _weights(start, recipe, sizes):
+    """The weights of another model; DataError unless it has the same tokens and sizes."""
+    from xptools.artefact import load
+    from xptools.cores.ask import sizes_of
+
+    found = load(start, "ask")
+    names = [[row["name"], row.get("width", 0)] for row in found.about.shape["vocabulary"]]
+    if names != [[e.name, e.width] for e in recipe.vocabulary.entries] or sizes_of(found.about.shape["sizes"]) != sizes:
+        raise DataError(f"--start has other tokens or sizes than what is trained. {start}. TRY: xp info {start}")
+    return found.arrays
 
 
 def _finished(learner, fit, recipe, table, held, kept):

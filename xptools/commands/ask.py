@@ -96,11 +96,12 @@ def _planned(step: Ask, path: Path, _stamp: int) -> "answering.Plan":
 
 @lru_cache(maxsize=4)
 def _loaded(path: Path, _stamp: int, device: str, precision: str):
+    from xptools import settings
     from xptools.artefact import load
     from xptools.cores.ask import restored
 
     found = load(path, "ask")
-    return restored(found.arrays, found.about.shape, device, precision)
+    return restored(found.arrays, found.about.shape, device, precision, settings.threads())
 
 
 class Words(XpCommand):

@@ -265,6 +265,36 @@ def feh(input, output, form, data_out, column, no_clobber, reference, mg_edges, 
     shared_input.finish(step, drawing.draw, tally.numbers(), about, where, schema, COLUMNS)
 
 
+@figure(
+    "ask",
+    "xp plot ask --label mass answers.parquet -o mass.pdf --column double",
+    "xp plot ask --label age --panels b:spectra,c:colours answers.parquet -o age.pdf",
+)
+@click.option("--label", required=True, metavar="NAME", help="The label whose answers are drawn, such as mass.")
+@click.option("--reference", metavar="NAME", help="Column of the reference.  [default: true_LABEL, else LABEL]")
+@click.option("--panels", metavar="LIST", default="", help="Suffixes of the answers, with commas, each perhaps with "
+              ":TITLE.  [default: all LABEL_x with LABEL_x_err_net]")  # fmt: skip
+@click.option("--range", "range_", metavar="LO:HI", help="Limits of both axes.  [default: known for mass, age ...]")
+def ask(input, output, form, data_out, column, no_clobber, label, reference, panels, range_):
+    """Answers of xp ask against a reference, one panel per context.
+
+    INPUT has been through xp ask once per context, each with its own --suffix (_a, _b ...). A panel shows stars per
+    cell, the scatter (1.48 MAD of answer - reference) and the median of the told errors (Zhang M.+ 2026, Figs 4 and 5).
+    Counted as the table streams by.
+    """
+    from xptools.commands import _plot_ask as numbers_of
+    from xptools.figures import ask as drawing
+
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    named = [w.partition(":") for w in panels.split(",") if w]
+    titles = {name: title for name, _, title in named if title}
+    chosen = tuple(name for name, _, _ in named)
+    tally, about, schema = numbers_of.counted(input, label, reference, chosen, titles, _both("range", range_))
+    step = shared_input.Figure("ask", (("label", label), ("reference", reference or ""), ("panels", panels)))
+    unit = numbers_of.unit_of(schema, label, reference)
+    shared_input.finish(step, drawing.draw, tally.numbers(), about, where, schema, numbers_of.columns(unit))
+
+
 def _both(option: str, text: str | None) -> tuple[float, float] | None:
     found = limits(option, text)
     if found is not None and None in found:

@@ -11,6 +11,7 @@ e the network's own, k and f fitted per token to the pulls of held-out stars (as
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from scipy.special import ndtri
 from xptools.cores.ask_model import Answer, Generalist, Sizes
 from xptools.cores.ask_vocabulary import Vocabulary
 
-ROWS, SMALLEST, STEP = 128, 32, 8  # stars per run, of the smallest run, tokens a context is padded to
+ROWS, SMALLEST, STEP = 128, 16, 8  # stars per run, of the smallest run, tokens a context is padded to
 PRIOR, STRANGE, BEYOND, CROPPED, LACKING = 1, 2, 4, 8, 16  # bits of ask_flag
 TENSORS = ("centre", "scale", "low", "high", "spread", "usable", "calibration")
 
@@ -41,13 +42,13 @@ class Engine:
     calibration: np.ndarray
     device: str = "cpu"
     precision: str = "float32"
+    threads: int = 1
 
     def standardised(self, values: np.ndarray) -> np.ndarray:
         """z (N, V) float32 of values; NaN where unknown and for tokens that were not trained."""
         z = (values - self.centre) / self.scale
         return np.where(self.usable > 0, z, np.nan).astype(np.float32)
 
-    @torch.inference_mode()
     def answers(self, z: np.ndarray, requests: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Means, variances and weights of the components (N, R, K) of tokens `requests` (R,), standardised."""
         order = self.vocabulary.order
@@ -58,14 +59,19 @@ class Engine:
         # a star whose numbers fill their slots is never in a group with padding, whoever else is there
         key = 2 * length + (count == length)
         asked = torch.from_numpy(np.asarray(requests, np.int64) + 1)
-        for group in np.unique(key):
-            rows = np.flatnonzero(key == group)
-            for start in range(0, len(rows), ROWS):
-                part = rows[start : start + ROWS]
-                shown = known[part] & (known[part].cumsum(1) <= self.network.sizes.context)
-                out[:, part] = self._run(z[part][:, order], shown, int(group) // 2, bool(group % 2), asked)
+
+        def run(job: tuple[int, np.ndarray]) -> None:
+            group, part = job
+            shown = known[part] & (known[part].cumsum(1) <= self.network.sizes.context)
+            out[:, part] = self._run(z[part][:, order], shown, group // 2, bool(group % 2), asked)
+
+        by_group = ((int(g), np.flatnonzero(key == g)) for g in np.unique(key))
+        jobs = [(g, rows[i : i + ROWS]) for g, rows in by_group for i in range(0, len(rows), ROWS)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(run, jobs))
         return out[0], out[1], out[2]
 
+    @torch.inference_mode()
     def _run(self, z, known, length: int, full: bool, asked) -> np.ndarray:
         """One group of stars, made up to a power of two by its last."""
         n = len(z)
@@ -146,13 +152,21 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def restored(arrays: dict[str, np.ndarray], shape: dict, device: str = "cpu", precision: str = "float32") -> Engine:
-    """The engine of a model file: its arrays, and `shape` of its description."""
+def restored(
+    arrays: dict[str, np.ndarray], shape: dict, device: str = "cpu", precision: str = "float32", threads: int = 1
+) -> Engine:
+    """The engine of a model file: its arrays, and `shape` of its description.
+
+    Groups of stars run in `threads`; inside one PyTorch gets a single thread, for with more of them a star's last bits
+    would depend on its neighbours.
+    """
+    torch.set_num_threads(1)
     vocabulary = Vocabulary.of(shape["vocabulary"])
     network = Generalist(len(vocabulary.tokens), sizes_of(shape["sizes"]))
     weights = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
     network.load_state_dict(weights)
-    return Engine(network.eval().to(device), vocabulary, *(arrays[f"token.{n}"] for n in TENSORS), device, precision)
+    return Engine(network.eval().to(device), vocabulary, *(arrays[f"token.{n}"] for n in TENSORS), device, precision,
+                  threads if device == "cpu" else 1)  # fmt: skip
 
 
 def sizes_of(told: dict) -> Sizes:

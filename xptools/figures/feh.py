@@ -129,14 +129,6 @@ def _limits(numbers: Numbers) -> tuple[float, float]:
     return max(np.floor(low * 4) / 4 - 0.1, LOW), min(np.ceil(high * 4) / 4 + 0.1, HIGH)
 
 
-def _blues():
-    """Matplotlib's Blues without its palest third: a single star must show."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(colormaps["Blues"](np.linspace(0.35, 1.0, 256)))
-
-
 def _panel(axes, rows: Numbers, panel: tuple[float, float], norm):
     """One panel: cells, the line of equality, the running median with its 68 %, what it comes to."""
     cells = rows["kind"] == "cell"
@@ -146,7 +138,7 @@ def _panel(axes, rows: Numbers, panel: tuple[float, float], norm):
     density[i, j] = rows["n"][cells]
     edges = np.linspace(LOW, HIGH, side + 1)
     image = axes.pcolormesh(
-        edges, edges, np.ma.masked_equal(density.T, 0), norm=norm, cmap=_blues(), rasterized=True, zorder=1
+        edges, edges, np.ma.masked_equal(density.T, 0), norm=norm, cmap=style.blues(), rasterized=True, zorder=1
     )
     axes.plot([LOW, HIGH], [LOW, HIGH], color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2)
     m = rows["kind"] == "median"
