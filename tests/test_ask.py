@@ -78,6 +78,18 @@ def test_what_is_asked_for_is_not_shown_unless_it_is_given(giants):
     np.testing.assert_array_equal(plain["mass_x"], asked("mass --suffix _x", other)["mass_x"])
 
 
+def test_parts_of_an_array_may_be_shown_or_hidden(giants):
+    few = giants.slice(0, 60).combine_chunks()
+    bp = np.stack(few["bp_coefficients"].to_numpy())
+    bp[:, 3:] = np.nan
+    column = pa.FixedSizeListArray.from_arrays(pa.array(bp.ravel()), 55)
+    less = few.set_column(few.schema.get_field_index("bp_coefficients"), "bp_coefficients", column)
+    want = asked("mass --context bp_coefficients --suffix _x", less)["mass_x"]
+    np.testing.assert_array_equal(asked("mass --context bp[0:3] --suffix _x", few)["mass_x"], want)
+    others = "-bp[3:],-rp,-bprp,-g_fakemag,-ext_e,-teff,-logg,-mh,-alpha_m,-age"
+    np.testing.assert_array_equal(asked(f"mass --context {others} --suffix _x", few)["mass_x"], want)
+
+
 def test_nothing_known_gives_the_prior_and_says_so(giants):
     n = 50
     empty = giants.slice(0, n).set_column(giants.schema.get_field_index("bp_rp"), "bp_rp", pa.nulls(n, pa.float32()))
@@ -159,6 +171,7 @@ def test_wrong_requests_say_so(giants):
         ("mass --given nothing", UsageError, "'nothing'"),
         ("mass --given teff --context logg", UsageError, "both"),
         ("mass --context teff,-logg", UsageError, "minus"),
+        ("mass --context bp[0-3]", UsageError, "no column or token"),
         ("bp_coefficients --joint 4", UsageError, "single numbers"),
     ):
         with pytest.raises(kind, match=words):

@@ -17,9 +17,21 @@ if TYPE_CHECKING:
     from xptools.cores.ask_vocabulary import Entry, Vocabulary
 
 
+PART = re.compile(r"(-?)(\w+)(?:\[(\d*):(\d*)\])?")  # -name[first:end]
+
+
 def words(text: str) -> tuple[str, ...]:
-    """The words of a list with commas."""
-    return tuple(w.strip() for w in text.split(",") if w.strip())
+    """The words of a list with commas; UsageError for one that is no name or name[first:end], perhaps with a minus."""
+    found = tuple(w.strip() for w in text.split(",") if w.strip())
+    wrong = [w for w in found if not PART.fullmatch(w)]
+    if wrong:
+        raise UsageError(f"{wrong[0]!r} is no column or token. TRY: bp_rp, or bp[0:5] for its first five numbers")
+    return found
+
+
+def bare(word: str) -> str:
+    """The name in a word of `words`."""
+    return PART.fullmatch(word)[2] if PART.fullmatch(word) else word
 
 
 class Plan:
@@ -27,10 +39,10 @@ class Plan:
 
     def __init__(self, step: Any, about: About):
         self.step, self.about = step, about
-        unknown = [n for n in (*step.labels, *step.given, *step.context) if not self._named(n.lstrip("-"))]
+        unknown = [n for n in (*step.labels, *map(bare, (*step.given, *step.context))) if not self._named(n)]
         if unknown:
             known = ", ".join(e.value if e.width else e.name for e in self.vocabulary.entries)
-            raise UsageError(f"the model has no {unknown[0].lstrip('-')!r} in its vocabulary. TRY: one of {known}")
+            raise UsageError(f"the model has no {unknown[0]!r} in its vocabulary. TRY: one of {known}")
         if step.joint and any(e.width for e in self.asked):
             raise UsageError("--joint is for single numbers, not for spectra. TRY: without --joint")
 
@@ -56,15 +68,35 @@ class Plan:
     def shown(self) -> list[Entry]:
         """What may be shown."""
         if self.step.given:
-            return list(dict.fromkeys(e for n in self.step.given for e in self._named(n)))
+            return list(dict.fromkeys(e for n in self.step.given for e in self._named(bare(n))))
         chosen = self.step.context
-        named = {e.name for n in chosen for e in self._named(n.lstrip("-"))}
         without = not chosen or chosen[0].startswith("-")
+        # a range of an array leaves the rest of it
+        named = {e.name for n in chosen for e in self._named(bare(n)) if not without or "[" not in n}
         return [e for e in self.vocabulary.entries if (e.name in named) != without and e not in self.asked]
+
+    @cached_property
+    def allowed(self) -> np.ndarray:
+        """Tokens (V,) that may be shown."""
+        import numpy as np
+
+        out = np.isin(self.vocabulary.entry_of, [self.vocabulary.entries.index(e) for e in self.shown])
+        ranged: dict[str, np.ndarray] = {}
+        for word in (*self.step.given, *self.step.context):
+            _, name, first, end = PART.fullmatch(word).groups()
+            if "[" in word:
+                span = self.vocabulary.span(name)
+                part = span[int(first or 0) : int(end or len(span))]
+                ranged[name] = np.union1d(ranged.get(name, part), part)
+        for name, tokens in ranged.items():
+            mine = np.isin(np.arange(len(out)), self.vocabulary.span(name))
+            inside = np.isin(np.arange(len(out)), tokens)
+            out &= ~mine | (inside != any(w.startswith("-") for w in self.step.context))
+        return out
 
     def columns_of(self, name: str) -> tuple[str, ...]:
         """The columns behind a word of --given."""
-        return tuple(c for e in self._named(name) for c in e.columns)
+        return tuple(c for e in self._named(bare(name)) for c in e.columns)
 
     def reads(self) -> tuple[str, ...]:
         """All columns that may be read."""
@@ -130,9 +162,8 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
     from xptools.cores import ask
 
     vocabulary, rows = engine.vocabulary, len(next(v for v in columns.values() if v is not None))
-    allowed = np.isin(vocabulary.entry_of, [vocabulary.entries.index(e) for e in plan.shown])
     values, _ = vocabulary.read(columns, rows)
-    values[:, ~allowed] = np.nan
+    values[:, ~plan.allowed] = np.nan
     z = engine.standardised(values)
     tokens = {e.name: vocabulary.span(e.name) for e in plan.asked}
     requests = np.concatenate(list(tokens.values()))

@@ -124,7 +124,8 @@ are answered. The last word is INPUT if it has a dot or a slash. Coefficients co
 where it is unknown for a flux of 1 electron/s in G.""",
     "WHAT IS SHOWN": """All numbers of the vocabulary that the table has, except the requested ones, which are not
 shown unless --given names them. --context chooses: only these columns or tokens are shown; with a minus before a
-name, all but these. --given shows exactly these, and flags the stars that lack one.""",
+name, all but these. --given shows exactly these, and flags the stars that lack one. bp[0:5] names the first five
+numbers of an array.""",
     "ERRORS": """LABEL_err is the total error, calibrated on held-out stars; LABEL_err_net is what the network itself
 predicts. Labels that come as expressions have their unit in the model file. The errors are those of contexts like the
 training's; a number that is wrong, rather than noisy, is believed: see bits 2 and 4 of ask_flag.""",
