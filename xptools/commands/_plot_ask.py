@@ -81,8 +81,7 @@ def counted(
         raise DataError(f"no row of {path} has {truth} and an answer inside the axes. TRY: --range")
     unit = unit_of(reader.schema, label, reference)
     words = style.label(label, unit)
-    about = {"x_label": f"Reference {words.lower()}" if label in ("mass", "age") else f"Reference {words}",
-             "y_label": f"Answered {words.lower()}" if label in ("mass", "age") else f"Answered {words}",
-             "unit": style.UNITS.get(unit, unit or ""), "low": low, "high": high, "titles": titles,
-             "rows": tally.rows}  # fmt: skip
+    words = words[0].lower() + words[1:] if label in ("mass", "age") else words
+    about = {"x_label": f"Reference {words}", "y_label": f"Answered {words}", "unit": style.UNITS.get(unit, unit or "")}
+    about |= {"low": low, "high": high, "titles": titles, "rows": tally.rows}
     return tally, about, reader.schema

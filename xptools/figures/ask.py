@@ -93,7 +93,8 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
     image = None
     for k, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
         here = {n: v[numbers["panel"] == panel] for n, v in numbers.items()}
-        image = _panel(axes, here, about, chr(ord("a") + k), panel, LogNorm(1, most)) or image
+        letter = panel if len(panel) == 1 else chr(ord("a") + k)
+        image = _panel(axes, here, about, letter, panel, LogNorm(1, most)) or image
         axes.set(xlim=(about["low"], about["high"]), ylim=(about["low"], about["high"]), aspect="equal")
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
