@@ -53,8 +53,8 @@ def draw_residuals(numbers: Numbers, about: dict[str, Any], column: str = "doubl
 LINES = {
     "training": (style.BLUE, "-", "training"),
     "held-out": (style.RED, "-", "held out"),
-    "background training": (style.BLUE, (0, (1, 1)), "background, training"),
-    "background held-out": (style.RED, (0, (1, 1)), "background, held out"),
+    "background training": (style.SKY, (0, (1, 1)), "background, training"),
+    "background held-out": (style.ORANGE, (0, (1, 1)), "background, held out"),
 }
 
 
