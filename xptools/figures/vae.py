@@ -53,8 +53,8 @@ def draw_residuals(numbers: Numbers, about: dict[str, Any], column: str = "doubl
 LINES = {
     "training": (style.BLUE, "-", "training"),
     "held-out": (style.RED, "-", "held out"),
-    "background training": (style.BLUE, (0, (1, 1)), "background, training"),
-    "background held-out": (style.RED, (0, (1, 1)), "background, held out"),
+    "background training": (style.SKY, (0, (1, 1)), "background, training"),
+    "background held-out": (style.ORANGE, (0, (1, 1)), "background, held out"),
 }
 
 
@@ -73,8 +73,9 @@ def draw_curve(numbers: Numbers, about: dict[str, Any], column: str = "single") 
         if some is None:
             continue
         mine = np.array([p.startswith("background") for p in numbers["part"]]) == (some is other)
-        y = numbers["y"][mine]
-        low, high = np.nanmin(y), np.nanquantile(y[numbers["x"][mine] < 0.1 * numbers["x"][mine].max()], 0.9)
+        x, y = numbers["x"][mine], numbers["y"][mine]
+        early = x <= max(0.1 * x.max(), x.min())  # where the loss is high, but for its very beginning
+        low, high = np.nanmin(y), max(np.nanquantile(y[early], 0.9), np.nanmin(y) + 1e-6)
         some.set(ylabel=title, ylim=(low - 0.05 * (high - low), high + 0.1 * (high - low)))
     if other is not None:
         axes.tick_params(right=False, which="both")
