@@ -282,7 +282,8 @@ def test_a_full_disk_is_told_and_what_came_is_kept(there, stars, fetch, monkeypa
     assert code == 74 and "No space left" in said and not out.exists()
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 0, said
-    assert [len(ids) for ids in link.asked] == [10, 10, 3]
+    # nothing twice; the last chunk may have been asked for before the full disk was seen
+    assert sorted(len(ids) for ids in link.asked) == [3, 10, 10]
 
 
 def test_the_file_of_the_missing_is_written_if_named(there, stars, fetch, tmp_path):
