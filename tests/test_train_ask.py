@@ -110,7 +110,7 @@ def test_a_killed_training_goes_on_to_the_same_result(inside, files, tmp_path, m
     assert (tmp_path / "m.safetensors.checkpoint").exists()
     monkeypatch.setattr(AskLearner, "score", score)
     code, _, err = inside(*words, "--rate", 1e-4)
-    assert code == 65 and "other input or options" in err
+    assert code == 65 and "another training: other rate." in err
     err, _ = train(inside, source, recipe, output)
     assert "goes on after epoch 2" in err
     assert output.read_bytes() == whole and not (tmp_path / "m.safetensors.checkpoint").exists()

@@ -99,7 +99,7 @@ def command(
     if start:
         learner.restore_weights(_weights(start, told, sizes))
     schedule = {"epochs": epochs, "batch": batch, "rate": rate, "last": last, "cycles": cycles, "seed": seed}
-    key = {"plan": asdict(plan), "sizes": asdict(sizes), "schedule": schedule, "vocabulary": told.vocabulary.rows()}
+    key = {"plan": asdict(plan), "sizes": asdict(sizes), "recipe": told.vocabulary.rows(), **schedule}
     key |= {"sample": checkpoint.digest(table.values, table.errors, rows), "start": digest(start) if start else None}
     points = checkpoint.Checkpoints(output, key, "ask", say)
     cosine = train.cosine(rate, last, epochs, cycles - 1)
