@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test check bench calibration man clean
+.PHONY: help setup demo test check bench calibration recovery man clean
 
 help:
 	@echo 'make setup        the environment .venv with the tested versions (network, 2 GB of disk, minutes)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make man          the manual pages from the commands'
 	@echo 'make bench        throughput and memory against other programs (minutes)'
 	@echo 'make calibration  200 mock universes: do the intervals cover the truth? (long)'
+	@echo 'make recovery     what the auto-encoder of xp vae recovers of mock spectra (long)'
 	@echo 'make clean        examples/demo/out and caches away'
 
 setup: $(READY)
@@ -36,17 +37,20 @@ demo: $(READY)
 	cd examples/demo && bash demo.sh
 
 test: $(READY)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadgroup
 
 check: $(READY)
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadgroup
 
 man: $(READY)
 	$(PYTHON) -m xptools.manual man
 
 bench: $(READY)
 	for script in tests/bench/bench_*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
+
+recovery: $(READY)
+	$(PYTHON) tests/recovery_vae.py
 
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py

@@ -12,6 +12,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With several workers (pytest -n) a file stays with one of them, and so does the folder that shares a server."""
+    for item in items:
+        place = item.path.parent if item.path.parent.name == "tap" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(ROOT))))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Tests keep their compiled kernels and converted maps to themselves, and read no one's configuration."""

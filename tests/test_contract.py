@@ -22,7 +22,7 @@ from tables import read, stars, write
 
 import xptools
 from xptools import cli, metadata, stream
-from xptools.columns import KNOWN
+from xptools.columns import KNOWN, XP
 from xptools.errors import DataError, MissingColumns
 from xptools.protocol import Cut, Fold, RowOp, Source, spelled
 
@@ -38,6 +38,12 @@ LINES = {
     "calibrate": [
         "calibrate",
         "calibrate --grid 400:1000:50 --absolute --synthetic --truncate --floors zgr --covariance",
+    ],
+    "vae": ["vae", "vae --add all --sample 3"],
+    "ask": [
+        "ask mass age",
+        "ask bp_coefficients mh --given rp_coefficients,bp_rp --explain",
+        "ask teff mass --given bp_coefficients,bp_rp --joint 3 --seed 2",
     ],
     "convert": ["convert", "convert --keep source_id,ra,dec,note", "convert --rename ra=alpha --unit odd=km"],
 }
@@ -74,7 +80,7 @@ def build(tmp_path_factory):
     @cache
     def made(line: str):
         step = xptools.op(known_options(line).format(other=other))
-        table = stars(ROWS, spectra="bp_coefficients" in step.needs)
+        table = stars(ROWS, spectra=any(n in XP for n in step.needs))
         for column in step.needs:
             if column not in table.schema.names:
                 maker = xptools.op(cli.makers(column)[0])

@@ -88,7 +88,8 @@ def test_external_file(tmp_path):
 
 def test_manifest_knows_what_it_says():
     for file in manifest.external():
-        assert file.url.startswith("https://") and file.use.startswith("xp ")
+        assert file.url.startswith(("https://", "http://")) and file.use and file.key
+        assert bool(file.get) + bool(file.zenodo) + bool(file.dataverse) + bool(file.by_hand) == 1, file.key
         assert file.md5 is None or len(file.md5) == 32
         assert file.sha256 is None or len(file.sha256) == 64
 

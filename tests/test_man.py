@@ -1,5 +1,6 @@
 """Manual pages: as the commands say, clean under mandoc, complete, and found."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -26,6 +27,11 @@ def test_pages_are_fresh(pages):
     there = {p.name: p.read_text() for p in MAN.iterdir() if p.name not in BY_HAND}
     stale = sorted(n for n in pages.keys() | there.keys() if pages.get(n) != there.get(n))
     assert not stale, f"these pages do not say what the commands do: {stale}. Run `make man` and commit man/"
+
+
+def test_help_lists_what_the_commands_say():
+    listed = [tuple(row) for row in json.loads(cli.LISTING.read_text())]
+    assert listed == cli.listing(), "run `make man` and commit xptools/data/commands.json"
 
 
 def test_every_command_has_a_page(pages):

@@ -427,9 +427,14 @@ def test_the_program_and_python_give_the_same(xp):
 def test_giants_have_labels_and_the_same_kinematics():
     t = _table(Mock(60_000, seed=1, sample="giants", max_distance=3.0))
     c = {name: t[name].to_numpy() for name in t.column_names}
-    assert "true_mass" not in c and len(c["ra"]) > 20_000
-    assert (c["parallax_over_error"] > 10).all() and (c["true_mg"] < 3.01).all()
-    assert 3500 < c["teff"].min() and c["teff"].max() < 6000 and 0.5 < np.median(c["logg"]) < 3.5
+    assert "true_q" not in c and len(c["ra"]) > 20_000
+    assert (c["parallax_over_error"] > 10).all() and (c["true_mg"] < 3.2).all()
+    assert 3500 < np.quantile(c["teff"], 0.001) and np.quantile(c["teff"], 0.99) < 6000
+    assert 0.5 < np.median(c["logg"]) < 3.5
+    for name in ("teff", "logg", "mh", "alpha_m", "mass", "age"):
+        pull = (c[name] - c[f"true_{name}"]) / c[f"{name}_err"]
+        assert np.std(pull) == pytest.approx(1.0, abs=0.03) and abs(np.mean(pull)) < 0.03, name
+    np.testing.assert_allclose(c["mass_err"] / c["true_mass"], 0.18722 - 0.03477 * c["true_logg"], rtol=1e-5)
     for name in ("feh_err", "teff_err", "logg_err"):
         cut = {"feh_err": 0.1, "teff_err": 50, "logg_err": 0.1}[name]
         assert 0.3 < (c[name] < cut).mean() < 0.99, name
@@ -437,6 +442,44 @@ def test_giants_have_labels_and_the_same_kinematics():
     medians = [np.median(speed[c["true_component"] == k]) for k in range(3)]
     assert medians[0] < medians[1] < medians[2] and medians[2] > 150
     assert c["true_feh"][c["true_component"] == 2].max() < -0.69
+
+
+def test_giants_masses_ages_and_light_belong_together():
+    t = _table(Mock(20_000, seed=2, sample="giants", max_distance=3.0, alpha_fe=0.1))
+    c = {name: t[name].to_numpy() for name in t.column_names}
+    log_L = np.log10(c["true_mass"]) + 4 * np.log10(c["true_teff"] / 5772) - (c["true_logg"] - 4.438)
+    correction = 4.77 - 2.5 * log_L - c["true_mg"]
+    assert correction.min() > -1.5 and correction.max() < 0.3
+    young, metals = c["true_age"] < 2, np.abs(c["true_mh"]) < 0.1
+    assert np.median(c["true_mass"][young & metals]) == pytest.approx(1.85, abs=0.1)
+    assert np.median(c["true_mass"][(c["true_age"] > 9) & metals]) == pytest.approx(1.0, abs=0.05)
+    clump = t["true_clump"].to_numpy(zero_copy_only=False)
+    assert 0.25 < clump.mean() < 0.5 and np.abs(c["true_mg"][clump & metals] - 0.55).max() < 0.6
+    thin, halo = (np.median(c["true_alpha_m"][c["true_component"] == k]) for k in (0, 2))
+    assert halo > thin + 0.05
+
+
+def test_giants_of_real_tables_are_close_to_the_parametric_ones(shared_data):
+    folder = shared_data / "isochrones" / "parsec_ybc"
+    table = folder / "cmd_gaiaedr3_mh-1.5..0.0_10-13.5Gyr.dat"
+    if not table.exists():
+        pytest.skip("no PARSEC table of 10 Gyr here")
+    fractions = {"fractions": (0, 1, 0), "age": 11.0, "sample": "giants", "max_distance": 2.0}
+    mock = Mock(3000, seed=5, isochrones=str(table), **fractions)
+    assert "red giants of" in mock.meta_out(None)["xp.mock"]["isochrones"]
+    real, made = columns(mock), columns(Mock(3000, seed=5, **fractions))
+    both, one, other = np.intersect1d(real["source_id"], made["source_id"], return_indices=True)
+    assert len(both) > 500
+    branch = made["true_logg"][other] > 2.6
+    for name, near in (("true_mass", 0.02), ("true_teff", 40.0), ("true_mg", 0.06), ("true_bp_rp", 0.03)):
+        off = np.abs(real[name][one] - made[name][other])[branch]
+        assert np.quantile(off, 0.98) < near, (name, np.quantile(off, 0.98))
+
+
+def test_giants_are_refused_from_tables_without_them(xp, shared_data):
+    table = shared_data / "isochrones" / "other" / "mist_feh-1.14.iso.cmd"
+    done = xp("mock", 10, "--sample", "giants", "--isochrones", table)
+    assert done.returncode in (65, 66) and b"giants" in done.stderr, done.stderr
 
 
 def test_map_file_of_a_real_kind_is_what_dims(tmp_path):

@@ -19,7 +19,7 @@ SMALL = ("--components", 4, "--epochs", 8, "--check", 2, "--batch", 512, "--rate
 def giants(xp, tmp_path_factory):
     """Mock giants in a file."""
     path = tmp_path_factory.mktemp("giants") / "giants.parquet"
-    done = xp("mock", 20_000, "--sample", "giants", "--seed", 8, "-o", path)
+    done = xp("mock", 50_000, "--sample", "giants", "--seed", 8, "-o", path)
     assert done.returncode == 0, done.stderr
     return path
 

@@ -1,6 +1,7 @@
 """The command `xp`: finds its commands by file name, lists them in pipeline order, turns errors into exit codes."""
 
 import errno
+import json
 import os
 import sys
 import warnings
@@ -15,6 +16,7 @@ from xptools.errors import DataError, MissingColumns, XpError
 from xptools.options import GLOBAL_NAMES, GLOBAL_OPTIONS, SECTIONS, UsageError, XpCommand
 
 COMMANDS = Path(__file__).parent / "commands"
+LISTING = Path(__file__).parent / "data" / "commands.json"  # of `listing`, written with the manual pages
 
 
 @cache
@@ -47,12 +49,20 @@ class Xp(click.Group):
             ) from fault
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in names()]
+        listed = [tuple(row) for row in json.loads(LISTING.read_text())]
+        if {row[2] for row in listed} != set(names()):  # a command was added, and the pages not yet made anew
+            listed = listing()
         for section in SECTIONS:
-            rows = [(c.about.order, n, c.get_short_help_str(70)) for n, c in commands if c.about.section == section]
+            rows = [(name, text) for where, _, name, text in sorted(listed) if where == section]
             if rows:
                 with formatter.section(section.capitalize()):
-                    formatter.write_dl([(n, text) for _, n, text in sorted(rows)])
+                    formatter.write_dl(rows)
+
+
+def listing() -> list[tuple[str, int, str, str]]:
+    """Section, order, name and summary of every command; importing them all takes longer than --help may."""
+    commands = [(name, xp.get_command(click.Context(xp), name)) for name in names()]
+    return sorted((c.about.section, c.about.order, name, c.get_short_help_str(70)) for name, c in commands)
 
 
 def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -65,8 +75,6 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 
 def _usage(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
-        import json
-
         click.echo(json.dumps(xp.to_info_dict(ctx), default=str))
         ctx.exit()
 

@@ -164,11 +164,13 @@ def _data(quick: bool) -> Iterator[Finding]:
         path = file.find(roots)
         if path is None:
             size = f", {_size(file.bytes)}" if file.bytes else ""
-            yield Finding("absent", "file", f"{file.folder}/{file.name} ({file.use}{size}).", f"get it from {file.url}")
+            get = f"xp fetch data {file.key}, or by hand from {file.url}"
+            yield Finding("absent", "file", f"{file.folder}/{file.name} ({file.use}{size}).", get)
         elif fault := file.fault(path, not quick):
             yield Finding("fault", "file", f"{path}: {fault}.", f"get it again from {file.url}")
         else:
-            checked = "its sum is right" if not quick and (file.md5 or file.sha256) else "its sum was not compared"
+            known = file.md5 or file.sha256 or manifest.own_sum(path)
+            checked = "its sum is right" if not quick and known else "its sum was not compared"
             yield Finding("ok", "file", f"{path}, {_size(path.stat().st_size)}, {checked}")
 
 

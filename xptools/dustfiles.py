@@ -17,6 +17,7 @@ import numpy as np
 from xptools import mapcache, settings
 from xptools.errors import DataError, UnavailableError, UsageError
 
+FETCHED = ("edenhofer2023", "bayestar2019")  # keys of data/manifest.toml
 FLAVORS = {"main": "", "2kpc": "validation_with_less_data_but_2kpc_"}
 
 
@@ -134,7 +135,7 @@ def check(name: str, map_file: str = "", flavor: str = "main", samples: bool = F
 def roots() -> list[Path]:
     """Folders that may hold maps: XP_DATA, the cache, and the data folder of dustmaps' own configuration."""
     cache = settings.cache_dir()
-    return [*settings.data_roots(), *([cache] if cache else []), _dustmaps_folder()]
+    return [*settings.data_roots(), *([cache] if cache else []), dustmaps_folder()]
 
 
 def open_map(
@@ -241,6 +242,8 @@ def _edenhofer_file(samples: bool) -> str:
 
 def cure(name: str) -> str:
     record = MAPS[name].record if name in MAPS else ""
+    if name in FETCHED:
+        return f"TRY: xp fetch data {name} ({record}), or --map-file FILE; or --map none for no correction"
     get = f"download it from {record} or with" if record else "download it with"
     module = "bayestar" if name.startswith("bayestar") else name
     fetch = f"fetch(version='{name}')" if module == "bayestar" else "fetch()"
@@ -250,7 +253,7 @@ def cure(name: str) -> str:
     )
 
 
-def _dustmaps_folder() -> Path:
+def dustmaps_folder() -> Path:
     """data_dir of dustmaps' configuration file; read here, because importing dustmaps takes a second."""
     config = Path(os.path.expandvars(os.environ.get("DUSTMAPS_CONFIG_FNAME", "~/.dustmapsrc"))).expanduser()
     try:

@@ -58,6 +58,18 @@ class DiskError(XpError):
     code = 74
 
 
+class RemoteError(XpError):
+    """The archive fails for now (overloaded, down, cut off); running again resumes."""
+
+    code = 75
+
+
+class IncompleteError(XpError):
+    """The archive gave fewer rows or objects than it should have."""
+
+    code = 76
+
+
 class PermissionFault(XpError):
     """No permission, or credentials are wrong."""
 

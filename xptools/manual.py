@@ -1,9 +1,9 @@
 """Manual pages from the commands themselves: `python -m xptools.manual man` (that is, `make man`) writes them.
 
-A page says what the command's options, docstring, step and examples say, so it cannot go stale unseen:
-tests/test_man.py makes the pages again and compares. xp-pipes.7 and xp-model.5 are written by hand.
+A page says what the command says (tests/test_man.py compares); xp-pipes.7 and xp-model.5 are written by hand.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def pages() -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Write the pages, and remove made pages of commands that are gone."""
+    """Write the pages and what --help lists, and remove made pages of commands that are gone."""
     folder.mkdir(exist_ok=True)
     made = pages()
     for old in folder.glob("*.[157]"):
@@ -101,6 +101,7 @@ def write(folder: Path) -> None:
             old.unlink()
     for name, words in made.items():
         (folder / name).write_text(words)
+    cli.LISTING.write_text(json.dumps(cli.listing(), indent=0) + "\n")
 
 
 def find(name: str) -> Path | None:

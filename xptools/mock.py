@@ -27,15 +27,33 @@ TRUTH = {
         "int16", None, "meta.code.qual", "What is spoilt (1: spurious parallax; 2: blended BP, RP; 4: ruwe above 1.4)"
     ),
 }
+
+
+def _measured(type_: str, unit: str | None, ucd: str, text: str, name: str) -> dict[str, Column]:
+    """A label and its error."""
+    dex = " [dex]" if unit is None else ""
+    error = Column(type_, unit, f"stat.error;{ucd}", f"Standard error of {name}{dex}")
+    return {name: Column(type_, unit, ucd, text), f"{name}_err": error}
+
+
 LABELS = {
-    "teff": Column("float32", "K", "phys.temperature.effective", "Effective temperature"),
-    "teff_err": Column("float32", "K", "stat.error;phys.temperature.effective", "Standard error of teff"),
-    "logg": Column("float32", None, "phys.gravity", "Surface gravity log g [cgs, dex]"),
-    "logg_err": Column("float32", None, "stat.error;phys.gravity", "Standard error of logg [dex]"),
+    **_measured("float32", "K", "phys.temperature.effective", "Effective temperature", "teff"),
+    **_measured("float32", None, "phys.gravity", "Surface gravity log g [cgs, dex]", "logg"),
+    **_measured("float32", None, "phys.abund.Z", "Metallicity [M/H] [dex]", "mh"),
+    **_measured("float32", None, "phys.abund", "Alpha elements over metals [alpha/M] [dex]", "alpha_m"),
+    **_measured("float32", "solMass", "phys.mass", "Present mass", "mass"),
+    **_measured("float32", "Gyr", "time.age", "Age", "age"),
 }
 SPECTRAL = {
     "true_teff": Column("float32", "K", "phys.temperature.effective", "True effective temperature, of the primary"),
     "true_logg": Column("float32", None, "phys.gravity", "True surface gravity log g of the primary [cgs, dex]"),
+}
+EVOLVED = {
+    **SPECTRAL,
+    "true_mass": Column("float32", "solMass", "phys.mass", "True present mass"),
+    "true_mh": Column("float32", None, "phys.abund.Z", "True metallicity [M/H] [dex]"),
+    "true_alpha_m": Column("float32", None, "phys.abund", "True alpha elements over metals [alpha/M] [dex]"),
+    "true_clump": Column("bool", None, "meta.code", "Burns helium in its core (red clump), else on the first branch"),
 }
 METALLICITY = {name: OWN[name] for name in ("feh", "feh_err")}
 
@@ -93,12 +111,12 @@ class Mock(Source):
         columns = {**GAIA, **METALLICITY, **TRUTH}
         if self.sample == "giants":
             own = {**METALLICITY, **LABELS}
-            columns = {**GAIA, **own, **{k: v for k, v in TRUTH.items() if k not in ("true_mass", "true_q")}}
+            columns = {**GAIA, **own, **{k: v for k, v in TRUTH.items() if k != "true_q"}, **EVOLVED}
         return columns | self._spectral() if self.spectra else columns
 
     def _spectral(self) -> dict[str, Column]:
         coefficients = {k: v for k, v in XP.items() if self.correlations or not k.endswith("correlations")}
-        return {**coefficients, **SPECTRAL}
+        return {**coefficients, **({} if self.sample == "giants" else SPECTRAL)}
 
     @property
     def cites(self) -> tuple[str, ...]:
@@ -207,8 +225,10 @@ def _warned(universe) -> None:
     if universe.unlit() > 1e-3:
         share, origin = universe.unlit(), universe.isochrones.origin
         warn(f"mock: {share:.1%} of the local density has no isochrone ({origin}): stated, never seen")
+    if universe.giants:
+        return
     lowest = universe.isochrones.mass_range[0]
-    if not universe.giants and universe.imf.breaks[0] < lowest - 1e-3:
+    if universe.imf.breaks[0] < lowest - 1e-3:
         warn(f"mock: masses below {lowest:g} solar masses have no isochrone: stated, never seen")
 
 

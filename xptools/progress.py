@@ -44,17 +44,17 @@ def console():
 
 
 class Bar:
-    """Rows done, rate and time left; draws only when asked to and only on a terminal."""
+    """Rows (or what `unit` says) done, rate and time left; draws only when asked to and only on a terminal."""
 
-    def __init__(self, name: str, total: int | None, draw: bool):
-        self.rows, self.started, self.bar = 0, time.monotonic(), None
+    def __init__(self, name: str, total: int | None, draw: bool, unit: str = "rows"):
+        self.rows, self.started, self.bar, self.unit = 0, time.monotonic(), None, unit
         if draw:
             from rich import progress as rich
 
             columns = (
                 rich.TextColumn("{task.description}"),
                 rich.BarColumn(),
-                rich.MofNCompleteColumn(),
+                rich.MofNCompleteColumn() if unit == "rows" else rich.DownloadColumn(),
                 rich.TextColumn("{task.fields[rate]}"),
                 rich.TimeRemainingColumn(),
             )
@@ -66,7 +66,11 @@ class Bar:
         """Count rows done."""
         self.rows += rows
         if self.bar is not None:
-            self.bar.update(self.task, advance=rows, rate=f"{self.rows / max(self.seconds, 1e-3):,.0f} rows/s")
+            self.bar.update(self.task, advance=rows, rate=self._rate())
+
+    def _rate(self) -> str:
+        rate = self.rows / max(self.seconds, 1e-3)
+        return f"{rate / 1e6:,.1f} MB/s" if self.unit == "B" else f"{rate:,.0f} {self.unit}/s"
 
     @property
     def seconds(self) -> float:

@@ -328,18 +328,19 @@ def check_identifier(schema: "pa.Schema") -> None:
         )
 
 
-def check_unit(name: str, field: "pa.Field") -> None:
-    """Refuse a column whose unit is another than ours of this name."""
+def check_unit(name: str, field: "pa.Field", needed: str | None = None) -> None:
+    """DataError if a column says that its unit is another than `needed`, or than the known one of that name."""
     from xptools import metadata
 
-    known = KNOWN.get(name)
-    if known is None or known.unit is None:
+    if needed is None:
+        needed = KNOWN[name].unit if name in KNOWN else None
+    if needed is None:
         return
     unit = metadata.unit_of(field)
-    if unit and not metadata.same_unit(unit, known.unit):
+    if unit and not metadata.same_unit(unit, needed):
         raise DataError(
-            f"column {field.name} is in {unit}, but {known.unit} is needed. "
-            f"TRY: xp convert --unit {field.name}={known.unit} if only the label is wrong, else rescale the values"
+            f"column {field.name} is in {unit}, but {needed} is needed. "
+            f"TRY: xp convert --unit {field.name}={needed} if only the label is wrong, else rescale the values"
         )
 
 

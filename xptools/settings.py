@@ -17,8 +17,9 @@ def cache_dir() -> Path | None:
 
 
 def data_roots() -> list[Path]:
-    """Read-only folders searched before the cache (XP_DATA, separated as PATH is)."""
-    return [Path(p).expanduser() for p in os.environ.get("XP_DATA", "").split(os.pathsep) if p]
+    """Read-only folders searched before the cache (XP_DATA, then INPUT_DIR, separated as PATH is)."""
+    named = [*os.environ.get("XP_DATA", "").split(os.pathsep), *os.environ.get("INPUT_DIR", "").split(os.pathsep)]
+    return [Path(p).expanduser() for p in named if p]
 
 
 def offline() -> bool:

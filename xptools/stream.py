@@ -114,7 +114,7 @@ def run(plans: list[Plan], options: Options) -> Outcome:
     misplaced = next((p.step.name for p in chain if isinstance(p.step, Fold)), None)
     if misplaced or any(isinstance(p.step, Source) for p in plans[1:]):
         raise UsageError(f"{misplaced or 'a source of rows'} cannot stand in the middle of a pipe")
-    if last is None and _previews(options):
+    if last is None and previews(options):
         options.batch_rows = PREVIEW_ROWS
     schema, batches, total, chain = _input(chain, options, last)
     out = schemas(chain, schema)
@@ -127,7 +127,7 @@ def run(plans: list[Plan], options: Options) -> Outcome:
         flow = chained(chain, _counted(batches, outcome, bar), outcome, options.batch_rows)
         if last is not None:
             _folded(last, flow, out, options, outcome)
-        elif _previews(options):
+        elif previews(options):
             _preview(out, flow, outcome)
         else:
             _written(flow, out, total if _keeps_rows(chain) else None, options, outcome)
@@ -196,7 +196,7 @@ def write_report(table: pa.Table, options: Options) -> None:
     """A small table: readable text on a terminal (`options.report`), else in the format asked for."""
     if not options.provenance:
         table = table.replace_schema_metadata(metadata.without(table.schema, (metadata.HISTORY,)).metadata)
-    if _previews(options):
+    if previews(options):
         terminal.show(options.report(table) if options.report else preview.drawn(table)[0])
         return
     with io.open_writer(options.output, table.schema, options.format, options.clobber, _stdout(options)) as writer:
@@ -208,7 +208,8 @@ def _stdout(options: Options):
     return terminal.claim() if options.output == "-" else None
 
 
-def _previews(options: Options) -> bool:
+def previews(options: Options) -> bool:
+    """Whether the first rows are shown on a terminal instead of a table being written."""
     return options.output == "-" and options.format is None and terminal.is_terminal()
 
 
@@ -255,9 +256,9 @@ def _close(chain: list[Plan], last: Step, options: Options, outcome: Outcome, ou
         progress.say(line)
     for place, tally in sorted(outcome.tallies.items()):
         progress.say(f"xp {chain[place].step.name}: {tally}")
-    if progress.on_terminal() and not _previews(options):
+    if progress.on_terminal() and not previews(options):
         flagged = "".join(f", {n:,} flagged by {name}" for name, n in outcome.flagged.items() if n)
         progress.say(f"xp {last.name}: {outcome.written:,} rows{flagged}, {bar.seconds:.1f} s")
 
 
-__all__ = ["Options", "Outcome", "Plan", "chained", "fold", "run", "schemas", "through", "write_report"]
+__all__ = ["Options", "Outcome", "Plan", "chained", "fold", "previews", "run", "schemas", "through", "write_report"]

@@ -11,7 +11,7 @@ from threading import Lock
 import numpy as np
 
 from xptools import settings
-from xptools.cores import mock_giants, mock_light, mock_motion, mock_noise, mock_survey
+from xptools.cores import giants, mock_giants, mock_light, mock_motion, mock_noise, mock_survey
 from xptools.cores.draws import Draws, power_law
 from xptools.cores.extinction import coefficients
 from xptools.cores.isochrone import load, salaris
@@ -43,7 +43,7 @@ class Universe:
     def __init__(self, mock):
         self.mock = mock
         self.giants = mock.sample == "giants"
-        self.isochrones = load(mock.isochrones or None)
+        self.isochrones = (giants.load if self.giants else load)(mock.isochrones or None)
         self.mh_shift = float(salaris(mock.alpha_fe))
         self.imf = mock.mass_function()
         noise = 0.0 if mock.select == "true" else mock.noise
@@ -64,20 +64,17 @@ class Universe:
 
     def unlit(self) -> float:
         """Share of the local density whose [Fe/H] no isochrone covers at any mass: stated, but never seen."""
-        if self.giants:
-            return 0.0
         covered = self.proposal.reach.reshape(len(self.cells.lo), -1).any(axis=1)
         return float(self.cells.share[~covered].sum())
 
     def _proposal(self) -> Proposal:
-        if self.giants:
-            edges = mock_giants.bins()
-            number = np.tile(mock_giants.luminosity_function(), (len(self.cells.lo), 1))
-            reach = np.tile(self.limits.reach(edges[:-1], edges[1:]), (len(number), 1))
-            return Proposal(COMPONENTS, self.cells, number, reach, self.space)
         brightest, faintest = self._magnitude_range()
         dark = ~np.isfinite(brightest)
         magnitudes = (np.where(dark, 0.0, brightest), np.where(dark, 0.0, faintest))
+        if self.giants:
+            number = np.tile(mock_giants.shares(), (len(self.cells.lo), 1))
+            reach = np.where(dark, 0.0, self.limits.reach(*magnitudes))
+            return Proposal(COMPONENTS, self.cells, number, reach, self.space)
         number, reach = [], []
         for pair, share in ((False, 1.0 - self.mock.binaries), (True, self.mock.binaries)):
             number.append(share * self.masses.number)
@@ -85,20 +82,32 @@ class Universe:
         return Proposal(COMPONENTS, self.cells, np.hstack(number), np.hstack(reach), self.space)
 
     def _magnitude_range(self):
-        """Brightest and faintest M_G (C, B) of every cell and mass bin, over its [Fe/H] and the population's ages.
+        """Brightest and faintest M_G (C, B) of every cell and bin, over its [Fe/H] and the population's ages.
 
-        The isochrones are smooth inside a cell: its corners and 0.03 mag hold it.
+        The isochrones are smooth inside a cell: its corners and 0.03 mag hold it; 0.1 mag with giants' [alpha/Fe].
         """
         spans = np.array([COMPONENTS[k].age for k in self.cells.component]).T
         ages = (np.full(spans.shape[1], self.mock.age),) if self.mock.age else (spans[0], spans.mean(0), spans[1])
         corners = []
         for age in ages:
             for feh in (self.cells.lo, self.cells.hi):
-                mag, _ = self._isochrone(self.masses.edges[None, :], feh[:, None], age[:, None])
-                corners += [mag[:, :-1], mag[:, 1:]]
-        stack = np.stack(corners)
+                corners += self._corners(feh[:, None], age[:, None])
+        stack, margin = np.stack(corners), 0.1 if self.giants else 0.03
         brightest = np.where(np.isnan(stack), np.inf, stack).min(axis=0)
-        return brightest - 0.03, np.where(np.isnan(stack), -np.inf, stack).max(axis=0) + 0.03
+        return brightest - margin, np.where(np.isnan(stack), -np.inf, stack).max(axis=0) + margin
+
+    def _corners(self, feh, age) -> list[np.ndarray]:
+        """M_G (C, B) at both ends of each bin, for giants also inside."""
+        if not self.giants:
+            mag, _ = self._isochrone(self.masses.edges[None, :], feh, age)
+            return [mag[:, :-1], mag[:, 1:]]
+        lo, hi, clump = mock_giants.bins()
+        alpha = mock_giants.alpha_fe(self.cells.component, feh[:, 0], 0.5)[:, None]
+        return [self._giant(clump, lo + f * (hi - lo), feh, age, alpha).M_G for f in (0.0, 0.5, 1.0)]
+
+    def _giant(self, clump, place, feh, age, alpha_fe) -> giants.Giant:
+        """The giant of the isochrones at its place, [Fe/H], [alpha/Fe] and age."""
+        return self.isochrones.at(clump, place, feh + salaris(alpha_fe + self.mock.alpha_fe), self.mock.age or age)
 
     def _isochrone(self, mass, feh, age):
         """M_G, BP-RP; NaN above the turn-off, where no dwarf is left."""
@@ -133,13 +142,13 @@ class Universe:
         return self._observed(draws, stars, start)
 
     def _born(self, draws: Draws) -> Stars:
-        """Population, [Fe/H], mass (of giants: M_G) and place."""
+        """Population, [Fe/H], mass (of giants: phase, and place in it) and place."""
         u = draws.uniform
         cell, bin_, k, feh, reach = self.proposal.draw(u("entry"), u("feh"))
         at = self.space.draw(k, reach, u("distance"), u("latitude"), u("longitude"), u("density"))
         if self.giants:
-            edges = mock_giants.bins()
-            what = {"M_G": edges[bin_] + u("mass") * (edges[1] - edges[0])}
+            lo, hi, clump = mock_giants.bins()
+            what = {"clump": clump[bin_], "stage": lo[bin_] + u("mass") * (hi - lo)[bin_]}
         else:
             pair, bin_ = np.divmod(bin_, len(self.masses.edges) - 1)
             what = {"mass": self.masses.draw(cell, bin_, u("mass")), "pair": pair}
@@ -152,7 +161,12 @@ class Universe:
         young, old = self.ages[stars["k"]].T
         stars["age"] = young + streams.uniform("age") * (old - young)
         if self.giants:
-            stars["BP_RP"] = mock_giants.colour(stars["M_G"], stars["feh"])
+            stars["alpha"] = mock_giants.alpha_fe(stars["k"], stars["feh"], streams.uniform("alpha"))
+            names = ("logg", "mass", "teff", "M_G", "BP_RP")
+            found = self._giant(*(stars[n] for n in ("clump", "stage", "feh", "age", "alpha")))
+            stars.update(zip(names, found, strict=True))
+            stars["alpha"] = stars["alpha"] + self.mock.alpha_fe
+            stars = stars.keep(np.isfinite(stars["M_G"]))
             light = mock_light.single(stars["M_G"], stars["BP_RP"])
         else:
             stars["M_G"], stars["BP_RP"] = self._isochrone(stars["mass"], stars["feh"], stars["age"])
@@ -248,19 +262,29 @@ class Universe:
         return mock_motion.on_the_sky(x, y, z, stars["d"], velocity)
 
     def _labels(self, streams, stars: Stars) -> dict[str, np.ndarray]:
-        """Observed [Fe/H], and of giants what else a spectroscopic catalogue gives."""
-        G, noise = stars["true_G"], self.mock.noise
-        out, fixed = {}, self.mock.feh_error
+        """Observed [Fe/H], and of giants what else spectroscopic and asteroseismic catalogues give."""
+        G, fixed = stars["true_G"], self.mock.feh_error
         if self.giants:
-            normals = [streams.normal(f"{name} error") for name in ("feh", "teff", "logg")]
-            error, out["teff_err"], out["logg_err"] = mock_giants.label_errors(G, normals)
-            for name, law in (("teff", mock_giants.temperature), ("logg", mock_giants.gravity)):
-                out[name] = law(stars["M_G"], stars["feh"]) + noise * out[f"{name}_err"] * streams.normal(name)
+            true = self._labelled(stars)
+            errors = mock_giants.label_errors(G, true, lambda name: streams.normal(f"{name} error"))
         else:
-            error = mock_noise.metallicity_error(stars["feh"], G, streams.normal("feh error"))
-        error = error if fixed is None else np.full(len(G), fixed)
-        scale = noise if fixed is None else 1.0
-        return out | {"feh": stars["feh"] + scale * error * streams.normal("feh observed"), "feh_err": error}
+            true = {"feh": stars["feh"]}
+            errors = {"feh": mock_noise.metallicity_error(stars["feh"], G, streams.normal("feh error"))}
+        if fixed is not None:
+            errors["feh"] = np.full(len(G), fixed)
+        out = {}
+        for name, error in errors.items():
+            scale = self.mock.noise if name != "feh" or fixed is None else 1.0
+            out[name] = true[name] + scale * error * streams.normal(f"{name} observed")
+            out[f"{name}_err"] = error
+        return out
+
+    def _labelled(self, stars: Stars) -> dict[str, np.ndarray]:
+        """True labels of giants; [alpha/M] is [alpha/Fe] less what the alpha elements add to [M/H]."""
+        shift = salaris(stars["alpha"])
+        own = {name: stars[name] for name in ("feh", "teff", "logg", "mass")}
+        age = np.full(len(shift), self.mock.age) if self.mock.age else stars["age"]
+        return own | {"mh": stars["feh"] + shift, "alpha_m": stars["alpha"] - shift, "age": age}
 
     def _spectra(self, streams, stars: Stars) -> dict[str, np.ndarray]:
         """XP coefficients of each star, its companion's light and its dust in them, and the true labels behind."""
@@ -269,7 +293,7 @@ class Universe:
 
         feh, alpha = stars["feh"], np.full(len(stars["feh"]), self.mock.alpha_fe)
         if self.giants:
-            teff, logg = (law(stars["M_G"], feh) for law in (mock_giants.temperature, mock_giants.gravity))
+            teff, logg, alpha = stars["teff"], stars["logg"], stars["alpha"]
         else:
             teff = spectra_model.temperature_of(stars["BP_RP"], feh)
             logg = spectra_model.gravity_of(stars["M_G"])
@@ -298,7 +322,12 @@ class Universe:
             "true_radial_velocity": sky.radial_velocity,
             "true_outlier": stars["outlier"],
         }
-        return out if self.giants else out | {"true_mass": stars["mass"], "true_q": stars["q"]}
+        out["true_mass"] = stars["mass"]
+        if not self.giants:
+            return out | {"true_q": stars["q"]}
+        true = self._labelled(stars)
+        seen = {f"true_{name}": true[name] for name in ("teff", "logg", "mh", "alpha_m", "age")}
+        return out | seen | {"true_clump": stars["clump"]}
 
 
 def drawn(mock) -> int:

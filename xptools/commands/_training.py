@@ -55,7 +55,7 @@ class Cuts:
         self.columns = {n: s for n in (rules.wanted(quality) if quality else ()) if (s := spelled(schema, n))}
         if quality and (lacking := rules.lacking(quality, set(self.columns))):
             raise MissingColumns(f"train {model} --quality {quality}", lacking, tuple(schema.names))
-        self.condition = _condition(where, schema)
+        self.condition = condition(where, schema)
 
     def keep(self, batch: pa.RecordBatch) -> tuple[np.ndarray, list[tuple[str, int]]]:
         """Rows that pass (N,) bool, and the counts after each cut."""
@@ -68,9 +68,7 @@ class Cuts:
             keep, steps = rules.select(self.quality, {n: array(batch, s) for n, s in self.columns.items()})
             flow += steps
         if self.condition is not None:
-            expression, names = self.condition
-            passes, _ = expression.condition({n: array(batch, s) for n, s in names.items()})
-            keep = keep & passes
+            keep = keep & meets(self.condition, batch)
             flow.append(("--where", int(keep.sum())))
         return keep, flow
 
@@ -115,7 +113,14 @@ def array(batch: pa.RecordBatch, name: str) -> np.ndarray:
     return to_numpy(batch.column(batch.schema.get_field_index(name)), name)
 
 
-def _condition(text: str | None, schema: pa.Schema):
+def meets(found: tuple, batch: pa.RecordBatch) -> np.ndarray:
+    """Rows (N,) bool for which what `condition` gave is true."""
+    expression, names = found
+    return expression.condition({n: array(batch, s) for n, s in names.items()})[0]
+
+
+def condition(text: str | None, schema: pa.Schema):
+    """A condition on columns, read and with its columns as the table spells them; None for none."""
     if text is None:
         return None
     from xptools.commands._plot_input import found

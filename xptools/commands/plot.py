@@ -9,7 +9,7 @@ import click
 
 from xptools.columns import Column
 from xptools.commands import _plot_input as shared_input
-from xptools.commands._select_input import limits
+from xptools.commands._plot_words import both, numbers_of_list, pair
 from xptools.errors import UsageError
 from xptools.options import About, edges, plain_command, shared
 
@@ -80,8 +80,8 @@ def cmd(
 
     where = None if terminal else shared_input.target(input, output, form, data_out, column, no_clobber)
     shared_input.need_input(input)
-    ranges = (_both("x-range", x_range), _both("y-range", y_range))
-    cloud, about, schema = counted(input, x, y, ranges, _pair(cell), not upright)
+    ranges = (both("x-range", x_range), both("y-range", y_range))
+    cloud, about, schema = counted(input, x, y, ranges, pair(cell), not upright)
     if terminal:
         return preview(cloud, about)
     from xptools.figures import cmd as drawing
@@ -93,7 +93,7 @@ def cmd(
         from xptools.cores import isochrone
 
         table = isochrone.load(isochrones or None)
-        numbers = drawing.with_loci(numbers, {mh: table.locus(mh, age) for mh in _numbers("locus", locus)})
+        numbers = drawing.with_loci(numbers, {mh: table.locus(mh, age) for mh in numbers_of_list("locus", locus)})
         about["locus_note"] = f", {age:g} Gyr"
     options = {"x": about["x"], "y": about["y"], "cell": cell, "locus": locus, "age": age}
     columns = {
@@ -307,7 +307,7 @@ def eta(
         "validation": lambda: numbers_of.validation(stars, feh),
         "threshold": lambda: numbers_of.thresholds(stars, feh, mass, masses, split),
         "completeness": lambda: numbers_of.completeness(stars, feh, mass, masses, metals, math.log10(eta_ratio)),
-        "cmd": lambda: numbers_of.diagram(stars, _pair(cell)),
+        "cmd": lambda: numbers_of.diagram(stars, pair(cell)),
     }
     numbers, about, schema = made[kind]()
     options = {"kind": kind, "feh": feh or "", "mass": mass or "", "eta_ratio": eta_ratio, "split": split,
@@ -316,22 +316,68 @@ def eta(
     shared_input.finish(step, drawing.DRAWN[kind], numbers, about, where, schema, numbers_of.COLUMNS)
 
 
-def _both(option: str, text: str | None) -> tuple[float, float] | None:
-    found = limits(option, text)
-    if found is not None and None in found:
-        raise UsageError(f"--{option} {text!r} needs both ends. TRY: --{option} 0:4")
-    return found
+@figure(
+    "vae",
+    "xp vae spectra.parquet | xp plot vae --x z1 --y z3 --colour true_feh -o latents.pdf",
+    "xp vae --add residuals spectra.parquet | xp plot vae --kind residuals -o residuals.pdf",
+    "xp plot vae --kind curve vae.safetensors -o curve.pdf",
+)
+@click.option("--kind", type=click.Choice(["latents", "residuals", "curve"]), default="latents", show_default=True,
+              help="What to draw; see above.")  # fmt: skip
+@click.option("--x", metavar="NAME", default="z1", show_default=True, help="With latents: the horizontal column.")
+@click.option("--y", metavar="NAME", default="z2", show_default=True, help="With latents: the vertical column.")
+@click.option("--colour", metavar="NAME", default="vae_chi2", show_default=True,
+              help="With latents: the column whose mean colours a cell.")  # fmt: skip
+@click.option("--background", metavar="FILE", help="With curve: another model, or a table of epoch, loss, score.")
+def vae(input, output, form, data_out, column, no_clobber, kind, x, y, colour, background):
+    """Latents, residuals or the learning curve of xp vae.
+
+    `latents` colours cells of two columns (latents, labels) by the mean of a third. `residuals` draws the median of
+    R(j), reconstruction against data in errors, and its 68 %, for each coefficient of both bands (xp vae --add
+    residuals). `curve` draws training and held-out loss by epoch from a model file.
+    """
+    from xptools.commands import _plot_vae as numbers_of
+    from xptools.figures import vae as drawing
+
+    if background and kind != "curve":
+        raise UsageError("--background goes with --kind curve")
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    made = {
+        "latents": lambda: numbers_of.latent_numbers(input, x, y, colour),
+        "residuals": lambda: numbers_of.residual_numbers(input),
+        "curve": lambda: numbers_of.curve_numbers(input, background),
+    }
+    numbers, about, schema = made[kind]()
+    shown = (("x", x), ("y", y), ("colour", colour)) if kind == "latents" else ()
+    step = shared_input.Figure("vae", (("kind", kind), *shown))
+    shared_input.finish(step, drawing.DRAWN[kind], numbers, about, where, schema, numbers_of.COLUMNS)
 
 
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(word) for word in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--{option} {text!r} is no list of numbers. TRY: --{option} -2,-1,0") from None
+@figure(
+    "ask",
+    "xp plot ask --label mass answers.parquet -o mass.pdf --column double",
+    "xp plot ask --label age --panels b:spectra,c:colours answers.parquet -o age.pdf",
+)
+@click.option("--label", required=True, metavar="NAME", help="The label whose answers are drawn, such as mass.")
+@click.option("--reference", metavar="NAME", help="Column of the reference.  [default: true_LABEL, else LABEL]")
+@click.option("--panels", metavar="LIST", default="", help="Suffixes of the answers, with commas, each perhaps with "
+              ":TITLE.  [default: all LABEL_x with LABEL_x_err_net]")  # fmt: skip
+@click.option("--range", "range_", metavar="LO:HI", help="Limits of both axes.  [default: known for mass, age ...]")
+def ask(input, output, form, data_out, column, no_clobber, label, reference, panels, range_):
+    """Answers of xp ask against a reference, one panel per context.
 
+    INPUT has been through xp ask once per context, each with its own --suffix (_a, _b ...). A panel shows stars per
+    cell, the scatter (1.48 MAD of answer - reference) and the median of the told errors (Zhang M.+ 2026, Figs 4 and 5).
+    Counted as the table streams by.
+    """
+    from xptools.commands import _plot_ask as numbers_of
+    from xptools.figures import ask as drawing
 
-def _pair(text: str) -> tuple[float, float]:
-    pair = _numbers("cell", text)
-    if len(pair) != 2 or min(pair) <= 0:
-        raise UsageError(f"--cell {text!r} is not two positive numbers. TRY: --cell 0.02,0.05")
-    return pair[0], pair[1]
+    where = shared_input.target(input, output, form, data_out, column, no_clobber)
+    named = [w.partition(":") for w in panels.split(",") if w]
+    titles = {name: title for name, _, title in named if title}
+    chosen = tuple(name for name, _, _ in named)
+    tally, about, schema = numbers_of.counted(input, label, reference, chosen, titles, both("range", range_))
+    step = shared_input.Figure("ask", (("label", label), ("reference", reference or ""), ("panels", panels)))
+    unit = numbers_of.unit_of(schema, label, reference)
+    shared_input.finish(step, drawing.draw, tally.numbers(), about, where, schema, numbers_of.columns(unit))

@@ -15,7 +15,7 @@ from xptools.cores import sequence
 from xptools.cores._isochrone_files import Isochrone, NotAnIsochrone, read_file, salaris
 from xptools.errors import DataError, InputError
 
-__all__ = ["Grid", "Sequence", "load", "read", "salaris", "tables"]
+__all__ = ["Grid", "NotAnIsochrone", "Sequence", "load", "read", "salaris", "tables"]
 
 _SPAN = 1e3  # separates the segments in a concatenated search key: larger than any mass, [M/H] or log age
 _NEAR = 2e-5  # the files round log age to 5 decimals
@@ -66,9 +66,14 @@ class Grid:
         self.mh = np.array([i.mh for i in self.isochrones])
         self._first = np.cumsum([0, *(len(i.mass) for i in self.isochrones)])
         self._mass = np.concatenate([i.mass for i in self.isochrones])
-        self._value = np.concatenate([np.column_stack([i.M_G, i.bp_rp]) for i in self.isochrones])
+        self._value = np.concatenate([self.columns(i) for i in self.isochrones])
         self._key = self._mass + _SPAN * np.repeat(np.arange(len(self.isochrones)), np.diff(self._first))
         self._cells()
+
+    @staticmethod
+    def columns(isochrone: Isochrone) -> np.ndarray:
+        """What is interpolated (n, q): M_G, BP-RP."""
+        return np.column_stack([isochrone.M_G, isochrone.bp_rp])
 
     @property
     def origin(self) -> str:
@@ -130,7 +135,7 @@ class Grid:
         return np.where(inside & same & (cell >= 0), left, -1), right, weight, log_age
 
     def _at(self, which, mass):
-        """(N, 2) M_G, BP-RP on isochrone `which` (N,), linear in mass, NaN outside its rows."""
+        """(N, q) columns on isochrone `which` (N,), linear in mass, NaN outside its rows."""
         first, last = self._first[which], self._first[which + 1] - 1
         right = np.clip(np.searchsorted(self._key, which * _SPAN + np.nan_to_num(mass)), first + 1, last)
         m0, m1 = self._mass[right - 1], self._mass[right]
@@ -140,7 +145,7 @@ class Grid:
         return np.where(inside[:, None], value, np.nan)
 
     def _node(self, node, mass, log_age):
-        """(N, 2) at a node: linear in log age between its two isochrones."""
+        """(N, q) at a node: linear in log age between its two isochrones."""
         low, high = self._below[node], self._above[node]
         step = self.log_age[high] - self.log_age[low]
         w = np.where(step > 0, np.clip((log_age - self.log_age[low]) / np.where(step > 0, step, 1), 0, 1), 0)[:, None]
@@ -150,13 +155,18 @@ class Grid:
     def absolute(self, mass, mh, age=10.0) -> tuple[np.ndarray, np.ndarray]:
         """(M_G, BP-RP) [mag] at initial `mass` [Msun], [M/H] and `age` [Gyr], broadcast; NaN outside the tables."""
         shape = np.broadcast_shapes(np.shape(mass), np.shape(mh), np.shape(age))
-        mass, mh, age = (np.broadcast_to(np.asarray(v, np.float64), shape).ravel() for v in (mass, mh, age))
+        value = self.interpolated(
+            *(np.broadcast_to(np.asarray(v, np.float64), shape).ravel() for v in (mass, mh, age))
+        )
+        return value[:, 0].reshape(shape), value[:, 1].reshape(shape)
+
+    def interpolated(self, mass, mh, age) -> np.ndarray:
+        """The columns (N, q) at arrays (N,); NaN outside the tables."""
         left, right, w, log_age = self._brackets(mh, age)
         w = w[:, None]
         value = self._node(np.maximum(left, 0), mass, log_age)
         value = np.where(w > 1e-6, (1 - w) * value + w * self._node(right, mass, log_age), value)
-        value = np.where((left >= 0)[:, None], value, np.nan)
-        return value[:, 0].reshape(shape), value[:, 1].reshape(shape)
+        return np.where((left >= 0)[:, None], value, np.nan)
 
     def turn_off(self, mh, age=10.0) -> np.ndarray:
         """The largest mass [Msun] that `absolute` answers at [M/H] and age [Gyr]; NaN where nothing covers them."""

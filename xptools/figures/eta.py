@@ -10,6 +10,7 @@ from xptools.figures import style
 
 Numbers = dict[str, np.ndarray]
 ETA = r"$\eta$"
+FEW, UNSURE = 5, 0.15  # mass bins that a legend can name; error of a completeness that says nothing
 
 
 def validation(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any:
@@ -44,14 +45,14 @@ def thresholds(numbers: Numbers, about: dict[str, Any], column: str = "double") 
         if name in numbers and np.isfinite(numbers[name][whole]).any():
             _banded(left, numbers, whole, name, words, colour)
     masses = sorted({(a, b) for a, b in zip(numbers["mass_lo"], numbers["mass_hi"], strict=True) if np.isfinite(b)})
-    for colour, (low, high) in zip(style.SERIES * 4, masses, strict=False):
-        rows = (numbers["mass_lo"] == low) & (numbers["mass_hi"] == high)
-        _banded(right, numbers, rows, "completeness", f"{low:.2g}\u2013{high:.2g} " + style.UNITS["solMass"], colour)
+    _by_mass(figure, right, numbers, masses)
     for axes in (left, right):
         axes.axvline(1.0, color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=1)
         axes.set(xlabel=f"Threshold of {ETA} [dex]", ylim=(0, 1), xlim=(-1.5, 3))
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="center left" if axes is left else "lower left", title=poor, title_fontsize=7.5)
+    if len(masses) > FEW:
+        right.set_title(poor, loc="right", fontsize=7.5, pad=3)
     left.set_ylabel("Share of stars")
     right.set_ylabel("Completeness")
     return figure
@@ -97,6 +98,29 @@ def _painted(axes: Any, x, y, value, size: tuple[float, float], cmap: str, limit
     edges = [v.min() + (np.arange(n + 1) - 0.5) * s for v, n, s in zip((x, y), grid.shape, size, strict=True)]
     return axes.pcolormesh(*edges, np.ma.masked_invalid(grid.T), cmap=cmap, vmin=limits[0], vmax=limits[1],
                            rasterized=True, zorder=1)  # fmt: skip
+
+
+def _by_mass(figure: Any, axes: Any, numbers: Numbers, masses: list[tuple[float, float]]) -> None:
+    """Completeness of each mass bin: a few with bands and names, many as lines coloured by mass.
+
+    A bin whose completeness is nowhere known to 0.15 is left out of the many.
+    """
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    rows = [(numbers["mass_lo"] == low) & (numbers["mass_hi"] == high) for low, high in masses]
+    if len(masses) <= FEW:
+        for colour, chosen, (low, high) in zip(style.SERIES, rows, masses, strict=False):
+            words = f"{low:.2g}\u2013{high:.2g} " + style.UNITS["solMass"]
+            _banded(axes, numbers, chosen, "completeness", words, colour)
+        return
+    shade = ScalarMappable(Normalize(masses[0][0], masses[-1][1]), colormaps["viridis"])
+    for chosen, (low, high) in zip(rows, masses, strict=True):
+        x, y, error = (numbers[k][chosen] for k in ("threshold", "completeness", "completeness_err"))
+        if np.nanmax(error, initial=0) < UNSURE:
+            axes.plot(x, y, color=shade.to_rgba(0.5 * (low + high)), lw=0.9)
+    figure.colorbar(shade, ax=axes, pad=0.02, aspect=32).set_label(style.label("mass", "solMass"))
 
 
 def _banded(axes: Any, numbers: Numbers, rows: np.ndarray, name: str, words: str, colour: str) -> None:

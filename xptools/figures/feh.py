@@ -132,14 +132,6 @@ def _limits(numbers: Numbers) -> tuple[float, float]:
     return max(np.floor(low * 4) / 4 - 0.1, LOW), min(np.ceil(high * 4) / 4 + 0.1, HIGH)
 
 
-def _blues():
-    """Matplotlib's Blues without its palest third: a single star must show."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(colormaps["Blues"](np.linspace(0.35, 1.0, 256)))
-
-
 def _cells(axes, rows: Numbers, norm):
     """Cells shaded by their stars, or a point each where no cell has many."""
     if norm is None:
@@ -151,7 +143,7 @@ def _cells(axes, rows: Numbers, norm):
     density[i, j] = rows["n"]
     edges = np.linspace(LOW, HIGH, side + 1)
     shown = np.ma.masked_equal(density.T, 0)
-    return axes.pcolormesh(edges, edges, shown, norm=norm, cmap=_blues(), rasterized=True, zorder=1)
+    return axes.pcolormesh(edges, edges, shown, norm=norm, cmap=style.blues(), rasterized=True, zorder=1)
 
 
 def _panel(axes, rows: Numbers, panel: tuple[float, float], norm):

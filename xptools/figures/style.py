@@ -149,3 +149,12 @@ def outlined(width: float = 2.2) -> list:
     from matplotlib import patheffects
 
     return [patheffects.Stroke(linewidth=width, foreground="white"), patheffects.Normal()]
+
+
+def blues() -> Any:
+    """Matplotlib's Blues without its palest third: a single star must show."""
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["Blues"](np.linspace(0.35, 1.0, 256)))

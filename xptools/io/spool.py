@@ -27,6 +27,9 @@ def spooled(raw: BinaryIO, head: bytes = b"") -> BinaryIO:
     except OSError as fault:
         whole.close()
         raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
+    except BaseException:  # what was read failed
+        whole.close()
+        raise
     return whole
 
 

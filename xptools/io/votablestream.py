@@ -33,6 +33,14 @@ CODES = {
 }
 
 
+class ServerSays(DataError):
+    """A reply that says of itself that it is an error, or only a part: `status` ERROR or OVERFLOW, `words` its text."""
+
+    def __init__(self, name: str, status: str, words: str):
+        super().__init__(f"{name} is the archive's {status.lower()} reply ({words[:120]}). TRY: ask for fewer rows")
+        self.status, self.words = status, words
+
+
 @dataclass
 class Column:
     """One FIELD: what its values are and how many a row holds (None: each row says)."""
@@ -133,14 +141,17 @@ class Document:
         self.columns.append(Column(name, datatype, count, bool(size), words))
 
 
-def read(whole: BinaryIO, name: str) -> Reader | None:
-    """A reader of the first table, None if astropy must do it; DataError for a document that is cut off or damaged."""
+def read(whole: BinaryIO, name: str, partial: bool = False) -> Reader | None:
+    """A reader of the first table, None if astropy must do it; DataError for a document that is cut off or damaged.
+
+    A reply that says it is only a part is refused at once; with `partial` after its last row.
+    """
     document = Document()
     pieces = _pieces(whole, document, name)
     for _ in pieces:
         if document.encoding or document.serial in ("TABLEDATA", "FITS"):
             break
-    refuse_status(document.infos, name)
+    refuse_status([i for i in document.infos if not (partial and i[1] == "OVERFLOW")], name)
     coded = document.serial in ("BINARY", "BINARY2") and document.encoding == "base64"
     if not (coded or document.serial == "TABLEDATA") or document.strange or not document.columns:
         return None
@@ -152,11 +163,10 @@ def read(whole: BinaryIO, name: str) -> Reader | None:
 
 
 def refuse_status(infos: list[tuple[str, str, str]], name: str) -> None:
-    """DataError if the server says that its answer is an error, or only a part."""
+    """ServerSays if the server says that its answer is an error, or only a part."""
     for key, value, text in infos:
         if key == "QUERY_STATUS" and value in ("ERROR", "OVERFLOW"):
-            words = text or value
-            raise DataError(f"{name} is the archive's {value.lower()} reply ({words[:120]}). TRY: ask for fewer rows")
+            raise ServerSays(name, value, text or value)
 
 
 def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
@@ -181,7 +191,7 @@ def _batches(document: Document, pieces: Iterator[None], schema: pa.Schema, name
     text, done = b"", False
     while not done:
         done = next(pieces, "end") == "end"
-        text += re.sub(rb"\s+", b"", "".join(document.text).encode("ascii", "replace"))
+        text += "".join(document.text).encode("ascii", "replace").translate(None, b" \t\r\n")
         document.text.clear()
         cut = len(text) if document.ended else len(text) // 4 * 4
         try:

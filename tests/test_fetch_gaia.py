@@ -1,0 +1,497 @@
+"""`xp fetch gaia` against a small TAP service in this process: counting, cutting, resuming, and every fault at once."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import time
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+from tapstub import tap
+
+from xptools import metadata
+from xptools.archive import cuts, http, query, uws
+from xptools.columns import GAIA
+from xptools.errors import UsageError
+
+ROWS = 6000
+BASE = 1 << 59
+
+
+def catalogue(rows: int = ROWS) -> pa.Table:
+    """Sources crowded in two places, with every kind of column and nulls."""
+    rng = np.random.default_rng(11)
+    pixel = np.unique(np.concatenate([rng.integers(0, 12 * 4**12, rows // 2), rng.integers(10**6, 10**6 + rows, rows)]))
+    ids = (pixel[:rows].astype(np.int64) << 35) + rng.integers(1, 2**33, min(rows, len(pixel)))
+    n = len(ids)
+    columns = {"source_id": ids}
+    for name, column in GAIA.items():
+        if name == "fidelity_v2":
+            continue
+        if column.type.startswith("float"):
+            columns[name] = rng.normal(size=n).astype(column.type)
+        elif column.type == "bool":
+            columns[name] = rng.random(n) < 0.5
+        elif column.type == "int16":
+            columns[name] = rng.integers(0, 100, n).astype("i2")
+    fields, arrays = [], []
+    for name, values in columns.items():
+        gaps = rng.random(n) < 0.1 if name in ("has_rvs", "astrometric_params_solved", "radial_velocity") else None
+        fields.append(metadata.field_of(name, GAIA[name]).with_nullable(True))
+        arrays.append(pa.array(values, fields[-1].type, mask=gaps))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+TABLE = catalogue()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("XP_OFFLINE", raising=False)
+    monkeypatch.setattr(http, "PAUSE", 0.02)
+    monkeypatch.setattr(uws, "FIRST_LOOK", 0.02)
+    with tap(TABLE) as running:
+        running.stall = 1.5
+        yield running
+
+
+@pytest.fixture
+def fetch(server, inside):
+    """`fetch(output, ...)` gives (exit code, stderr)."""
+
+    def run(output, *words, service=None):
+        line = ("fetch", "gaia", "--service", service or server.tap, "--where", "all", "--timeout", 1, "--tries", 4)
+        code, _, err = inside(*line, *words, "-o", f"{output}/" if output.suffix == "" else output)
+        return code, err
+
+    return run
+
+
+def parts(folder) -> pa.Table:
+    return pa.concat_tables(pq.read_table(p) for p in sorted(folder.glob("part-*.parquet")))
+
+
+def equal(found: pa.Table, expected: pa.Table = TABLE) -> None:
+    """Bit for bit, in order; a null float may have become NaN."""
+    expected = expected.sort_by("source_id")
+    assert found.schema.names == expected.schema.names
+    for name in expected.schema.names:
+        one, other = found[name].combine_chunks(), expected[name].combine_chunks()
+        assert one.type == other.type, name
+        if pa.types.is_floating(one.type):
+            one, other = (a.fill_null(float("nan")).to_numpy(zero_copy_only=False) for a in (one, other))
+            assert one.tobytes() == other.tobytes(), name
+        else:
+            assert one.equals(other), name
+
+
+# --- the query -----------------------------------------------------------------------------------------------------
+
+
+def test_the_paper_s_query_word_for_word_gets_a_range():
+    text = f"SELECT * FROM gaiadr3.gaia_source WHERE {query.PAPER.replace('{true}', repr('true'))}"
+    made = query.given(text, False).rows(5, 9, "'true'")
+    assert made == (
+        "SELECT * FROM gaiadr3.gaia_source WHERE source_id BETWEEN 5 AND 9 AND (has_xp_continuous = 'true' AND "
+        "parallax > 1 AND parallax_over_error > 10 AND phot_g_mean_mag < 17.5 AND phot_g_mean_mag + "
+        "5*log10(parallax/100) > 4)"
+    )
+    assert query.given(text, True).rows(5, 9, "x") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("select a from t", "SELECT a FROM t WHERE source_id BETWEEN 1 AND 2"),
+        ("SELECT a FROM t x WHERE b='WHERE'", "SELECT a FROM t x WHERE source_id BETWEEN 1 AND 2 AND (b='WHERE')"),
+        ("SELECT g.a FROM t AS g JOIN u USING (source_id)",
+         "SELECT g.a FROM t AS g JOIN u USING (source_id) WHERE g.source_id BETWEEN 1 AND 2"),
+        ("SELECT a FROM s.t NATURAL JOIN u", "SELECT a FROM s.t NATURAL JOIN u WHERE s.t.source_id BETWEEN 1 AND 2"),
+        ("SELECT a FROM t, u WHERE t.i=u.i OR 1=1;",
+         "SELECT a FROM t, u WHERE t.source_id BETWEEN 1 AND 2 AND (t.i=u.i OR 1=1)"),
+        ("SELECT a FROM t WHERE i BETWEEN {lo} AND {hi}", "SELECT a FROM t WHERE i BETWEEN 1 AND 2"),
+        ("SELECT a FROM t WHERE b IN (SELECT TOP 3 b FROM u ORDER BY c)",
+         "SELECT a FROM t WHERE source_id BETWEEN 1 AND 2 AND (b IN (SELECT TOP 3 b FROM u ORDER BY c))"),
+    ],
+)  # fmt: skip
+def test_a_range_goes_into_any_plain_query(text, rows):
+    assert query.given(text, False).rows(1, 2, "'true'") == rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT TOP 5 a FROM t",
+        "SELECT a FROM t ORDER BY b",
+        "SELECT a, COUNT(*) FROM t GROUP BY a",
+        "SELECT a FROM t UNION SELECT a FROM u",
+        "SELECT DISTINCT a FROM t",
+        "query.adql",
+    ],
+)
+def test_what_cannot_be_cut_is_told(text):
+    with pytest.raises(UsageError, match=r"TRY: --whole|neither a query"):
+        query.given(text, False)
+
+
+def test_regions():
+    assert query.sky("healpix:0/3")[1] == ((3 * BASE, 4 * BASE - 1),)
+    assert query.sky("healpix:1/4-7,0,8")[1] == ((0, BASE // 4 - 1), (BASE, BASE * 9 // 4 - 1))
+    assert "CIRCLE('ICRS', 10.0, -20.0, 1.5)" in query.sky("cone:10,-20,1.5")[0][0]
+    for wrong in ("cone:1,2", "cone:1,200,3", "healpix:1/48", "healpix:13/0", "box:1", "healpix:1/3-2"):
+        with pytest.raises(UsageError):
+            query.sky(wrong)
+
+
+def test_leaves_cover_the_range_without_overlap():
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        width = cuts.width(0, 12 * BASE - 1)
+        counts = {int(p): int(n) for p, n in zip(rng.integers(0, 3072, 40), rng.integers(1, 900, 40), strict=True)}
+        made = cuts.leaves(0, 12 * BASE - 1, width, counts, 500)
+        assert made[0][0] == 0 and made[-1][1] == 12 * BASE - 1
+        assert all(a[1] + 1 == b[0] for a, b in pairwise(made))
+        for lo, hi, state, n in made:
+            inside = sum(c for p, c in counts.items() if lo <= p * width <= hi)
+            assert state == "open" if n is None else n == inside <= 500
+    assert len(cuts.quarters(0, 12 * BASE - 1)) == 12
+    assert [q[:2] for q in cuts.quarters(0, 7)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+
+
+# --- a fetch -------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder(fetch, server, tmp_path, inside):
+    code, err = fetch(tmp_path / "g", "--job-rows", 700)
+    assert code == 0, err
+    equal(parts(tmp_path / "g"))
+    assert err.startswith("xp fetch gaia: asks http://127.0.0.1") and len(list((tmp_path / "g").glob("part-*"))) >= 9
+    assert server.stub.jobs == {}, "finished jobs are removed"
+    assert inside("fetch", "status", tmp_path / "g")[0] == 0
+    code, out, _ = inside("fetch", "verify", tmp_path / "g")
+    assert code == 0 and out.startswith(f"{TABLE.num_rows:,} rows in ")
+    code, out, _ = inside("fetch", "status", "--json", tmp_path / "g")
+    assert json.loads(out)["rows"] == json.loads(out)["expected"] == TABLE.num_rows
+
+
+def test_a_stream_in_order_with_nulls(xp, server, tmp_path):
+    done = xp(
+        "fetch", "gaia", "--service", server.tap, "--where", "all", "--job-rows", 900, env={"XP_CACHE": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr
+    table = ipc.open_stream(done.stdout).read_all()
+    equal(table)
+    for name in ("has_rvs", "astrometric_params_solved"):
+        assert table[name].null_count == TABLE[name].null_count > 0
+    assert metadata.history(table.schema)[0]["cmd"] == "fetch-gaia"
+    assert list((tmp_path / "fetch").iterdir()) == []
+
+
+def test_a_file_and_columns_and_a_region(fetch, tmp_path):
+    code, err = fetch(tmp_path / "a.parquet", "--columns", "ra,parallax", "--region", "healpix:0/4-5,9")
+    assert code == 0, err
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.schema.names == ["source_id", "ra", "parallax"]
+    base = TABLE["source_id"].to_numpy() >> 59
+    expected = np.sort(TABLE["source_id"].to_numpy()[np.isin(base, (4, 5, 9))])
+    assert (table["source_id"].to_numpy() == expected).all()
+    assert metadata.unit_of(pq.read_schema(tmp_path / "a.parquet").field("parallax")) == "mas"
+
+
+def test_nothing_found_is_an_empty_table(fetch, tmp_path):
+    code, err = fetch(tmp_path / "a.parquet", "--region", "healpix:12/77")
+    assert code == 0, err
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 0
+
+
+def test_plan(server, inside, tmp_path, monkeypatch):
+    monkeypatch.setenv("XP_CACHE", str(tmp_path))
+    code, out, _ = inside("fetch", "gaia", "--service", server.tap, "--where", "all", "--job-rows", 1000, "--plan")
+    assert code == 0 and re.search(rf"^{TABLE.num_rows:,} rows in \d+ jobs, about [\d.]+ MB", out, re.M)
+    assert server.stub.made <= 3, "one job counts, none fetches"
+
+
+def test_two_runs_give_the_same_bytes(fetch, tmp_path):
+    fetch(tmp_path / "a", "--job-rows", 800, "--parallel", 1)
+    fetch(tmp_path / "b", "--job-rows", 800, "--parallel", 4)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.glob("part-*")}
+
+
+def test_truth_is_written_as_the_service_wants_it(server, inside, tmp_path):
+    for truth in ("TRUE", "1", "'t'"):
+        server.stub.truth = truth
+        out = tmp_path / f"{truth.strip(chr(39))}.parquet"
+        words = ("--where", "has_xp_continuous = {true}", "--columns", "ra")
+        code, _, err = inside("fetch", "gaia", "--service", server.tap, *words, "-o", out)
+        assert code == 0, err
+        assert pq.read_table(out).num_rows == TABLE.num_rows
+
+
+def test_gzipped_replies(fetch, server, tmp_path):
+    server.stub.packed = True
+    server.plan(("GET", "result", {2}, "cut"))
+    code, err = fetch(tmp_path / "u", "--job-rows", 3000)
+    assert code == 0, err
+    equal(parts(tmp_path / "u"))
+
+
+def test_upper_case_names(fetch, server, tmp_path):
+    server.stub.upper = True
+    assert fetch(tmp_path / "u")[0] == 0
+    equal(parts(tmp_path / "u"))
+
+
+# --- a server that does not do as it should ------------------------------------------------------------------------
+
+
+def test_a_hard_limit_cuts_finer(fetch, server, tmp_path):
+    server.stub.most = 400
+    code, err = fetch(tmp_path / "g", "--job-rows", 2000)
+    assert code == 0, err
+    equal(parts(tmp_path / "g"))
+    assert max(pq.read_metadata(p).num_rows for p in (tmp_path / "g").glob("part-*")) < 400
+
+
+def test_what_takes_too_long_is_cut_finer(fetch, server, tmp_path):
+    server.stub.slow = 900
+    code, err = fetch(tmp_path / "g", "--job-rows", 5000)
+    assert code == 0, err
+    equal(parts(tmp_path / "g"))
+
+
+@pytest.mark.parametrize("what", ["kill", "forget", "twice", "lose"])
+def test_jobs_that_die_or_lie_are_made_again(fetch, server, tmp_path, what):
+    server.stub.looks = 1
+    setattr(server.stub, what, 3)
+    code, err = fetch(tmp_path / "g", "--job-rows", 1500)
+    assert code == 0, err
+    equal(parts(tmp_path / "g"))
+
+
+def test_rows_that_stay_missing_are_named(fetch, server, tmp_path, inside):
+    server.stub.lose = 10**6
+    code, err = fetch(tmp_path / "g", "--job-rows", 1500)
+    assert code == 76 and re.search(r"source_id \d+ to \d+: [\d,]+ of [\d,]+", err) and "TRY:" in err
+    assert inside("fetch", "status", tmp_path / "g")[0] == 76 and inside("fetch", "verify", tmp_path / "g")[0] == 76
+    server.stub.lose = 0
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0
+    equal(parts(tmp_path / "g"))
+
+
+def test_a_stream_with_missing_rows_never_looks_whole(xp, server, tmp_path):
+    server.stub.lose = 10**6
+    out = tmp_path / "o.parquet"
+    done = xp(
+        "fetch", "gaia", "--service", server.tap, "--where", "all", "-o", out, env={"XP_CACHE": str(tmp_path / "c")}
+    )
+    assert done.returncode == 76 and not out.exists()
+
+
+@pytest.mark.parametrize("style", [200, 400, 500])
+def test_words_against_the_query_reach_the_user(fetch, server, tmp_path, style):
+    server.stub.style = style
+    server.stub.broken = "Field query: No such field known: parallaxe"
+    code, err = fetch(tmp_path / "g")
+    last = err.strip().splitlines()[-1]
+    assert code == 65 and "does not accept the query: No such field known: parallaxe. TRY:" in last
+    assert len([1 for m, p, *_ in server.log if p.endswith("sync")]) == 1, "no second try"
+
+
+FAULTS = {
+    "busy": [("*", "tap/", {1, 4, 9, 13}, 503), ("*", "async", {3, 11, 20}, 429), ("*", "result", {2}, 500)],
+    "drops": [("GET", "phase", {1, 3, 6}, "drop"), ("GET", "result", {2}, "drop"), ("POST", "sync", {1}, "drop")],
+    "lost answer of a new job": [("POST", "async$", {2, 3}, "dropafter")],
+    "lost answer of a start": [("POST", "phase", {1, 2, 4}, "dropafter")],
+    "cut results": [("GET", "result", {2, 3, 6}, "cut")],
+    "cut results of unknown length": [("GET", "result", {1, 3, 6}, "cuteof")],
+    "a web page": [("GET", "result", {2}, "html202"), ("GET", "phase", {3}, "html"), ("POST", "sync", {1}, "html")],
+    "expired": [("GET", "phase", {4}, 404), ("GET", "result", {3}, 404)],
+    "stalls": [("GET", "result", {2}, "stall"), ("GET", "phase", {5}, "stall")],
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_on_the_way(fetch, server, tmp_path, name):
+    server.plan(*FAULTS[name])
+    code, err = fetch(tmp_path / "g", "--job-rows", 1500)
+    assert code == 0, err
+    equal(parts(tmp_path / "g"))
+    assert any(fault for *_, fault in server.log)
+    assert server.stub.jobs == {}, "jobs are left on the server"
+
+
+def test_expired_token(server, fetch, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("token = abc")
+    secret.chmod(0o600)
+    server.plan(("*", "tap/async", "*", 401))
+    code, err = fetch(tmp_path / "g", "--credentials", secret)
+    assert code == 77 and "does not let you in (HTTP 401)" in err
+
+
+def test_two_services_one_down(fetch, server, tmp_path, inside):
+    with tap(TABLE) as other:
+        server.plan(("*", ".", "*", 503))
+        code, err = fetch(tmp_path / "g", "--job-rows", 1500, service=f"{server.tap},{other.tap}")
+        assert code == 0 and "Going on with the next service" in err
+        equal(parts(tmp_path / "g"))
+        assert other.stub.made > 3 and server.stub.made == 0
+
+
+def test_a_service_that_goes_down_meanwhile(fetch, server, tmp_path):
+    with tap(TABLE) as other:
+        server.plan(("GET", "result", {1, 2, 3}, "never"), ("*", "result|phase", "*", 500))
+        code, err = fetch(tmp_path / "g", "--job-rows", 1500, service=f"{server.tap},{other.tap}")
+        assert code == 0, err
+        equal(parts(tmp_path / "g"))
+
+
+def test_nobody_there(fetch, server, tmp_path):
+    code, err = fetch(tmp_path / "g", service="http://127.0.0.1:9")
+    assert code == 75 and "127.0.0.1:9 cannot be reached" in err and "TRY:" in err
+
+
+# --- ends and beginnings -------------------------------------------------------------------------------------------
+
+
+MOMENTS = [0.35, 0.5, 0.65, 0.8, 0.95, 1.1, 1.3, 1.5, 1.8, 2.1]
+
+
+def test_killed_at_ten_moments_and_resumed_to_the_same_bytes(xp, server, tmp_path):
+    line = ("fetch", "gaia", "--service", server.tap, "--where", "all", "--job-rows", "700", "-q", "-o")
+    assert xp(*line, f"{tmp_path / 'clean'}/").returncode == 0
+    folder = tmp_path / "killed"
+    for moment in MOMENTS:
+        running = subprocess.Popen([xp.program, *line, f"{folder}/"], stderr=subprocess.DEVNULL)
+        time.sleep(moment)
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+    before = server.stub.made
+    assert xp(*line, f"{folder}/").returncode == 0
+    assert contents(folder) == contents(tmp_path / "clean")
+    jobs = len(contents(folder))
+    assert before <= 4 * jobs and server.stub.jobs == {}
+    assert not list(folder.glob(".*tmp")) and not list((folder / "incoming").iterdir())
+
+
+def test_a_running_job_is_found_again(fetch, server, tmp_path, inside):
+    """The manifest has a job's address before the job runs: what is there is not asked for twice."""
+    assert fetch(tmp_path / "g", "--job-rows", 2000)[0] == 0
+    base = sqlite3.connect(tmp_path / "g" / "manifest.sqlite")
+    lo, hi = base.execute("SELECT lo, hi FROM ranges WHERE rows > 0 LIMIT 1").fetchone()
+    names = ", ".join(f"g.{n}" for n in TABLE.schema.names)
+    form = {"query": f"SELECT {names} FROM t AS g WHERE g.source_id BETWEEN {lo} AND {hi}", "maxrec": "100000"}
+    server.stub.jobs["old"] = {"form": form, "phase": "COMPLETED", "looks": 0}
+    made = server.stub.made
+    with base:
+        base.execute(
+            "UPDATE ranges SET state = 'todo', file = NULL, job = ? WHERE lo = ?", (f"{server.tap}/async/old", lo)
+        )
+    base.close()
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0
+    assert server.stub.made == made and "old" not in server.stub.jobs
+    equal(parts(tmp_path / "g"))
+
+
+def test_a_damaged_part_is_found_and_fetched_again(fetch, tmp_path, inside):
+    fetch(tmp_path / "g", "--job-rows", 2000)
+    before = contents(tmp_path / "g")
+    victim = sorted((tmp_path / "g").glob("part-*"))[1]
+    victim.write_bytes(victim.read_bytes()[:-40] + b"x" * 40)
+    code, _, err = inside("fetch", "verify", tmp_path / "g")
+    assert code == 65 and "not those that were written" in err
+    assert inside("fetch", "status", tmp_path / "g")[0] == 75
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0 and contents(tmp_path / "g") == before
+
+
+def test_cancel_removes_the_jobs(fetch, server, tmp_path, inside):
+    server.plan(("GET", "rows|result", {3, 4, 5, 6, 7, 8, 9}, 403))
+    assert fetch(tmp_path / "g", "--job-rows", 1500)[0] == 77
+    assert server.stub.jobs
+    server.plan()
+    code, out, _ = inside("fetch", "cancel", tmp_path / "g")
+    assert code == 0 and re.match(r"[1-9]\d* jobs removed", out) and server.stub.jobs == {}
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0
+    equal(parts(tmp_path / "g"))
+
+
+def test_another_query_in_the_same_folder_is_refused(fetch, tmp_path):
+    fetch(tmp_path / "g")
+    code, err = fetch(tmp_path / "g", "--columns", "ra")
+    assert code == 78 and "another query's rows" in err
+
+
+def test_a_folder_in_use_is_refused(fetch, tmp_path):
+    import fcntl
+
+    fetch(tmp_path / "g")
+    with open(tmp_path / "g" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, err = fetch(tmp_path / "g")
+    assert code == 73 and "another xp fetch works in" in err
+
+
+def test_a_manifest_that_is_locked_or_damaged(fetch, tmp_path, inside):
+    fetch(tmp_path / "g", "--region", "healpix:0/3")
+    file = tmp_path / "g" / "manifest.sqlite"
+    other = sqlite3.connect(file)
+    other.execute("BEGIN EXCLUSIVE")
+    code, _, err = inside("fetch", "status", tmp_path / "g")
+    other.close()
+    assert code == 73 and "another program holds the manifest" in err
+    file.write_bytes(b"no database at all" * 300)
+    code, _, err = inside("fetch", "status", tmp_path / "g")
+    assert code == 65 and "is damaged" in err
+
+
+def test_disc_full(server, xp, tmp_path):
+    """A limit on the size of files stands for a full disc: 74, and what was whole stays."""
+    small = (
+        f"ulimit -f 24; trap '' XFSZ; exec {xp.program} fetch gaia --service {server.tap} --where all -o {tmp_path}/g/"
+    )
+    done = subprocess.run(["bash", "-c", small], capture_output=True, text=True, check=False)
+    assert done.returncode == 74 and "TRY:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_offline(inside, tmp_path):
+    code, _, err = inside("fetch", "gaia", "--offline", "-o", tmp_path / "g.parquet")
+    assert code == 69 and "network may not be used" in err
+
+
+def test_a_reader_that_goes_away(xp, server, tmp_path):
+    line = (
+        f"{xp.program} fetch gaia -q --service {server.tap} --where all | head -c 9 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False,
+                          env={**os.environ, "XP_CACHE": str(tmp_path)})  # fmt: skip
+    assert done.stdout.strip() == "141" and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--service", "esso"], "no service is called 'esso'"),
+        (["--whole"], "--whole is for --adql"),
+        (["--adql", "SELECT a FROM t", "--where", "x"], "--adql is the whole query"),
+        (["--region", "cone:1"], "--region 'cone:1' is none"),
+        (["--service", "esa,aip", "--credentials", "x"], "must not reach another"),
+        (["--service", "aip", "--columns", "fidelity_v2"], "no table of fidelity_v2 is known at aip"),
+        (["-o", "x/", "-O", "fits"], "a folder holds Parquet, not fits"),
+        (["-o", "x"], "no format goes with 'x'"),
+    ],
+)
+def test_usage(inside, words, told):
+    code, _, err = inside("fetch", "gaia", "-o", "x.parquet", *words)
+    assert code == 2 and told in err

@@ -1,0 +1,147 @@
+"""`xp train ask`: a table with holes to one model file, by a recipe of one's own; killed and gone on; wrong recipes."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tables import write
+
+import xptools
+from xptools import artefact, checkpoint
+from xptools.cores.ask_training import AskLearner
+
+RECIPE = """tokens = [
+  { name = "s", value = "spectrum", error = "spectrum_err", relevant = "n", width = 4, group = "s" },
+  { name = "colour", value = "blue - red", unit = "mag", ucd = "phot.color", text = "Blue minus red" },
+  { name = "mass", value = "mass", error = "mass_err", unit = "solMass", ucd = "phys.mass", text = "Mass", ask = true },
+  { name = "absent", value = "nowhere", ask = true },
+]
+"""
+SELECTION = """[selection]
+keep = "blue > 0"
+quantiles = [0.02, 0.98]
+blank = [ { tokens = ["mass"], where = "bad == 1" } ]
+"""
+
+
+def table(rows: int = 900, seed: int = 0) -> pa.Table:
+    """Masses that a spectrum and a colour tell, with holes."""
+    rng = np.random.default_rng(seed)
+    mass = rng.normal(1.2, 0.3, rows)
+    spectrum = np.stack([mass, mass**2, rng.normal(size=rows), rng.normal(size=rows)], 1)
+    spectrum += 0.05 * rng.normal(size=spectrum.shape)
+    columns = {"source_id": np.arange(rows) + 10**16, "blue": 5 + mass, "red": 4 + 0.1 * rng.normal(size=rows),
+               "mass": np.where(rng.random(rows) < 0.3, np.nan, mass), "mass_err": np.full(rows, 0.05),
+               "n": rng.integers(2, 5, rows), "bad": (rng.random(rows) < 0.1).astype(int)}  # fmt: skip
+    columns["blue"][:50] = -1.0
+    arrays = {k: pa.array(v) for k, v in columns.items()}
+    arrays["spectrum"] = pa.FixedSizeListArray.from_arrays(pa.array(spectrum.ravel()), 4)
+    return pa.table(arrays)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """(table, recipe with selection, plain recipe)."""
+    write(table(), tmp_path / "t.parquet", rows=500)
+    (tmp_path / "cut.toml").write_text(RECIPE + SELECTION)
+    (tmp_path / "plain.toml").write_text(RECIPE)
+    return tmp_path / "t.parquet", tmp_path / "cut.toml", tmp_path / "plain.toml"
+
+
+def train(inside, source, recipe, output, *more):
+    """(stderr, about) of a short training."""
+    code, out, err = inside("train", "ask", source, "--recipe", recipe, "--preset", "tiny", "--epochs", 3, "-o", output,
+                            *more)  # fmt: skip
+    assert (code, out) == (0, ""), err
+    return err, artefact.about(output)
+
+
+def test_a_table_with_holes_becomes_a_model_that_answers(inside, files, tmp_path):
+    source, _, recipe = files
+    err, about = train(inside, source, recipe, tmp_path / "m.safetensors", "--epochs", 12)
+    assert "no columns for absent" in err and "mass" in err and "total pull" in err
+    assert about.kind == "ask" and about.shape["sizes"]["dim"] == 16
+    m = about.metrics["labels"]["mass"]
+    assert 150 < about.training["rows"] / 5 < 170 and m["mad_std"] < 0.25 and 0.6 < m["total_pull"] < 1.6
+    assert {"nll", "crps", "error", "total_error"} <= set(m)
+    assert "absent" not in about.domain and about.domain["colour"][1] > 1
+    new = table(400, 1)
+    step = xptools.op(f"ask mass --model {tmp_path / 'm.safetensors'} --replace")
+    out = step(new.drop_columns(["mass", "mass_err"]).to_batches()[0])
+    truth, got = np.asarray(new["blue"]) - 5, out.column(out.schema.get_field_index("mass")).to_numpy()
+    assert np.corrcoef(truth[50:], got[50:])[0, 1] > 0.8
+    with pytest.raises(artefact.DataError, match="not for xp feh"):
+        artefact.load(tmp_path / "m.safetensors", "feh")
+
+
+def test_the_selection_keeps_and_blanks(inside, files, tmp_path):
+    source, recipe, _ = files
+    err, about = train(inside, source, recipe, tmp_path / "m.safetensors", "-v", "--head", "mixture")
+    assert "850 rows left: selection of" in err and "rows left: coefficients within their quantiles" in err
+    assert about.training["rows"] + about.training["held_rows"] < 820
+    assert about.shape["sizes"]["components"] == 4
+    lines = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert [line["epoch"] for line in lines] == [0, 1, 2] and all(np.isfinite(line["score"]) for line in lines)
+    step = xptools.op(f"ask mass --model {tmp_path / 'm.safetensors'} --joint 5 --replace")
+    out = step(table(30, 2).to_batches()[0], True)
+    assert np.isfinite(out.column(out.schema.get_field_index("mass_samples")).flatten().to_numpy()).all()
+
+
+def test_a_killed_training_goes_on_to_the_same_result(inside, files, tmp_path, monkeypatch):
+    source, _, recipe = files
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    output = tmp_path / "m.safetensors"
+    train(inside, source, recipe, output)
+    whole = output.read_bytes()
+    output.unlink()
+    score, calls = AskLearner.score, []
+
+    def dying(self, rows):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return score(self, rows)
+
+    monkeypatch.setattr(AskLearner, "score", dying)
+    words = ("train", "ask", source, "--recipe", recipe, "--preset", "tiny", "--epochs", 3, "-o", output)
+    assert inside(*words)[0] == 130 and not output.exists()
+    assert (tmp_path / "m.safetensors.checkpoint").exists()
+    monkeypatch.setattr(AskLearner, "score", score)
+    code, _, err = inside(*words, "--rate", 1e-4)
+    assert code == 65 and "another training: other rate." in err
+    err, _ = train(inside, source, recipe, output)
+    assert "goes on after epoch 2" in err
+    assert output.read_bytes() == whole and not (tmp_path / "m.safetensors.checkpoint").exists()
+
+
+def test_wrong_recipes_say_so(inside, files, tmp_path):
+    source, _, plain = files
+    cases = {
+        "none.toml": (None, 66, "none.toml"),
+        "broken.toml": ("tokens = [", 65, "not TOML"),
+        "empty.toml": ("", 65, "or none"),
+        "key.toml": ('tokens = [{ name = "a", value = "a", wide = 3 }]', 65, "'wide'"),
+        "other.toml": ('tokens = [{ name = "a", value = "elsewhere" }]', 65, "elsewhere missing"),
+        "blank.toml": (plain.read_text() + '[selection]\nblank = [{ tokens = ["x"], where = "n > 1" }]', 65, "'x'"),
+        "keep.toml": (plain.read_text() + '[selection]\nkeep = "quality > 1"', 65, "quality missing"),
+    }
+    for name, (text, code, word) in cases.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        got, _, err = inside("train", "ask", source, "--recipe", tmp_path / name, "-o", tmp_path / "m.safetensors")
+        assert (got, word in err) == (code, True), (name, err)
+    code, _, err = inside("train", "ask", source, "--recipe", plain, "--where", "blue > 99", "-o", tmp_path / "m.s")
+    assert code == 65 and "fewer than" in err
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("lb23", 118), ("distmass", 120), ("giants", 119)])
+def test_the_shipped_recipes_are_whole(name, tokens):
+    from xptools.commands._ask_sample import Recipe
+
+    recipe = Recipe(name)
+    assert len(recipe.vocabulary.tokens) == tokens
+    if name != "giants":
+        assert recipe.quantiles == [0.002, 0.998] and "starflag" in recipe.keep
+        assert sum(len(t) for t, _ in recipe.blank) == (4 if name == "lb23" else 6)

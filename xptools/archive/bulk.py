@@ -1,0 +1,178 @@
+"""The archive's bulk files of XP spectra, in a folder or at an address: CDN's ECSV, gzipped, and Flatiron's HDF5.
+
+A file's name tells the range of HEALPix pixels (level 8) of its sources, source_id >> 43, so only files that can hold
+wanted identifiers are read. Each is checked against _MD5SUM.txt where there is one, filtered while it is read, and
+deleted again if it was downloaded.
+"""
+
+import gzip
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from xptools import progress
+from xptools.archive import spectra
+from xptools.archive.download import download
+from xptools.archive.gather import Piece
+from xptools.archive.http import Client, Refused
+from xptools.errors import DataError, InputError
+
+CDN = "https://cdn.gea.esac.esa.int/Gaia/gdr3/Spectroscopy/xp_continuous_mean_spectrum"
+FLATIRON = "https://sdsc-users.flatironinstitute.org/~gaia/dr3/hdf5/XpContinuousMeanSpectrum"
+SUMS = "_MD5SUM.txt"
+LEVEL8 = 43
+NAME = re.compile(r"[\w.-]*?(\d{6})-(\d{6})\.(?:csv|ecsv|csv\.gz|ecsv\.gz|hdf5|h5)(?![\w.])")
+BLOCK = 4096
+FILES, FILE_BYTES = 3386, {"csv": 993e6, "hdf5": 1.66e9}  # 3362 GB in all; HDF5 estimated from the columns
+
+
+class BulkFile(NamedTuple):
+    """A file of the release: its first and last level-8 pixel, and its md5 if published."""
+
+    name: str
+    first: int
+    last: int
+    md5: str | None = None
+
+
+class Bulk:
+    """A route: whole files, one after the other; a piece is what one file can hold."""
+
+    def __init__(self, where: str, client: Client | None = None, work: Path | None = None,
+                 correlations: bool = True, parallel: int = 1, keep: bool = False):  # fmt: skip
+        self.where, self.client, self.work, self.keep = where.rstrip("/"), client, work, keep
+        self.correlations, self.parallel = correlations, parallel
+        self.steady = True
+        self.remote = where.startswith(("http://", "https://"))
+        self.files: list[BulkFile] = []
+
+    def stop(self) -> None:
+        """Wake those that wait for another try."""
+        if self.client is not None:
+            self.client.stopping.set()
+
+    def pieces(self, ids: np.ndarray) -> list[Piece]:
+        """One piece for every file that can hold some; identifiers between the files are in pieces named `none`."""
+        self.files = self.files or self._listed()
+        pixel, pieces, place = ids >> LEVEL8, [], 0
+        for f in self.files:
+            start, stop = np.searchsorted(pixel, [f.first, f.last + 1])
+            if start > place:
+                pieces.append(Piece(f"none-{len(pieces):06d}", ids[place:start]))
+            if stop > start:
+                pieces.append(Piece(f.name.split(".")[0], ids[start:stop]))
+            place = max(place, int(stop))
+        return [*pieces, Piece(f"none-{len(pieces):06d}", ids[place:])] if place < len(ids) else pieces
+
+    def get(self, piece: Piece) -> pa.Table:
+        """The spectra of a piece; a `none` piece has none."""
+        file = next((f for f in self.files if f.name.split(".")[0] == piece.name), None)
+        if file is None:
+            return spectra.normal([], self.correlations, self.where)
+        path = self._fetched(file) if self.remote else self._checked(file)
+        try:
+            return spectra.normal(rows(path, piece.ids, self.correlations), self.correlations, str(path))
+        finally:
+            if self.remote and not self.keep:
+                path.unlink(missing_ok=True)
+
+    def _fetched(self, file: BulkFile) -> Path:
+        target = self.work / file.name
+        if target.exists() and file.md5 and not _wrong(target, file.md5):
+            return target
+        sums = {"md5": file.md5} if file.md5 else None
+        return download(self.client, f"{self.where}/{file.name}", target, sums=sums)
+
+    def _checked(self, file: BulkFile) -> Path:
+        path = Path(self.where) / file.name
+        if file.md5 and (found := _wrong(path, file.md5)):
+            raise DataError(f"{path} has the md5 {found}, not {file.md5}. TRY: download that file again")
+        return path
+
+    def _listed(self) -> list[BulkFile]:
+        """The files there are, by their ranges; with sums from _MD5SUM.txt where it exists."""
+        text = self._text(SUMS)
+        if text is not None:
+            sums = [line.split() for line in text.splitlines() if len(line.split()) >= 2]
+            named = {words[-1].lstrip("*").rpartition("/")[2]: words[0] for words in sums}
+        else:
+            progress.warn(f"{self.where} has no {SUMS}: files are checked for wholeness, not for content")
+            named = dict.fromkeys(self._names())
+        here = named if self.remote else {n: s for n, s in named.items() if (Path(self.where) / n).is_file()}
+        files = [
+            BulkFile(n, int(m[1]), int(m[2]), s) for n, s in here.items() if (m := NAME.fullmatch(n.rpartition("/")[2]))
+        ]
+        if not files:
+            raise InputError(
+                f"{self.where} has no file named like XpContinuousMeanSpectrum_000000-003111.csv.gz. TRY: --bulk {CDN}"
+            )
+        return sorted(files, key=lambda f: f.first)
+
+    def _text(self, name: str) -> str | None:
+        if not self.remote:
+            path = Path(self.where) / name
+            return path.read_text() if path.is_file() else None
+        try:
+            return self.client.request("GET", f"{self.where}/{name}").text
+        except Refused as fault:
+            if fault.status != 404:
+                raise
+            return None
+
+    def _names(self) -> list[str]:
+        if not self.remote:
+            folder = Path(self.where)
+            if not folder.is_dir():
+                raise InputError(f"there is no folder {folder}. TRY: --bulk DIR, or an address")
+            return sorted(p.name for p in folder.iterdir())
+        text = self.client.request("GET", f"{self.where}/", page=True).text
+        return sorted({m[0] for m in NAME.finditer(text)})
+
+
+def rows(path: Path, wanted: np.ndarray, correlations: bool = True) -> Iterator[pa.RecordBatch]:
+    """Batches of the wanted rows of one bulk file."""
+    with open(path, "rb") as f:
+        magic = f.read(8)
+    if magic.startswith(b"\x89HDF"):
+        yield from _hdf5(path, wanted, correlations)
+    elif magic.startswith(b"\x1f\x8b"):
+        with gzip.open(path) as head:
+            data = pa.CompressedInputStream(pa.OSFile(str(path)), "gzip")
+            yield from spectra.read_text(head, str(path), data, wanted)
+    else:
+        with open(path, "rb", buffering=0) as raw:
+            yield from spectra.read(raw, str(path), wanted)
+
+
+def _hdf5(path: Path, wanted: np.ndarray, correlations: bool) -> Iterator[pa.RecordBatch]:
+    """Wanted rows of an HDF5 file with a dataset per column; blocks without any are not touched."""
+    import h5py
+
+    with h5py.File(path) as file:
+        names = {n.lower(): n for n in file}
+        keep = [n for n in spectra.columns(correlations) if n in names]
+        if "source_id" not in names:
+            raise DataError(f"{path} has no dataset source_id, only {', '.join(list(file)[:6])}. TRY: another file")
+        found = np.flatnonzero(spectra.among(file[names["source_id"]][:], wanted))
+        for block in np.unique(found // BLOCK):
+            inside = found[found // BLOCK == block] - block * BLOCK
+            parts = {n: file[names[n]][block * BLOCK : (block + 1) * BLOCK][inside] for n in keep}
+            yield pa.RecordBatch.from_pydict({n: _listed(v) for n, v in parts.items()})
+
+
+def _listed(values: np.ndarray) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+
+
+def _wrong(path: Path, md5: str) -> str:
+    """The md5 of a file if it is not this one, else ""."""
+    with open(path, "rb") as f:
+        found = hashlib.file_digest(f, "md5").hexdigest()
+    return "" if found == md5.lower() else found

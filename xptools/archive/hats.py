@@ -1,0 +1,231 @@
+"""Catalogues in HATS: Parquet files by HEALPix pixel, in a folder or at an address; only what is wanted is read.
+
+Columns are chosen, and row groups whose statistics rule a condition out are passed over, before anything is read; the
+condition itself is that of `xp select --where`. Spectra of the Multimodal Universe (110 coefficients in one list) are
+taken apart into BP and RP.
+"""
+
+import ast
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xptools import metadata
+from xptools.archive.http import Client, Refused
+from xptools.archive.ranged import Ranged
+from xptools.arrays import to_numpy
+from xptools.columns import KNOWN, XP
+from xptools.cores import expression
+from xptools.errors import DataError, IncompleteError, InputError, UsageError
+from xptools.io import foreign
+from xptools.protocol import spelled
+
+PROPERTIES = ("hats.properties", "properties")
+JOINT = {"coeff": "coefficients", "coeff_error": "coefficient_errors"}
+
+
+class Partition(NamedTuple):
+    """A file: HEALPix order and pixel, and where it is under the catalogue."""
+
+    order: int
+    pixel: int
+    path: str
+
+
+@dataclass
+class Catalogue:
+    """A HATS catalogue at `where`; `client` for an address."""
+
+    where: str
+    client: Client | None = None
+
+    def __post_init__(self):
+        self.where = self.where.rstrip("/")
+
+    def open(self, part: Partition) -> BinaryIO:
+        """A partition's file."""
+        if self.client is not None:
+            return Ranged(self.client, f"{self.where}/{part.path}")
+        try:
+            return open(Path(self.where) / part.path, "rb", buffering=0)
+        except OSError as fault:
+            raise InputError(f"the catalogue lacks {part.path}: {fault.strerror}. {self.where}. TRY: get it") from fault
+
+    def text(self, name: str) -> str | None:
+        """A small file of the catalogue, None if it has no such."""
+        if self.client is None:
+            path = Path(self.where) / name
+            return path.read_text() if path.is_file() else None
+        try:
+            return self.client.request("GET", f"{self.where}/{name}").text
+        except Refused as fault:
+            if fault.status != 404:
+                raise
+            return None
+
+    def partitions(self) -> list[Partition]:
+        """Its files in the order of the sky."""
+        text = self.text("partition_info.csv")
+        if text is not None:
+            pairs = [(int(r["Norder"]), int(r["Npix"])) for r in csv.DictReader(io.StringIO(text))]
+            found = [Partition(k, n, f"dataset/Norder={k}/Dir={n // 10000 * 10000}/Npix={n}.parquet") for k, n in pairs]
+        elif self.client is None:
+            paths = [p.relative_to(self.where) for p in Path(self.where).glob("**/Npix=*.parquet")]
+            keys = [re.search(r"Norder=(\d+)/.*Npix=(\d+)", p.as_posix()) for p in paths]
+            found = [Partition(int(m[1]), int(m[2]), str(p)) for m, p in zip(keys, paths, strict=True) if m]
+        else:
+            found = []
+        if not found:
+            raise InputError(f"{self.where} is no HATS catalogue: no partition_info.csv. TRY: the folder that has it")
+        return sorted(found, key=lambda p: (p.pixel << 2 * (29 - p.order), p.order))
+
+    def rows(self) -> int | None:
+        """How many rows the catalogue says that it has."""
+        for name in PROPERTIES:
+            said = re.search(r"^hats_nrows\s*=\s*(\d+)", self.text(name) or "", re.M)
+            if said:
+                return int(said[1])
+        return None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is wanted of a catalogue: columns (none: those that xp knows; "*" all), a condition, spectra taken apart."""
+
+    columns: tuple[str, ...] = ()
+    where: str = ""
+    spectra: bool = False
+
+    def names(self, schema: pa.Schema) -> list[str]:
+        """The columns to give, as the catalogue spells them; DataError for one that is not there."""
+        if "*" in self.columns:
+            return [n for n in schema.names if not n.startswith("_healpix")]
+        if self.columns:
+            return [_there(schema, name) for name in self.columns]
+        return [n for n in schema.names if n.lower() in KNOWN] or list(schema.names)
+
+    def condition(self, schema: pa.Schema) -> tuple[expression.Expression | None, dict[str, str]]:
+        """The condition and the columns that it names, as the catalogue spells them."""
+        if not self.where:
+            return None, {}
+        try:
+            found = expression.parse(self.where)
+        except expression.ExpressionError as fault:
+            raise UsageError(f"--where: {fault}. TRY: --where 'parallax > 1'") from fault
+        return found, {name: _there(schema, name) for name in found.columns}
+
+
+def _there(schema: pa.Schema, name: str) -> str:
+    found = spelled(schema, name)
+    if found is None:
+        raise DataError(f"{expression.unknown_name(name, schema.names)}. TRY: --columns with others, or '*'")
+    return found
+
+
+def schema_of(source: pa.Schema, choice: Choice) -> pa.Schema:
+    """The schema that comes out: plain types, units and words of the columns that xp knows."""
+    plain = foreign.plain_types(foreign.described(source))
+    fields = []
+    for name in choice.names(source):
+        field = plain.field(name)
+        known = KNOWN.get(name.lower())
+        if known is not None and not metadata.words_of(field):
+            field = field.with_metadata(metadata.field_of(name, known).metadata)
+        fields.append(field)
+    if choice.spectra:
+        for key in JOINT:
+            _there(source, key)
+        fields = [f for f in fields if f.name not in JOINT]
+        names = [f"{tag}_{kind}" for tag in ("bp", "rp") for kind in JOINT.values()]
+        fields += [metadata.field_of(n, XP[n]) for n in names]
+    return pa.schema(fields)
+
+
+def batches(file: BinaryIO, choice: Choice, rows: int = 16384) -> Iterator[pa.RecordBatch]:
+    """The wanted rows and columns of one Parquet file."""
+    try:
+        parquet = pq.ParquetFile(file, pre_buffer=False)
+    except (pa.ArrowException, OSError) as fault:
+        raise DataError(f"a partition is no whole Parquet file ({str(fault)[:100]}). TRY: get it again") from fault
+    source = parquet.schema_arrow
+    out = schema_of(source, choice)
+    condition, columns = choice.condition(source)
+    joint = [_there(source, key) for key in JOINT] if choice.spectra else []
+    wanted = list(dict.fromkeys([*(n for n in choice.names(source) if n not in joint), *columns.values(), *joint]))
+    every = [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)]
+    groups = [i for i, group in enumerate(every) if _may_hold(group, choice.where, columns)]
+    for batch in parquet.iter_batches(rows, row_groups=groups, columns=wanted, use_threads=False) if groups else ():
+        if condition is not None:
+            arrays = {name: to_numpy(batch.column(spelling), spelling) for name, spelling in columns.items()}
+            batch = batch.filter(pa.array(condition.condition(arrays)[0]))
+        if batch.num_rows:
+            yield _shaped(batch, out, joint)
+
+
+def _shaped(batch: pa.RecordBatch, out: pa.Schema, joint: list[str]) -> pa.RecordBatch:
+    values: dict[str, pa.Array] = {}
+    for key, spelling in zip(JOINT.values(), joint, strict=False):
+        both = to_numpy(batch.column(spelling), spelling)
+        if both.shape[1] % 2:
+            raise DataError(f"column {spelling} has {both.shape[1]} values, which are no two bands. TRY: no --spectra")
+        for tag, half in zip(("bp", "rp"), np.split(both, 2, axis=1), strict=True):
+            field = out.field(f"{tag}_{key}")
+            flat = np.ascontiguousarray(half, field.type.value_type.to_pandas_dtype()).reshape(-1)
+            values[field.name] = pa.FixedSizeListArray.from_arrays(pa.array(flat), type=field.type)
+    columns = [values[f.name] if f.name in values else batch.column(f.name).cast(f.type) for f in out]
+    return pa.RecordBatch.from_arrays(columns, schema=out)
+
+
+def _may_hold(group: Any, where: str, columns: dict[str, str]) -> bool:
+    """Whether a row group can hold rows that meet the condition, by its statistics."""
+    if not where:
+        return True
+    limits = {}
+    for k in range(group.num_columns):
+        column = group.column(k)
+        if column.path_in_schema in columns.values() and column.is_stats_set and column.statistics.has_min_max:
+            limits[column.path_in_schema] = column.statistics
+    for name, kind, value in _terms(where):
+        stats = limits.get(columns[name])
+        if stats is not None and isinstance(stats.min, int | float) and _outside(kind, value, stats):
+            return False
+    return True
+
+
+def _outside(kind: type, value: float, stats: Any) -> bool:
+    low, high = stats.min, stats.max
+    ruled = {ast.Lt: low >= value, ast.LtE: low > value, ast.Gt: high <= value, ast.GtE: high < value}
+    return ruled.get(kind, kind is ast.Eq and not low <= value <= high)
+
+
+def _terms(where: str) -> list[tuple[str, type, float]]:
+    """The parts `column < number` that every row must meet."""
+    tree = ast.parse(where.strip(), mode="eval").body
+    parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
+    found = []
+    for part in parts:
+        if isinstance(part, ast.Compare) and len(part.ops) == 1 and isinstance(part.left, ast.Name):
+            try:
+                value = ast.literal_eval(part.comparators[0])
+            except ValueError:
+                continue
+            if isinstance(value, int | float) and part.left.id not in expression.CONSTANTS:
+                found.append((part.left.id, type(part.ops[0]), value))
+    return found
+
+
+def counted(catalogue: Catalogue, found: int) -> None:
+    """IncompleteError (76) unless the catalogue's files have as many rows as it says."""
+    said = catalogue.rows()
+    if said is not None and said != found:
+        raise IncompleteError(
+            f"the catalogue says {said:,} rows, its files have {found:,}. {catalogue.where}. TRY: get the lacking files"
+        )

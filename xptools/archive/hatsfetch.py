@@ -1,0 +1,87 @@
+"""HATS partitions where a step can read them: those of a folder as they are, those of an address as fetched parts."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xptools import metadata, progress, stream
+from xptools.archive import gather, hats
+from xptools.archive.http import Client
+from xptools.archive.spectrafetch import checked, draws, place_of
+
+
+def called(place: str) -> str:
+    """What a catalogue is called in a history: its address, or its folder's own name."""
+    return place.rstrip("/") if "://" in place else Path(place).resolve().name
+
+
+@contextmanager
+def prepared(
+    place: str, wanted: tuple, parallel: int, timeout: float, work: str, options: stream.Options
+) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """(files to read, whether they hold only what is wanted): parts are removed when all has been read."""
+    choice = hats.Choice(*wanted)
+    checked(options)
+    if "://" not in place:
+        catalogue = hats.Catalogue(place)
+        files = [Path(catalogue.where) / p.path for p in catalogue.partitions()]
+        rows = 0
+        for part, file in zip(catalogue.partitions(), files, strict=True):
+            with catalogue.open(part):
+                rows += pq.read_metadata(file).num_rows
+        hats.counted(catalogue, rows)
+        yield tuple(map(str, files)), False
+        return
+    catalogue = hats.Catalogue(place, Client(timeout, parallel=parallel))
+    parts = catalogue.partitions()
+    request = {"catalogue": place, "wanted": repr(choice), "partitions": [p.path for p in parts]}
+    request["partitions"] = hashlib.sha256(json.dumps(request["partitions"]).encode()).hexdigest()
+    folder = gather.Folder(place_of(Path(work) if work else None, options, request, "hats"), request)
+    if not options.quiet:
+        progress.say(f"xp fetch hats: {len(parts)} partitions from {place}; parts in {folder.path}")
+    hats.counted(catalogue, _fetched(catalogue, parts, choice, folder, parallel, options))
+    yield tuple(str(folder.part(_piece(p))) for p in parts), True
+    if not stream.previews(options):
+        folder.clear()
+
+
+def _piece(part: hats.Partition) -> gather.Piece:
+    return gather.Piece(f"{part.order:02d}-{part.pixel:012d}", np.zeros(0, np.int64))
+
+
+def _fetched(catalogue, parts, choice, folder, parallel: int, options) -> int:
+    """Fetch what the folder lacks; returns the rows of all files of the catalogue."""
+    bar, guard = progress.Bar("fetch hats", len(parts), draws(options)), threading.Lock()
+
+    def one(part: hats.Partition) -> int:
+        path = folder.part(_piece(part))
+        if not path.exists():
+            file = catalogue.open(part)
+            source = pq.ParquetFile(file, pre_buffer=False)
+            found = list(hats.batches(file, choice))
+            bare = hats.schema_of(source.schema_arrow, choice)
+            schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
+            table = pa.Table.from_batches([b.replace_schema_metadata(schema.metadata) for b in found], schema)
+            folder.keep(_piece(part), table)
+        with guard:
+            bar.add(1)
+        return int(pq.read_schema(path).metadata[b"xp.rows_of_file"])
+
+    try:
+        with folder.held(), ThreadPoolExecutor(parallel) as pool:
+            try:
+                return sum(pool.map(one, parts))
+            except BaseException:
+                catalogue.client.stopping.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        bar.close()

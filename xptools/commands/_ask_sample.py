@@ -1,0 +1,160 @@
+"""What `xp train ask` reads: a table with holes, turned into tokens batch by batch and kept on disk, not in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xptools.errors import DataError, MissingColumns
+from xptools.protocol import check_unit, spelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from xptools.commands._training import Origin
+    from xptools.cores.ask_training import Sample
+
+DATA = Path(__file__).parent.parent / "data"
+RECIPES = ("distmass", "giants", "lb23")
+ROWS = 8192
+
+
+class Recipe:
+    """A vocabulary with the selection that goes with it: one TOML file, shipped or the user's own."""
+
+    def __init__(self, name: str):
+        from xptools.cores.ask_vocabulary import Vocabulary, load
+
+        path = DATA / f"ask_{name}.toml" if name in RECIPES else Path(name)
+        told = load(path)
+        self.name, self.where = name, str(path.name)
+        self.vocabulary = Vocabulary.of(told.get("tokens", []), self.where)
+        selection = told.get("selection", {})
+        self.keep: str | None = selection.get("keep")
+        self.quantiles: list[float] | None = selection.get("quantiles")
+        self.blank = [(self._tokens(b["tokens"]), str(b["where"])) for b in selection.get("blank", [])]
+
+    def _tokens(self, names: list[str]) -> np.ndarray:
+        import numpy as np
+
+        unknown = [n for n in names if not len(self.vocabulary.span(n))]
+        if unknown:
+            raise DataError(f"the selection blanks {unknown[0]!r}, which is no token. {self.where}. TRY: one of "
+                            f"{', '.join(e.name for e in self.vocabulary.entries)}")  # fmt: skip
+        return np.concatenate([self.vocabulary.span(n) for n in names])
+
+
+class Tokens:
+    """Which columns of a table are tokens; their values and errors go to two files as batches come."""
+
+    def __init__(self, schema, recipe: Recipe, where: str | None, files: tuple):
+        import numpy as np
+
+        from xptools.commands._training import Cuts, condition
+
+        self.recipe, self.vocabulary = recipe, recipe.vocabulary
+        names = {n: s for n in self.vocabulary.columns() if (s := spelled(schema, n))}
+        there = [e for e in self.vocabulary.entries if all(c in names for c in e.columns)]
+        if not there:
+            raise MissingColumns("train ask", self.vocabulary.columns(), tuple(schema.names))
+        for name, spelling in names.items():
+            check_unit(name, schema.field(spelling))
+        self.absent = [e.name for e in self.vocabulary.entries if e not in there]
+        self.names, self.cuts = names, Cuts(schema, "ask", None, where)
+        self.keep = condition(recipe.keep, schema)
+        self.blank = [(tokens, condition(text, schema)) for tokens, text in recipe.blank]
+        self.files, self.rows = files, 0
+        self.square, self.count = (np.zeros(len(self.vocabulary.tokens)) for _ in range(2))
+
+    def part(self, batch) -> dict[str, Any]:
+        """Write a batch's tokens; tells how many rows were left after each cut."""
+        import numpy as np
+
+        from xptools.commands._training import array, meets
+
+        keep, flow = self.cuts.keep(batch)
+        if self.keep is not None:
+            keep = keep & meets(self.keep, batch)
+            flow.append((f"selection of {self.recipe.name}", int(keep.sum())))
+        columns = {n: array(batch, s)[keep] for n, s in self.names.items()}
+        values, errors = self.vocabulary.read(columns, int(keep.sum()))
+        for tokens, told in self.blank:
+            values[np.ix_(np.flatnonzero(meets(told, batch)[keep]), tokens)] = np.nan
+        whole = self.vocabulary.read(columns, len(values), whole=True)[0].astype(np.float64)
+        self.square += np.nansum(whole**2, 0)
+        self.count += np.isfinite(whole).sum(0)
+        known = np.isfinite(values).any(1)
+        flow.append(("with any number", int(known.sum())))
+        for file, block in zip(self.files, (values[known], errors[known]), strict=True):
+            file.write(block.tobytes())
+        self.rows += int(known.sum())
+        return {"flow": flow}
+
+    def matrices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values and errors (N, V) float32 on disk, for as long as the arrays live."""
+        import numpy as np
+
+        shape = (self.rows, len(self.vocabulary.tokens))
+        for file in self.files:
+            file.flush()
+        return tuple(np.memmap(file, np.float32, "r", shape=shape) for file in self.files)
+
+
+def sample(
+    path: str, recipe: Recipe, where: str | None, fewest: int, say: Callable
+) -> tuple[Sample, np.ndarray, dict[str, np.ndarray], Origin]:
+    """The tokens of a table, the rows that are used, what the model file keeps of each token, and the origin."""
+    import numpy as np
+
+    from xptools.commands._training import read
+    from xptools.cores.ask_training import Sample, standards
+    from xptools.io.spool import spool
+
+    with spool() as one, spool() as other:
+        tokens, _, origin = read(path, "ask", ROWS, lambda schema: Tokens(schema, recipe, where, (one, other)), say)
+        if tokens.absent:
+            say(f"xp train ask: no columns for {', '.join(tokens.absent)}: not trained")
+        if tokens.rows < fewest:
+            raise DataError(f"{tokens.rows} stars are left, fewer than {fewest}. TRY: fewer cuts, more stars")
+        values, errors = tokens.matrices()
+    rows = _within(values, recipe)
+    if len(rows) < fewest:
+        raise DataError(f"{len(rows)} stars are left within the quantiles. TRY: another selection, more stars")
+    if len(rows) < len(values):
+        say(f"xp train ask: {len(rows):>9,} rows left: coefficients within their quantiles")
+    centre, scale, usable = standards(values)
+    spread = np.sqrt(tokens.square / np.maximum(tokens.count, 1))
+    with np.errstate(all="ignore"):
+        low, high = _extent(values)
+    kept = {"centre": centre, "scale": scale, "low": low, "high": high, "spread": spread, "usable": usable}
+    kept = {k: v.astype(np.float32) for k, v in kept.items()}
+    return Sample(values, errors, kept["centre"], kept["scale"], usable), rows, kept, origin
+
+
+def _extent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest value of each token; infinite where there is none."""
+    import numpy as np
+
+    low, high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+    for start in range(0, len(values), ROWS):
+        part = np.asarray(values[start : start + ROWS])
+        low = np.minimum(low, np.where(np.isnan(part), np.inf, part).min(0))
+        high = np.maximum(high, np.where(np.isnan(part), -np.inf, part).max(0))
+    return low, high
+
+
+def _within(values: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Rows all of whose known coefficients lie inside the recipe's quantiles."""
+    import numpy as np
+
+    if not recipe.quantiles:
+        return np.arange(len(values))
+    wide = np.array([e.width > 0 for e in recipe.vocabulary.entries])[recipe.vocabulary.entry_of]
+    some = np.asarray(values[:: max(1, -(-len(values) // 200_000))])[:, wide]
+    known = np.isfinite(some).any(0)
+    low, high = np.full(wide.sum(), -np.inf), np.full(wide.sum(), np.inf)
+    low[known], high[known] = np.nanquantile(some[:, known], recipe.quantiles, axis=0)
+    parts = (np.asarray(values[i : i + ROWS])[:, wide] for i in range(0, len(values), ROWS))
+    return np.flatnonzero(np.concatenate([~((part < low) | (part > high)).any(1) for part in parts]))

@@ -1,0 +1,98 @@
+"""`xp fetch hats`: rows of a catalogue in HATS, columns and conditions pushed down to its files."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import click
+
+from xptools.options import plain_command, run_options
+from xptools.protocol import Source
+
+
+@dataclass(frozen=True)
+class Rows(Source):
+    """Chosen columns of the rows of Parquet files that meet a condition, file after file."""
+
+    catalogue: str = ""
+    columns: tuple[str, ...] = ()
+    where: str = ""
+    spectra: bool = False
+    paths: tuple[str, ...] = ()
+    ready: bool = False
+
+    name: ClassVar[str] = "fetch-hats"
+
+    def params(self):
+        return {k: v for k, v in super().params().items() if k not in ("paths", "ready")}
+
+    def added(self):
+        return {}
+
+    def schema(self, schema=None, replace=False):
+        import pyarrow.parquet as pq
+
+        from xptools import metadata
+        from xptools.archive import hats
+
+        bare = hats.schema_of(pq.read_schema(self.paths[0]), self._choice())
+        return metadata.with_record(metadata.without(bare, metadata.FILE_KEYS), self)
+
+    def record_batches(self, rows):
+        from xptools.archive import hats
+        from xptools.io.batches import even
+
+        out = self.schema()
+
+        def found():
+            for path in self.paths:
+                with open(path, "rb", buffering=0) as file:
+                    yield from hats.batches(file, self._choice(), rows)
+
+        return even((b.replace_schema_metadata(out.metadata) for b in found()), rows)
+
+    def _choice(self):
+        from xptools.archive import hats
+
+        # parts that were fetched hold what is wanted already
+        return hats.Choice(("*",)) if self.ready else hats.Choice(self.columns, self.where, self.spectra)
+
+
+@plain_command(
+    "get",
+    3,
+    output=True,
+    examples=(
+        "xp fetch hats --where 'parallax > 1 and phot_g_mean_mag < 17.5' gaia_hats/ -o stars.parquet",
+        "xp fetch hats --spectra mmu_gaia/ | xp calibrate -o flux.parquet",
+    ),
+    see=("fetch-gaia", "select", "join"),
+    notes={
+        "PLACES": """A folder, or an address that gives files in parts (HTTP ranges), such as
+https://data.lsdb.io/hats/gaia_dr3/gaia; the place is the one that has partition_info.csv. From an address only the
+wanted columns of row groups that can hold wanted rows are downloaded, partition by partition, into --work; the same
+command goes on where it was cut off. Rows come in the catalogue's order, by place on the sky.""",
+        "COUNTING": """The rows of all files are compared with hats_nrows of the catalogue's properties: a catalogue
+with lacking files ends with status 76.""",
+    },
+)
+@click.argument("place", metavar="DIR|URL")
+@click.option("--columns", default="", metavar="LIST", help="Columns, or * for all.  [default: those that xp reads]")
+@click.option("--where", default="", metavar="EXPR", help="Rows, as in xp select --where.")
+@click.option("--spectra", is_flag=True, help="Take coeff and coeff_error apart into BP and RP columns.")
+@click.option("--parallel", type=click.IntRange(1, 8), default=3, show_default=True, help="Partitions at once.")
+@click.option("--timeout", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Longest silence [s].")
+@click.option("--work", default="", metavar="DIR", help="Folder for the parts.  [default: beside the output]")
+def command(place, columns, where, spectra, parallel, timeout, work, **common):
+    """Read a catalogue in HATS, from a folder or over HTTP: chosen columns of chosen rows.
+
+    HATS is Parquet by pixel of the sky, as LSDB writes it and as Gaia DR3 is published in. With --spectra the
+    coefficients of the Multimodal Universe's Gaia (no correlations, single precision) are made BP and RP columns.
+    """
+    from xptools import stream
+    from xptools.archive import hatsfetch
+
+    names = tuple(c.strip() for c in columns.split(",") if c.strip())
+    options = run_options(common)
+    with hatsfetch.prepared(place, (names, where, spectra), parallel, timeout, work, options) as (paths, ready):
+        made = Rows(hatsfetch.called(place), names, where, spectra, paths, ready)
+        stream.run([stream.Plan(made)], options)

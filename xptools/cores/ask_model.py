@@ -1,0 +1,153 @@
+"""The generalist's network: a set of (token, value) pairs is encoded, any number of requested tokens is answered.
+
+    input token     GELU(E[id] v + b[id])                                   requested token   E[id]
+    encoder         x <- LN(x + A(x, x)), x <- LN(x + F(x)), per block      A attention, F two layers about a GELU
+    decoder         q <- LN(q + A(q, x)), q <- LN(q + F(q)), per block      requests do not see each other
+    head            GELU layers, then Linear outputs: mean and s = ln(variance), in standardised units
+
+Leung & Bovy (2023): sizes of the preset "lb23", 8,845,529 parameters with 118 tokens; keys and values get one learned
+token more, so that attention over an empty context is defined. No token knows its place: the input is a set.
+A mixture head has K means, K s and K logits of the weights instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CLAMP = 20.0  # |s| beyond which the exponent would leave float32's good range
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """encoder, decoder: (heads, width of the feed-forward layer) of each block; head: widths of the hidden layers."""
+
+    dim: int = 128
+    encoder: tuple[tuple[int, int], ...] = ((16, 1024), (8, 512))
+    decoder: tuple[tuple[int, int], ...] = ((16, 3096), (8, 1548), (4, 774))
+    head: tuple[int, ...] = (3096, 1548, 774, 387)
+    context: int = 64
+    dropout: float = 0.1
+    components: int = 1
+
+
+PRESETS = {
+    "lb23": Sizes(),
+    "small": Sizes(64, ((4, 128), (4, 128)), ((4, 128), (4, 128)), (128, 64), 64, 0.0),
+    "tiny": Sizes(16, ((2, 32),), ((2, 32),), (32,), 64, 0.0),
+}
+
+
+class Answer(NamedTuple):
+    """Means, s = ln variances and log weights of the components (B, R, K), in standardised units."""
+
+    mean: Tensor
+    s: Tensor
+    log_weight: Tensor
+
+
+class Attention(nn.Module):
+    """softmax(Q K^T / sqrt(d)) V over `heads` slices, with one learned key and value beside those of the memory."""
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.inward = nn.Linear(dim, 3 * dim)
+        self.outward = nn.Linear(dim, dim)
+        self.key, self.value = (nn.Parameter(torch.empty(1, 1, dim)) for _ in range(2))
+        nn.init.xavier_uniform_(self.inward.weight)
+        nn.init.zeros_(self.inward.bias)
+        nn.init.zeros_(self.outward.bias)
+        nn.init.xavier_normal_(self.key)
+        nn.init.xavier_normal_(self.value)
+
+    def forward(self, query: Tensor, memory: Tensor, seen: Tensor | None) -> Tensor:
+        """query (B, R, d), memory (B, L, d), seen (B, 1, 1, L + 1) true where there is a token; None: everywhere."""
+        batch, _, dim = memory.shape
+        if query is memory:
+            q, k, v = self.inward(memory).split(dim, -1)
+        else:
+            weight, bias = self.inward.weight, self.inward.bias
+            q = F.linear(query, weight[:dim], bias[:dim])
+            k, v = F.linear(memory, weight[dim:], bias[dim:]).split(dim, -1)
+        k = torch.cat([k, self.key.expand(batch, 1, dim).to(k.dtype)], 1)
+        v = torch.cat([v, self.value.expand(batch, 1, dim).to(v.dtype)], 1)
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, ., d / heads)
+        p = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=p)
+        return self.outward(out.transpose(1, 2).flatten(-2))
+
+
+class Block(nn.Module):
+    """Attention and a feed-forward layer, each added to its input and then normalised."""
+
+    def __init__(self, dim: int, heads: int, width: int, dropout: float):
+        super().__init__()
+        self.attention = Attention(dim, heads, dropout)
+        self.wide, self.narrow = nn.Linear(dim, width), nn.Linear(width, dim)
+        self.first, self.second = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, query: Tensor, memory: Tensor, seen: Tensor | None) -> Tensor:
+        x = self.first(query + self.drop(self.attention(query, memory, seen)))
+        return self.second(x + self.drop(self.narrow(self.drop(F.gelu(self.wide(x))))))
+
+
+class Generalist(nn.Module):
+    """The whole network for `tokens` tokens with identifiers 1 ... tokens; 0 is padding."""
+
+    def __init__(self, tokens: int, sizes: Sizes):
+        super().__init__()
+        self.sizes = sizes
+        self.embedding, self.offset = (nn.Parameter(torch.empty(tokens + 1, sizes.dim)) for _ in range(2))
+        nn.init.xavier_uniform_(self.embedding)
+        nn.init.xavier_uniform_(self.offset)
+        self.encoder = nn.ModuleList(Block(sizes.dim, h, w, sizes.dropout) for h, w in sizes.encoder)
+        self.decoder = nn.ModuleList(Block(sizes.dim, h, w, sizes.dropout) for h, w in sizes.decoder)
+        widths = (sizes.dim, *sizes.head)
+        self.head = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
+        names = ("mean", "s") if sizes.components == 1 else ("mean", "s", "logit")
+        self.out = nn.ModuleDict({name: nn.Linear(widths[-1], sizes.components) for name in names})
+
+    def encode(self, ids: Tensor, values: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Tokens ids (B, L) int64 with standardised values (B, L) to the memory (B, L, d)."""
+        x = F.gelu(self.embedding[ids] * values[..., None] + self.offset[ids])
+        for block in self.encoder:
+            x = block(x, x, seen)
+        return x
+
+    def decode(self, memory: Tensor, requests: Tensor, seen: Tensor | None = None) -> Answer:
+        """Answers to requests (B, R) int64, all in one pass: they do not see one another."""
+        q = self.embedding[requests]
+        for block in self.decoder:
+            q = block(q, memory, seen)
+        for layer in self.head:
+            q = F.gelu(layer(q))
+        q = q.float()  # outputs and what follows in single precision, whatever the rest was in
+        with torch.autocast(q.device.type, enabled=False):
+            mean, s = self.out["mean"](q), self.out["s"](q).clamp(-CLAMP, CLAMP)
+            weight = F.log_softmax(self.out["logit"](q), -1) if "logit" in self.out else torch.zeros_like(mean)
+        return Answer(mean, s, weight)
+
+    def forward(self, ids: Tensor, values: Tensor, requests: Tensor, seen: Tensor | None = None) -> Answer:
+        """`encode`, then `decode`; seen (B, L) true where there is a token, None where all are."""
+        mask = None if seen is None else F.pad(seen, (0, 1), value=True)[:, None, None, :]
+        return self.decode(self.encode(ids, values, mask), requests, mask)
+
+
+def log_likelihood(answer: Answer, y: Tensor, sigma: Tensor) -> Tensor:
+    """ln p(y) (B, R) of values with errors sigma, up to a constant: the mean of 1/2 [(y - m)^2 / v + ln v], v = e^s +
+    sigma^2, is what training minimises (Leung & Bovy 2023)."""
+    v = answer.s.exp() + sigma[..., None] ** 2
+    each = -0.5 * ((y[..., None] - answer.mean) ** 2 / v + v.log())
+    return torch.logsumexp(each + answer.log_weight, -1)
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in model.parameters())

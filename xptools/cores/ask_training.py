@@ -1,0 +1,220 @@
+"""Training of the generalist: random subsets of what is known of a star are the context, known numbers the requests.
+
+    L = mean of 1/2 [(y - m)^2 / (e^s + sigma^2) + ln(e^s + sigma^2)],      sigma the error of the label, 0 if unknown
+
+Leung & Bovy (2023) shuffle the known tokens of a star, keep at most `context` and blank a random tail of 0 ... `blank`;
+one request, uniform among the known. Beside that: several requests per star, which one encoding serves; with
+`structured` that fraction of the stars gets whole groups of tokens (a band's coefficients, a label) or none of them, as
+a user has them; with `balanced` a request goes to a group first, so that 110 coefficients do not crowd out the labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from xptools.cores.ask_model import Generalist, Sizes, log_likelihood
+from xptools.cores.ask_vocabulary import Vocabulary
+
+WARM = 100  # steps until the rate is reached
+SCORED = 4096  # held-out stars that a score is taken from
+FEWEST = 50  # stars that know a token, below which it is not trained
+BANDS = 2.0  # weight of a group of coefficients among the requests, a single number has 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How contexts and requests are drawn."""
+
+    blank: int = 60
+    requests: int = 1
+    structured: float = 0.0
+    balanced: bool = False
+    precision: str = "float32"
+    compiled: bool = False
+    parts: int = 4  # groups of like length that a batch is run in
+
+
+PLANS = {"lb23": Plan(), "small": Plan(64, 8, 0.7, True), "tiny": Plan(64, 6, 0.7, True, parts=1)}
+
+
+class Sample(NamedTuple):
+    """Values and errors (N, V), perhaps on disk, with what standardises them and who is usable (V,)."""
+
+    values: np.ndarray
+    errors: np.ndarray
+    centre: np.ndarray
+    scale: np.ndarray
+    usable: np.ndarray
+
+    def at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """z and sigma (n, V) float32 of these rows, sigma 0 where unknown."""
+        rows = np.asarray(rows)
+        z = np.where(self.usable, (self.values[rows] - self.centre) / self.scale, np.nan)
+        return z.astype(np.float32), np.nan_to_num(self.errors[rows] / self.scale, nan=0.0).astype(np.float32)
+
+
+def standards(values: np.ndarray, most: int = 200_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median, 1.4826 MAD and whether enough stars know it, of each token (V,); from `most` rows spread evenly."""
+    some = np.asarray(values[:: max(1, -(-len(values) // most))])
+    usable = np.isfinite(some).sum(0) >= min(FEWEST, max(2, len(some) // 4))
+    centre, scale = np.zeros(some.shape[1]), np.ones(some.shape[1])
+    for k in np.flatnonzero(usable):
+        v = some[np.isfinite(some[:, k]), k].astype(np.float64)
+        centre[k], scale[k] = np.median(v), 1.4826 * np.median(np.abs(v - np.median(v)))
+    usable &= scale > 0
+    return centre, np.where(usable, scale, 1.0), usable
+
+
+class Drawn(NamedTuple):
+    """Contexts and requests of a batch: ids, values (B, L), count (B,), requests, y, sigma, who is real (B, R)."""
+
+    ids: np.ndarray
+    values: np.ndarray
+    count: np.ndarray
+    requests: np.ndarray
+    y: np.ndarray
+    sigma: np.ndarray
+    real: np.ndarray
+
+    def part(self, rows: np.ndarray) -> Drawn:
+        """Some rows, cut to the longest of their contexts."""
+        longest = max(int(self.count[rows].max()), 1)
+        ids, values, *rest = (a[rows] for a in self)
+        return Drawn(ids[:, :longest], values[:, :longest], *rest)
+
+
+class Sampler:
+    """Draws contexts and requests for one vocabulary."""
+
+    def __init__(self, vocabulary: Vocabulary, context: int, plan: Plan, usable: np.ndarray):
+        names = [e.group or e.name for e in vocabulary.entries]
+        self.context, self.plan = context, plan
+        groups = sorted(set(names))
+        self.group = np.array([groups.index(names[k]) for k in vocabulary.entry_of])
+        labels = {n for n, e in zip(names, vocabulary.entries, strict=True) if e.ask}
+        self.label = np.array([g in labels for g in groups])
+        bands = {n for n, e in zip(names, vocabulary.entries, strict=True) if e.width}
+        self.wide = np.array([float(g in bands) for g in groups])
+        size = np.bincount(self.group[usable], minlength=len(groups))[self.group]
+        wide = np.array([BANDS if e.width else 1.0 for e in vocabulary.entries])[vocabulary.entry_of]
+        self.weight = np.where(usable, wide / np.maximum(size, 1) if plan.balanced else 1.0, 0.0)
+
+    def draw(self, rng: np.random.Generator, z: np.ndarray, sigma: np.ndarray) -> Drawn:
+        """Contexts and requests of stars z (B, V)."""
+        known, (stars, _) = np.isfinite(z), z.shape
+        allowed = known & self._groups(rng, stars)[:, self.group]
+        order = np.argsort(np.where(allowed, rng.random(z.shape), 2.0), axis=1)[:, : self.context]
+        count = np.minimum(allowed.sum(1), self.context)
+        blank = rng.integers(0, self.plan.blank + 1, stars)
+        count = np.where(self.whole, count, np.maximum(count - blank, 0))
+        seen = np.arange(order.shape[1]) < count[:, None]
+        race = -np.log(1.0 - rng.random(z.shape)) / np.where(known & (self.weight > 0), self.weight, 1e-30)
+        asked = np.argsort(race, axis=1)[:, : self.plan.requests]
+        take = lambda a, i: np.take_along_axis(a, i, 1)  # noqa: E731
+        return Drawn(
+            np.where(seen, order + 1, 0), np.where(seen, np.nan_to_num(take(z, order)), 0.0), count, asked + 1,
+            np.nan_to_num(take(z, asked)), take(sigma, asked), take(known & (self.weight > 0), asked),
+        )  # fmt: skip
+
+    def _groups(self, rng: np.random.Generator, stars: int) -> np.ndarray:
+        """Which groups (B, G) a star may show; all of them unless its context is a structured one."""
+        self.whole = rng.random(stars) < self.plan.structured
+        share, coin = rng.random((stars, 2)), rng.random((stars, 2))
+        label, other = coin[:, :1], coin[:, 1:]
+        # labels: in half of the stars none; inputs: in a third all of them, in a quarter the spectra alone
+        inputs = np.where(other < 0.35, 1.0, np.where(other < 0.6, self.wide, share[:, 1:]))
+        kept = np.where(self.label, np.where(label < 0.5, 0.0, share[:, :1]), inputs)
+        return (rng.random(kept.shape) < kept) | ~self.whole[:, None]
+
+
+class AskLearner:
+    """The network in training (train.Learner)."""
+
+    def __init__(
+        self, sample: Sample, vocabulary: Vocabulary, sizes: Sizes, plan: Plan, seed: int, device: str = "cpu"
+    ):
+        torch.manual_seed(seed)
+        self.sample, self.plan, self.seed, self.device = sample, plan, seed, device
+        self.network = Generalist(len(vocabulary.tokens), sizes).to(device)
+        self.run = torch.compile(self.network) if plan.compiled else self.network
+        self.sampler = Sampler(vocabulary, sizes.context, plan, sample.usable)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=1e-3, fused=True)
+        self.count = 0
+
+    def step(self, rows: np.ndarray, rate: float) -> float:
+        """One step; contexts, requests and dropout follow from (seed, number of the step)."""
+        torch.manual_seed((self.seed << 32) + self.count)
+        rng = np.random.default_rng([self.seed, 1, self.count])
+        self.count += 1
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * min(1.0, self.count / WARM)
+        self.network.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        drawn = self.sampler.draw(rng, *self.sample.at(rows))
+        total = max(int(drawn.real.sum()), 1)
+        loss = 0.0
+        for part in self._parts(drawn):
+            piece = self._loss(part) / total
+            piece.backward()
+            loss += piece.item()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        return loss
+
+    def _parts(self, drawn: Drawn) -> list[Drawn]:
+        """Stars with contexts of like length together: little padding is worked on."""
+        order = np.argsort(drawn.count, kind="stable")
+        parts = 1 if self.plan.compiled else self.plan.parts
+        return [drawn.part(rows) for rows in np.array_split(order, min(parts, len(order)))]
+
+    def _loss(self, part: Drawn) -> torch.Tensor:
+        """Sum of the negative log-likelihoods."""
+        tensors = (torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for a in part)
+        ids, values, count, asked, y, sigma, real = tensors
+        seen = torch.arange(ids.shape[1], device=self.device) < count[:, None]
+        kind = torch.device(self.device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
+            answer = self.run(ids, values.float(), asked, seen)
+        return -(log_likelihood(answer, y.float(), sigma.float()) * real).sum()
+
+    @torch.no_grad()
+    def score(self, rows: np.ndarray) -> float:
+        """Mean negative log-likelihood of requests to at most SCORED held-out stars, of the same contexts each time."""
+        self.network.eval()
+        rows = rows[:: max(1, -(-len(rows) // SCORED))]
+        total, asked = 0.0, 0
+        for start in range(0, len(rows), 512):
+            rng = np.random.default_rng([self.seed, 2, start])
+            drawn = self.sampler.draw(rng, *self.sample.at(rows[start : start + 512]))
+            total += sum(self._loss(part).item() for part in self._parts(drawn))
+            asked += int(drawn.real.sum())
+        return total / max(asked, 1)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """A copy of the weights."""
+        return {f"net.{k}": v.detach().cpu().numpy().copy() for k, v in self.network.state_dict().items()}
+
+    def kept(self) -> dict[str, np.ndarray]:
+        """Weights, moments and the number of steps."""
+        out = {**self.arrays(), "count": np.array(self.count)}
+        for name, p in self.network.named_parameters():
+            for key, value in self.optimiser.state.get(p, {}).items():
+                out[f"{key}.{name}"] = value.detach().cpu().numpy().copy()
+        return out
+
+    def restore(self, kept: dict[str, np.ndarray]) -> None:
+        """Back to what `kept` gave."""
+        self.count = int(kept["count"])
+        self.restore_weights(kept)
+        for name, p in self.network.named_parameters():
+            keys = [k for k in ("step", "exp_avg", "exp_avg_sq") if f"{k}.{name}" in kept]
+            self.optimiser.state[p] = {k: torch.from_numpy(kept[f"{k}.{name}"].copy()).to(self.device) for k in keys}
+
+    def restore_weights(self, kept: dict[str, np.ndarray]) -> None:
+        """The weights of `arrays` or `kept`."""
+        weights = {k[4:]: torch.from_numpy(v) for k, v in kept.items() if k.startswith("net.")}
+        self.network.load_state_dict(weights)
