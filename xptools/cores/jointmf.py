@@ -1,11 +1,12 @@
 """The mass function behind errors of mass and [Fe/H]: Phi(M, [Fe/H]) inferred through the response (response.py).
 
     n(k, s, o) ~ Poisson(rate(k, s, o)),   rate_true(k', c) = Phi V dM d[Fe/H]
-    ln Phi = a + alpha ln(M / 0.4) + beta [Fe/H] + Gaussian process in (ln M, [Fe/H])
+    ln Phi = a + alpha ln(M / 0.4) + beta [Fe/H] + process(ln M, [Fe/H]) + steps(ln M, [Fe/H] bin)
 
-The process (Matern-3/2 in ln M, Matern-5/2 in [Fe/H]) has its amplitude and both lengths inferred, so that the data
-say how smooth Phi is; where they cannot tell, the plane and the prior speak and the error is large. A Laplace
-approximation (laplace.py) gives the posterior of these three, and coordinates in which Hamiltonian
+The Gaussian process (Matern-3/2 in ln M, Matern-5/2 in [Fe/H]) lets Phi run smoothly, the steps (the same in ln M,
+independent between bins) let the mass function change from one [Fe/H] bin to the next. Both amplitudes and both
+lengths are inferred, so that the data say how smooth Phi is; where they cannot tell, the plane and the prior speak and
+the error is large. A Laplace approximation (laplace.py) gives the posterior of these four, and coordinates in which Hamiltonian
 Monte Carlo samples Phi at each.
 
 differs from Li+ 2026, who name the scatter between [Fe/H] bins as their main caveat and do not correct for it.
@@ -44,30 +45,34 @@ class Joint:
     def problem(self) -> laplace.Problem:
         """The same as one linear response and the coordinates of the process."""
         t = self.truth
-        M, C = t.volume.shape
-        flat = np.einsum("ki,kjc->kjic", self.mass, self.weight).reshape(-1, M * C)
-        exposure = (t.volume * t.size).ravel()
+        exposure = t.volume * t.size
         middle = 0.5 * (t.feh_edges[1:] + t.feh_edges[:-1])
         ln_m = np.log(np.sqrt(t.mass_edges[1:] * t.mass_edges[:-1]) / PIVOT)
-        n = self.counts.n.reshape(-1).astype(float)
-        some = (flat @ exposure > 0) | (n > 0)  # classes of error that no star has
         knots = 1 + max(3, int(np.ceil((t.feh_edges[-1] - t.feh_edges[0]) / KNOTS)))
         return laplace.Problem(
-            n=n[some],
-            response=(flat * exposure)[some],
+            n=self.counts.n.reshape(len(self.counts.n), -1).astype(float),
+            mass=self.mass,
+            weight=self.weight,
+            exposure=exposure,
             level=float(np.log(max(self.counts.n.sum(), 1) / exposure.sum())),
             ln_m=ln_m,
             feh=middle - middle.mean(),
             knots=np.linspace(middle[0], middle[-1], knots) - middle.mean(),
+            steps=(self.owner[:, None] == np.unique(self.owner)).astype(float),
             volumes=self._volume_errors(),
         )
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The bin (C,) of each slice: -1 below the table, `bins` above it."""
+        bin = self.truth.bin
+        return np.where(np.arange(len(bin)) > np.flatnonzero(bin >= 0)[-1], self.bins, bin)
 
     def _volume_errors(self) -> np.ndarray:
         """d ln rate (M C) by the standard errors of V of the bins (M B), no column where V has none."""
         t = self.truth
         M, C = t.volume.shape
-        inner = np.flatnonzero(t.bin >= 0)
-        owner = np.r_[np.zeros(inner[0], int), t.bin[inner], np.full(C - 1 - inner[-1], self.bins - 1)]
+        owner = self.owner.clip(0, self.bins - 1)
         out = np.zeros((M, C, M, self.bins))
         for i in range(M):
             out[i, np.arange(C), i, owner] = t.relative_error[i, owner]
@@ -112,7 +117,7 @@ def prepare(table: BinTable, counts: response.Counts) -> Joint:
     return at(best.x)[0]
 
 
-def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target_accept=0.9) -> Sampled:
+def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target_accept=0.95) -> Sampled:
     """Draws of ln Phi of the table's bins (chains, draws, B K), and how well the chains agree.
 
     Hyperparameters come from their Laplace posterior, the same POINTS values for every chain; at each of them
@@ -124,7 +129,7 @@ def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target
     points = min(POINTS, draws)
     modes = laplace.modes(problem, laplace.hyper_draws(problem, points, rng))
     each, warm = -(-draws // points), max(20, warmup // points)
-    start = rng.standard_normal((points, chains, len(modes[0].y)))
+    start = 0.5 * rng.standard_normal((points, chains, len(modes[0].y)))  # far out the posterior is skew
     keys = jax.random.split(jax.random.PRNGKey(seed), points * chains).reshape(points, chains, -1)
     run = _program(warm, each, target_accept)
     y, diverging, energies = [], 0, []
@@ -140,7 +145,8 @@ def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target
 
 def energy(y, d, precision, jnp):
     """-ln p(n, y | theta) + const at y = (a, alpha, beta, process, V errors), as in laplace.py."""
-    rate = d["response"] @ jnp.exp(jnp.minimum(d["design"] @ y, 50.0)) * jnp.exp(d["level"]) + 1e-12
+    phi = jnp.exp(jnp.minimum(d["design"] @ y, 50.0) + d["level"])
+    rate = laplace.rates(phi, d["mass"], d["weight"], d["exposure"], jnp)
     return jnp.sum(rate - d["n"] * jnp.log(rate)) + 0.5 * y @ (precision @ y)
 
 
@@ -152,7 +158,7 @@ def _program(warmup, draws, target_accept):
 
     def chain(data, centre, stretch, precision, key, start):
         init, step = hmc(lambda w: energy(centre + stretch @ w, data, precision, jax.numpy), algo="HMC")
-        state = init(start, warmup, target_accept_prob=target_accept, rng_key=key, step_size=0.3,
+        state = init(start, warmup, target_accept_prob=target_accept, rng_key=key, step_size=0.1,
                      trajectory_length=QUARTER, adapt_mass_matrix=False)  # fmt: skip
 
         def collect(state, _):

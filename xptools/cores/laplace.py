@@ -1,9 +1,9 @@
 """Laplace's approximation of the posterior of a Gaussian process seen through a response with Poisson counts.
 
-    n ~ Poisson(F exp(ln Phi)),  ln Phi = level + plane + process + V errors,  y = (plane, process, V errors)
+    n ~ Poisson(rates(exp(ln Phi))),  ln Phi = level + plane + process + steps + V errors,  y = the last four
 
-Given the hyperparameters theta (standard normal coordinates of ln amplitude and two ln lengths) the prior of y is
-Gaussian and its mode is found by Newton steps with the Fisher information. The evidence
+The process is smooth in ln M and [Fe/H]; the steps are smooth in ln M and free from one [Fe/H] bin to the next. Given
+the hyperparameters theta (standard normal coordinates of both ln amplitudes and two ln lengths) the prior of y is Gaussian and its mode is found by Newton steps with the Fisher information. The evidence
 
     ln p(n | theta) ~ ln p(n, y | theta) - 1/2 ln det H
 
@@ -18,81 +18,95 @@ from functools import cached_property
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import block_diag, cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 from scipy.stats import norm
 from scipy.stats.qmc import Sobol
 
-HYPER = 3  # ln amplitude, ln length in ln M, ln length in [Fe/H]
+HYPER = 4  # ln amplitude of the process, ln length in ln M, ln length in [Fe/H], ln amplitude of the steps
 CENTRE = np.zeros(HYPER)
-PRIOR_MEAN = np.log([0.4, 0.7, 0.6])
-PRIOR_WIDTH = np.array([0.8, 0.6, 0.6])
+PRIOR_MEAN = np.log([0.4, 0.7, 0.6, 0.2])
+PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 1.0])
 PLANE = np.array([4.0, 3.0, 4.0])  # prior widths of a, alpha and beta about 0
 JITTER = 1e-4  # keeps neighbouring cells of a smooth process apart
 STEPS, CLOSE = 100, 1e-6
-TRIALS, WIDER = 64, 1.3  # points at which the posterior of theta is evaluated, from a Gaussian so much wider
+TRIALS, WIDER = 128, 1.3  # points at which the posterior of theta is evaluated, from a Gaussian so much wider
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Counts n (J,), response F (J, M C) times exposure, level, coordinates (M,) and (C,), V errors (M C, E).
+    """Counts n (K, J), P of mass (K, M) and of [Fe/H] (K, J, C), exposure (M, C), level, coordinates (M,) and (C,).
 
-    The process lives on `knots` (Q,) in [Fe/H]; a cubic spline carries it to the C slices.
+    The process lives on `knots` (Q,) in [Fe/H]; a cubic spline carries it to the C slices. `steps` (C, G) says which
+    bin a slice is in. Errors of V are (M C, E).
     """
 
     n: np.ndarray
-    response: np.ndarray
+    mass: np.ndarray
+    weight: np.ndarray
+    exposure: np.ndarray
     level: float
     ln_m: np.ndarray
     feh: np.ndarray
     knots: np.ndarray
+    steps: np.ndarray
     volumes: np.ndarray
 
     @cached_property
     def basis(self) -> np.ndarray:
-        """d ln Phi / d (a, alpha, beta, process on the knots) (M C, 3 + M Q)."""
+        """d ln Phi / d (a, alpha, beta, process on the knots, steps) (M C, 3 + M (Q + G))."""
         m, f = np.meshgrid(self.ln_m, self.feh, indexing="ij")
         spline = CubicSpline(self.knots, np.eye(len(self.knots)), axis=0)(self.feh)
         plane = np.column_stack([np.ones(m.size), m.ravel(), f.ravel()])
-        return np.hstack([plane, np.kron(np.eye(len(self.ln_m)), spline)])
-
-    @property
-    def process(self) -> int:
-        """M Q, the size of the process."""
-        return len(self.ln_m) * len(self.knots)
+        return np.hstack([plane, *(np.kron(np.eye(len(self.ln_m)), b) for b in (spline, self.steps))])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """As the sampler takes it."""
-        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)} | {"design": self.design()}
+        return {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)} | {"design": self.design}
+
+    def rates(self, phi: np.ndarray) -> np.ndarray:
+        """Expected stars (K, J) where Phi is (M C,)."""
+        return rates(phi, self.mass, self.weight, self.exposure, np)
+
+    def jacobian(self, phi: np.ndarray) -> np.ndarray:
+        """d rates / d y (K J, D) where Phi is (M C,)."""
+        true = (phi.reshape(self.exposure.shape) * self.exposure)[:, :, None] * self.design.reshape(
+            *self.exposure.shape, -1
+        )
+        return (self.weight @ np.tensordot(self.mass, true, 1)).reshape(self.n.size, -1)
 
     def ln_phi(self, y: np.ndarray) -> np.ndarray:
-        """ln Phi (..., M C) without the errors of V, from y (..., 3 + M Q + E)."""
+        """ln Phi (..., M C) without the errors of V, from y (..., D)."""
         return self.level + y[..., : self.basis.shape[1]] @ self.basis.T
 
+    @cached_property
     def design(self) -> np.ndarray:
         """d ln rate / d y (M C, D)."""
         return np.hstack([self.basis, self.volumes])
 
     def prior(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
         """Precision (D, D) of y, and its ln det."""
-        amplitude, L, R = factors(theta, self.ln_m, self.knots, np)
+        size, step, L, R = factors(theta, self.ln_m, self.knots)
         one, two = (cho_solve((f, True), np.eye(len(f))) for f in (L, R))
-        cells, errors = self.process, self.volumes.shape[1]
-        out = np.zeros((3 + cells + errors,) * 2)
-        out[range(3), range(3)] = PLANE**-2
-        out[3 : 3 + cells, 3 : 3 + cells] = np.kron(one, two) / amplitude**2
-        out[3 + cells :, 3 + cells :] = np.eye(errors)
-        ln_det = -2 * (len(R) * np.log(np.diag(L)).sum() + len(L) * np.log(np.diag(R)).sum())
-        return out, ln_det - 2 * cells * np.log(amplitude) - 2 * np.log(PLANE).sum()
+        M, Q, G = len(L), len(R), self.steps.shape[1]
+        blocks = np.diag(PLANE**-2), np.kron(one, two) / size**2, np.kron(one, np.eye(G)) / step**2
+        ln_det = -2 * ((Q + G) * np.log(np.diag(L)).sum() + M * np.log(np.diag(R)).sum())
+        ln_det -= 2 * M * (Q * np.log(size) + G * np.log(step)) + 2 * np.log(PLANE).sum()
+        return block_diag(*blocks, np.eye(self.volumes.shape[1])), ln_det
 
 
-def factors(theta, ln_m, knots, xp):
-    """Amplitude and Cholesky factors of the correlations in ln M (M, M) and between knots in [Fe/H] (Q, Q)."""
-    size = xp.exp(xp.asarray(PRIOR_MEAN) + xp.asarray(PRIOR_WIDTH) * theta)
-    r = np.sqrt(3.0) * xp.abs(ln_m[:, None] - ln_m) / size[1]
-    q = np.sqrt(5.0) * xp.abs(knots[:, None] - knots) / size[2]
-    one, two = (1 + r) * xp.exp(-r), (1 + q + q * q / 3) * xp.exp(-q)
-    return size[0], *(xp.linalg.cholesky(k + JITTER * xp.eye(len(k))) for k in (one, two))
+def rates(phi, mass, weight, exposure, xp):
+    """Expected stars (K, J) where Phi is (M C,): masses are scattered first, [Fe/H] then, both as in response.py."""
+    return (weight @ (mass @ (phi.reshape(exposure.shape) * exposure))[:, :, None])[:, :, 0] + 1e-12
+
+
+def factors(theta, ln_m, knots):
+    """Both amplitudes, Cholesky factors of the correlations in ln M (M, M) and between knots in [Fe/H] (Q, Q)."""
+    size = np.exp(PRIOR_MEAN + PRIOR_WIDTH * theta)
+    r = np.sqrt(3.0) * np.abs(ln_m[:, None] - ln_m) / size[1]
+    q = np.sqrt(5.0) * np.abs(knots[:, None] - knots) / size[2]
+    one, two = (1 + r) * np.exp(-r), (1 + q + q * q / 3) * np.exp(-q)
+    return size[0], size[3], *(np.linalg.cholesky(k + JITTER * np.eye(len(k))) for k in (one, two))
 
 
 @dataclass(frozen=True)
@@ -113,17 +127,16 @@ class Mode:
 def mode(problem: Problem, theta: np.ndarray, start: np.ndarray | None = None) -> Mode:
     """The mode of y given theta, by Newton steps with Fisher's information, halved where they overshoot."""
     precision, ln_det = problem.prior(theta)
-    design = problem.design()
     y = np.zeros(len(precision)) if start is None else start
-    value, rate, true = _value(problem, precision, design, y)
+    value, rate, true = _value(problem, precision, y)
     for _ in range(STEPS):
-        J = (problem.response * true) @ design
-        gradient = J.T @ (problem.n / rate - 1.0) - precision @ y
-        H = J.T @ (J / rate[:, None]) + precision
+        J = problem.jacobian(true)
+        gradient = J.T @ (problem.n / rate - 1.0).ravel() - precision @ y
+        H = J.T @ (J / rate.reshape(-1, 1)) + precision
         step = cho_solve(cho_factor(H), gradient)
         gain, factor = 0.5 * gradient @ step, 1.0
         while factor > 1e-4:
-            new, rate, true = _value(problem, precision, design, y + factor * step)
+            new, rate, true = _value(problem, precision, y + factor * step)
             if new > value:
                 break
             factor *= 0.5
@@ -132,21 +145,21 @@ def mode(problem: Problem, theta: np.ndarray, start: np.ndarray | None = None) -
         y, value = y + factor * step, new
         if gain < CLOSE:
             break
-    _, rate, true = _value(problem, precision, design, y)
-    J = (problem.response * true) @ design
-    H = J.T @ (J / rate[:, None]) + precision
+    _, rate, true = _value(problem, precision, y)
+    J = problem.jacobian(true)
+    H = J.T @ (J / rate.reshape(-1, 1)) + precision
     return Mode(y, H, precision, value + 0.5 * ln_det - np.log(np.diag(cho_factor(H)[0])).sum())
 
 
-def _value(problem, precision, design, y):
-    """ln p(n, y | theta) + const, rates (J,) and exp(ln Phi) (M C,)."""
-    true = np.exp(np.minimum(problem.level + design @ y, 50.0 + problem.level))
-    rate = problem.response @ true + 1e-12
-    return float(problem.n @ np.log(rate) - rate.sum() - 0.5 * y @ precision @ y), rate, true
+def _value(problem, precision, y):
+    """ln p(n, y | theta) + const, rates (K, J) and exp(ln Phi) (M C,)."""
+    true = np.exp(np.minimum(problem.level + problem.design @ y, 50.0 + problem.level))
+    rate = problem.rates(true)
+    return float((problem.n * np.log(rate)).sum() - rate.sum() - 0.5 * y @ precision @ y), rate, true
 
 
 def modes(problem: Problem, thetas: np.ndarray) -> list[Mode]:
-    """The modes at each theta (N, 3)."""
+    """The modes at each theta (N, HYPER)."""
     out, start = [], None
     for theta in thetas:
         out.append(mode(problem, theta, start))
@@ -155,14 +168,14 @@ def modes(problem: Problem, thetas: np.ndarray) -> list[Mode]:
 
 
 def hyper_draws(problem: Problem, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws (n, 3) of theta from its Laplace posterior: a Gaussian about its mode, weighted by the evidence.
+    """Draws (n, HYPER) of theta from its Laplace posterior: a Gaussian about its mode, weighted by the evidence.
 
     TRIALS points of the Gaussian are weighted by the posterior over it, then picked systematically.
     """
     loss = _Loss(problem)
     best = minimize(loss, CENTRE, method="Nelder-Mead", options={
         "initial_simplex": np.vstack([CENTRE, CENTRE + 0.7 * np.eye(HYPER)]), "xatol": 0.05, "fatol": 0.05,
-        "maxfev": 80,
+        "maxfev": 120,
     })  # fmt: skip
     width = _widths(loss, best.x, best.fun)
     z = norm.ppf(Sobol(HYPER, seed=rng).random(TRIALS))
@@ -185,6 +198,6 @@ class _Loss:
 
 
 def _widths(loss, theta, lowest, h=0.3):
-    """Posterior widths (3,) of theta from second differences, at most the prior's."""
+    """Posterior widths (HYPER,) of theta from second differences, at most the prior's."""
     bend = [(loss(theta + s) + loss(theta - s) - 2 * lowest) / h**2 for s in h * np.eye(HYPER)]
     return 1.0 / np.sqrt(np.maximum(bend, 1.0))
