@@ -54,6 +54,7 @@ recovery: $(READY)
 
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py
+	$(PYTHON) tests/calibration_joint.py
 
 clean:
 	rm -rf examples/*/out .pytest_cache .ruff_cache build dist

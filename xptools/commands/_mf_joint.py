@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from xptools.commands.mf import MassFunction
+from xptools.commands._mf_fold import MassFunction
 from xptools.errors import DataError
 from xptools.protocol import arguments
 
@@ -21,9 +21,12 @@ class JointMassFunction(MassFunction):
     """Phi(M, [Fe/H]) through the response of mass and [Fe/H] errors, with a smoothness that is inferred."""
 
     deconvolve: bool = True
+    target_accept: float = 0.98
 
     wants: ClassVar[tuple[str, ...]] = ("mass_err",)
     cites: ClassVar[tuple[str, ...]] = (*MassFunction.cites, "rasmussen2006")
+
+    otherwise: ClassVar[str] = ""
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -78,8 +78,9 @@ def _closing(about: dict) -> list[str]:
     c = about.get("convergence")
     if c:
         state = "converged" if not c["trouble"] else "NOT CONVERGED: " + "; ".join(c["trouble"])
+        sampler = "Hamiltonian Monte Carlo" if about["method"] == "joint" else "NUTS"
         lines.append(
-            f"NUTS {c['chains']} x {c['draws']}: R-hat <= {c['rhat_max']:.4f}, effective draws >= {c['ess_min']:.0f}, "
+            f"{sampler} {c['chains']} x {c['draws']}: R-hat <= {c['rhat_max']:.4f}, effective draws >= {c['ess_min']:.0f}, "
             f"{c['divergences']} divergences, E-BFMI {c['bfmi']:.2f}: {state}"
         )
     if about["truth_known"]:

@@ -6,8 +6,8 @@
 The Gaussian process (Matern-3/2 in ln M, Matern-5/2 in [Fe/H]) lets Phi run smoothly, the steps (the same in ln M,
 independent between bins) let the mass function change from one [Fe/H] bin to the next. Both amplitudes and both
 lengths are inferred, so that the data say how smooth Phi is; where they cannot tell, the plane and the prior speak and
-the error is large. A Laplace approximation (laplace.py) gives the posterior of these four, and coordinates in which Hamiltonian
-Monte Carlo samples Phi at each.
+the error is large. A Laplace approximation (laplace.py) gives the posterior of these four, and coordinates in which
+Hamiltonian Monte Carlo samples Phi at each.
 
 differs from Li+ 2026, who name the scatter between [Fe/H] bins as their main caveat and do not correct for it.
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from xptools.cores import laplace, response
 from xptools.cores._jax import configure
@@ -30,6 +31,8 @@ ROUNDS = 5  # of finding how errors are spread at a true [Fe/H], for each trend 
 STEEPEST = 10.0  # trend of ln P(class) with [Fe/H] ln sigma, either way
 POINTS = 16  # values of the hyperparameters
 QUARTER = 1.5  # trajectory length: a quarter of a period of a round posterior, after which a draw is a new one
+SPREAD = 0.5  # lengths are uniform within this share, so that no direction comes back to where it was
+PILOTS = 2  # runs that only find the widths
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class Joint:
         return np.stack([np.log(phi @ w) for w in inside], axis=-2)
 
 
+# Two BLAS threads on matrices of a few hundred rows only wait for each other: on a busy machine, 18 times longer.
+_one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
+
+
+@_one_thread
 def prepare(table: BinTable, counts: response.Counts) -> Joint:
     """The response for these counts, with the trend of the errors with true [Fe/H] of the highest evidence."""
     from scipy.optimize import minimize_scalar
@@ -117,7 +125,8 @@ def prepare(table: BinTable, counts: response.Counts) -> Joint:
     return at(best.x)[0]
 
 
-def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target_accept=0.95) -> Sampled:
+@_one_thread
+def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target_accept=0.98) -> Sampled:
     """Draws of ln Phi of the table's bins (chains, draws, B K), and how well the chains agree.
 
     Hyperparameters come from their Laplace posterior, the same POINTS values for every chain; at each of them
@@ -129,18 +138,21 @@ def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target
     points = min(POINTS, draws)
     modes = laplace.modes(problem, laplace.hyper_draws(problem, points, rng))
     each, warm = -(-draws // points), max(20, warmup // points)
-    start = 0.5 * rng.standard_normal((points, chains, len(modes[0].y)))  # far out the posterior is skew
-    keys = jax.random.split(jax.random.PRNGKey(seed), points * chains).reshape(points, chains, -1)
+    # Total numbers are so well known that the level gives way to all else, and lies far from its mode. So every point
+    # starts where the last one ended, with its variances; two runs at the first point are thrown away.
+    w = 0.5 * rng.standard_normal((chains, 2, len(modes[0].y)))
+    keys = jax.random.split(jax.random.PRNGKey(seed), (points + PILOTS) * chains).reshape(points + PILOTS, chains, -1)
     run = _program(warm, each, target_accept)
     y, diverging, energies = [], 0, []
-    for m, k, s in zip(modes, keys, start, strict=True):
-        w, lost, e = jax.tree.map(np.asarray, run(problem.arrays(), *m.round(), m.precision, k, s))
+    for m, k in zip([modes[0]] * PILOTS + modes, keys, strict=True):
+        widths = w.var(axis=(0, 1)).clip(0.5)
+        w, lost, e = jax.tree.map(np.asarray, run(problem.arrays(), *m.round(), m.precision, widths, k, w[:, -1]))
         y.append(m.y + w @ m.round()[1].T)
         diverging, energies = diverging + int(lost.sum()), [*energies, bfmi(e)]
-    y = np.concatenate(y, axis=1)[:, :draws]
+    y = np.concatenate(y[PILOTS:], axis=1)[:, :draws]
     ln_phi = joint.densities(problem.ln_phi(y)).reshape(chains, draws, -1)
     mixed = ln_phi[:, np.random.default_rng((seed, 2)).permutation(draws)]  # points take turns
-    return Sampled(mixed, *convergence(mixed), diverging, float(np.median(energies)))
+    return Sampled(mixed, *convergence(mixed), diverging, float(np.median(energies)), allowed=chains * draws // 1000)
 
 
 def energy(y, d, precision, jnp):
@@ -152,20 +164,22 @@ def energy(y, d, precision, jnp):
 
 @lru_cache(maxsize=4)
 def _program(warmup, draws, target_accept):
-    """(data, centre (D,), stretch and precision (D, D), keys, starts (chains, D)) -> draws, divergences, energies."""
+    """(data, centre (D,), stretch, precision (D, D), variances (D,), keys, starts) -> draws, divergences, energies."""
     jax = configure()
     from numpyro.infer.hmc import hmc
 
-    def chain(data, centre, stretch, precision, key, start):
+    def chain(data, centre, stretch, precision, variances, key, start):
+        own, lengths = jax.random.split(key)
         init, step = hmc(lambda w: energy(centre + stretch @ w, data, precision, jax.numpy), algo="HMC")
-        state = init(start, warmup, target_accept_prob=target_accept, rng_key=key, step_size=0.1,
-                     trajectory_length=QUARTER, adapt_mass_matrix=False)  # fmt: skip
+        state = init(start, warmup, target_accept_prob=target_accept, rng_key=own, step_size=0.1,
+                     inverse_mass_matrix=variances, trajectory_length=QUARTER, adapt_mass_matrix=False)  # fmt: skip
 
-        def collect(state, _):
-            state = step(state)
+        def collect(state, length):
+            state = step(state._replace(trajectory_length=length))
             return state, (state.z, state.diverging, state.energy)
 
-        kept = jax.lax.scan(collect, state, None, length=warmup + draws)[1]
+        lengths = QUARTER * jax.random.uniform(lengths, (warmup + draws,), minval=1 - SPREAD, maxval=1 + SPREAD)
+        kept = jax.lax.scan(collect, state, lengths)[1]
         return jax.tree.map(lambda v: v[warmup:], kept)
 
-    return jax.jit(jax.vmap(chain, in_axes=(None, None, None, None, 0, 0)))
+    return jax.jit(jax.vmap(chain, in_axes=(None, None, None, None, None, 0, 0)))

@@ -3,7 +3,8 @@
     n ~ Poisson(rates(exp(ln Phi))),  ln Phi = level + plane + process + steps + V errors,  y = the last four
 
 The process is smooth in ln M and [Fe/H]; the steps are smooth in ln M and free from one [Fe/H] bin to the next. Given
-the hyperparameters theta (standard normal coordinates of both ln amplitudes and two ln lengths) the prior of y is Gaussian and its mode is found by Newton steps with the Fisher information. The evidence
+the hyperparameters theta (standard normal coordinates of both ln amplitudes and two ln lengths) the prior of y is
+Gaussian and its mode is found by Newton steps with the Fisher information. The evidence
 
     ln p(n | theta) ~ ln p(n, y | theta) - 1/2 ln det H
 

@@ -20,6 +20,7 @@ class Sampled:
     ess: np.ndarray
     divergences: int
     bfmi: float
+    allowed: int = 0  # divergences that do no harm: of Hamiltonian Monte Carlo, whose proposals are then rejected
 
     def trouble(self) -> list[str]:
         """What speaks against convergence; empty if nothing does."""
@@ -27,7 +28,7 @@ class Sampled:
         found = [
             (not rhat <= 1.01, f"R-hat {rhat:.3f} > 1.01"),
             (not ess >= 400, f"effective sample size {ess:.0f} < 400"),
-            (self.divergences > 0, f"{self.divergences} divergent transitions"),
+            (self.divergences > self.allowed, f"{self.divergences} divergent transitions"),
             (not self.bfmi >= 0.3, f"E-BFMI {self.bfmi:.2f} < 0.3"),
         ]
         return [words for bad, words in found if bad]
