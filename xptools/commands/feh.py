@@ -9,6 +9,7 @@ import click
 
 from xptools.columns import OWN, Column
 from xptools.commands import _feh_input
+from xptools.commands._spectra_input import SPREAD_NOTE
 from xptools.errors import UsageError
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp
@@ -83,8 +84,7 @@ class Feh(RowOp):
         return files | ({"isochrones": self.isochrones} if self.binary and self.isochrones else {})
 
     def reads(self, schema):
-        needs, wants = _feh_input.needed(schema, ("parallax",))
-        found = _Columns(needs, (*wants, "parallax_error")).reads(schema)
+        found = _feh_input.reads(self.name, schema, ("parallax",), ("parallax_error",))
         path = Path(self.files()["model"])
         _feh_input.check_grid(schema, _about(path, _stamp(path)).shape["wavelength"])
         return found
@@ -104,15 +104,6 @@ class Feh(RowOp):
 
             out |= feh_binary.pairs(model, stars, self.isochrones or None, self.age, self.alpha_fe, settings.threads())
         return out | {"feh_flag": flag.astype("int16")}
-
-
-@dataclass(frozen=True)
-class _Columns(RowOp):
-    """The columns that one table needs: which depends on what it has."""
-
-    needs: tuple[str, ...] = ()
-    wants: tuple[str, ...] = ()
-    name: ClassVar[str] = "feh"
 
 
 def _stamp(path: Path) -> int:
@@ -145,6 +136,7 @@ derivatives of chi2 instead.""",
     "INPUT": """bp_coefficients and rp_coefficients, with coefficient_errors and coefficient_correlations; extinction is
 removed where there is a column ext_e (xp deredden). Or flux or flux10 with flux_cov or flux_err, as xp calibrate writes
 them, on the model's wavelengths, taken as they are: what dereddens there is its own option.""",
+    "SPREAD COLUMNS": SPREAD_NOTE,
     "BINARIES": """--binary fits the sum of two stars of one [Fe/H] and age on the main sequence of the training stars;
 masses come from the isochrones at their M_G. chi2_binary well below chi2 tells an unresolved pair; Li+ 2026 train
 on stars whose chi2 - chi2_binary is below 1. q is only as good as that difference is large.""",
@@ -180,8 +172,10 @@ def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit)
     """Append Teff, M_G and [Fe/H] from Gaia's XP spectra.
 
     A neural network (xp train feh) predicts the spectrum of a star of given Teff, M_G and [Fe/H]; here it is inverted,
-    star by star, with the full covariance of the spectrum and the parallax. Errors, their correlations, chi2 and flags
-    come with the labels. A star that is flagged keeps its labels; one without spectrum or parallax has NaN.
+    star by star, with the full covariance of the spectrum and the parallax. Input are coefficients as the archive gives
+    them (arrays, texts in CSV and ECSV, or a column for each) or the flux of xp calibrate. Errors, their correlations,
+    chi2 and flags come with the labels. A star that is flagged keeps its labels; one without spectrum or parallax has
+    NaN.
     """
     if isochrones and not binary:
         raise UsageError("--isochrones is about the masses of --binary. TRY: with --binary")
