@@ -94,6 +94,13 @@ def spent(schema: pa.Schema) -> set[str]:
     return whole.union(*gathered(schema).values())
 
 
+def without(schema: pa.Schema) -> pa.Schema:
+    """The schema without the columns that are `spent`."""
+    for name in spent(schema):
+        schema = schema.remove(schema.get_field_index(name))
+    return schema
+
+
 def check_width(schema: pa.Schema, reads: dict[str, str], design: str = "") -> None:
     """DataError, before any row is read, for coefficients that the design matrices do not fit."""
     import pyarrow as pa

@@ -17,6 +17,7 @@ from xptools.commands._spectra_input import (
     spread,
     wavelengths,
     with_arrays,
+    without,
 )
 from xptools.errors import MissingColumns, UsageError
 from xptools.options import row_command, shared
@@ -112,9 +113,7 @@ class Calibrate(RowOp):
             if name in self.adds:
                 at = out.get_field_index(name)
                 out = out.set(at, metadata.with_values(out.field(at), {"xp.grid": _grid(self.grid)}))
-        for name in spent(schema) if self.drop_coefficients else ():
-            out = out.remove(out.get_field_index(name))
-        return out
+        return without(out) if self.drop_coefficients else out
 
     def unread(self, schema):
         return spent(schema) - set(self.reads(schema).values()) if self.drop_coefficients else set()
@@ -305,8 +304,7 @@ the Hermite functions; X.dispersion and X.response (2, m), wavelength [nm] and v
 @click.option("--truncate", is_flag=True, help="Use only the first n_relevant_bases coefficients of each band.")
 @click.option("--synthetic", is_flag=True, help="Add synthetic magnitudes syn_g, syn_bp, syn_rp.")
 @click.option("--single", is_flag=True, help="Write the flux as float32 instead of float64.")
-@click.option("--drop-coefficients", is_flag=True,
-              help="Leave coefficients, their errors and correlations out of the output.")
+@shared("drop-coefficients")
 @click.option("--design", metavar="FILE", default="", help="Design matrices of another release (.npz).")
 def command(
     grid, errors, covariance, floors, deredden, e_column, curve_unit, absolute, truncate, synthetic, single,

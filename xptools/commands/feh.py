@@ -9,7 +9,7 @@ import click
 
 from xptools.columns import OWN, Column
 from xptools.commands import _feh_input
-from xptools.commands._spectra_input import SPREAD_NOTE
+from xptools.commands._spectra_input import SPREAD_NOTE, without
 from xptools.errors import UsageError
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp
@@ -55,6 +55,7 @@ class Feh(RowOp):
     age: float = 10.0
     alpha_fe: float = 0.0
     curve_unit: str = "mag"
+    drop_coefficients: bool = False
 
     name: ClassVar[str] = "feh"
     needs: ClassVar = (*_feh_input.COEFFICIENTS, "parallax")
@@ -82,6 +83,10 @@ class Feh(RowOp):
     def files(self):
         files = {"model": self.model or str(DEFAULT)}
         return files | ({"isochrones": self.isochrones} if self.binary and self.isochrones else {})
+
+    def schema(self, schema, replace: bool = False):
+        out = super().schema(schema, replace)
+        return without(out) if self.drop_coefficients else out
 
     def reads(self, schema):
         found = _feh_input.reads(self.name, schema, ("parallax",), ("parallax_error",))
@@ -152,6 +157,7 @@ science on real stars. xp train feh makes a model from stars with labels from el
     examples=(
         "xp feh --model feh.safetensors spectra.parquet -o labels.parquet",
         "xp deredden stars.parquet | xp feh --model feh.safetensors -o labels.parquet",
+        "xp mock 1000 --spectra --correlations | xp feh --replace --drop-coefficients -o labels.parquet",
         "xp calibrate --covariance spectra.parquet | xp feh --model feh.safetensors --binary -o labels.parquet",
     ),
     see=("calibrate", "train", "mass", "plot"),
@@ -167,8 +173,8 @@ science on real stars. xp train feh makes a model from stars with labels from el
 )
 @click.option("--exact", is_flag=True, help="Errors from the exact second derivatives of chi2.")
 @click.option("--binary", is_flag=True, help="Also fit two stars: chi2_binary, q, mass_1, mass_2.")
-@shared("isochrones", "age", "alpha-fe", "curve-unit")
-def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit):
+@shared("isochrones", "age", "alpha-fe", "curve-unit", "drop-coefficients")
+def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit, drop_coefficients):
     """Append Teff, M_G and [Fe/H] from Gaia's XP spectra.
 
     A neural network (xp train feh) predicts the spectrum of a star of given Teff, M_G and [Fe/H]; here it is inverted,
@@ -179,4 +185,4 @@ def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit)
     """
     if isochrones and not binary:
         raise UsageError("--isochrones is about the masses of --binary. TRY: with --binary")
-    return Feh(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit)
+    return Feh(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit, drop_coefficients)
