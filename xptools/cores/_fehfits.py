@@ -25,6 +25,7 @@ from xptools.cores._fehmodel import (
 # numpy's numbers, not Python's: numba compiles a function once more for every literal
 MOST, MOST_LOOKED = np.int64(40), np.int64(4)  # steps at most
 FULL, WEIGHTS, LEVEL, STAY = np.bool_(True), np.bool_(False), np.bool_(True), np.bool_(False)
+THERE, ANEW = np.bool_(True), np.bool_(False)  # whether x already holds the model where a descent begins
 ENOUGH, ENOUGH_LOOKED = 0.01, 0.5  # a fall of chi2 still to come that is not worth looking at its end
 NOISE, SLOW = 5e-3, 0.02  # of chi2 in float32; a fall that ends even a slow descent
 ALONG, WIDE = (2.5, 6.0), 0.1  # further starts: standard errors along the valley, where that of [Fe/H]' is WIDE
@@ -64,21 +65,31 @@ def solved(H, free, damping, d, a):
     return fall
 
 
+@part
+def copied(source, target):
+    """source (4,) into target."""
+    for k in range(4):
+        target[k] = source[k]
+
+
 @kernel
-def descended(grid, limits, p, pair, spread, work, full, most, enough):
+def descended(grid, limits, p, pair, spread, work, full, most, enough, begun):
     """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p: chi2, and whether that is a minimum.
 
     H[0] of the work ends with the products there or less than `enough` of chi2 away: the last step is not looked at.
     """
     H, d, q, free = work.H, work.step, work.trial, work.free
     low, high, damping, at, fell, fall, chi2 = limits[0], limits[1], 1e-3, 1, np.inf, np.inf, np.inf
-    q[:] = p
+    copied(p, q)
     for _ in range(most + 1):
-        modelled(grid, q, pair, spread, work)
+        if begun:
+            begun = False
+        else:
+            modelled(grid, q, pair, spread, work)
         new = products(q, full, work, H[1 - at])
         if new < chi2:
             at, fell, chi2, damping = 1 - at, chi2 - new, new, max(damping * 0.1, 1e-8)
-            p[:] = q
+            copied(q, p)
         else:
             damping *= 10.0
             if fall < NOISE or damping > 1e9:  # as low as float32 can tell
@@ -92,10 +103,12 @@ def descended(grid, limits, p, pair, spread, work, full, most, enough):
             q[k] = min(max(q[k], low[k]), high[k])
         if fall < enough + 2e-6 * chi2 and damping < 0.1 and (fell < SLOW or fall < 0.1 * fell):
             chi2, fall = chi2 - fall, 0.0
-            p[:] = q
+            copied(q, p)
             break
     if at == 1:
-        H[0] = H[1]
+        for i in range(5):
+            for j in range(5):
+                H[0, i, j] = H[1, i, j]
     return chi2, fall < NOISE
 
 
@@ -132,16 +145,31 @@ def inside(limits, p):
         p[k] = min(max(p[k], limits[0, k]), limits[1, k])
 
 
+@part
+def begin(labels, shift, p):
+    """p (4,) of labels (3,) and a shift."""
+    for k in range(3):
+        p[k] = labels[k]
+    p[3] = shift
+
+
 @kernel
 def looked(grid, box, single, start, errors, spread, work, p):
     """The first look: p (4,) from `start` (3,) without correlations; the model there is the star's reference model."""
-    p[:3] = start
-    p[3] = 0.0
+    begin(start, np.float32(0.0), p)
     inside(box, p)
     reference(grid, p, np.float32(0.0), LEVEL, work)
     weighted(errors, p[0], work)
-    descended(grid, box, p, single, spread, work, WEIGHTS, MOST_LOOKED, ENOUGH_LOOKED)
+    descended(grid, box, p, single, spread, work, WEIGHTS, MOST_LOOKED, ENOUGH_LOOKED, ANEW)
     reference(grid, p, spread, STAY, work)
+
+
+@part
+def curved(work, curvature):
+    """J^T C^-1 J + prior (4, 4) of the last descent."""
+    for i in range(4):
+        for j in range(4):
+            curvature[i, j] = work.H[0, 1 + i, 1 + j]
 
 
 @kernel
@@ -152,13 +180,12 @@ def lowest(grid, box, single, starts, spread, work, best, curvature):
     starts again on either side of the first. Returns chi2 and whether it has converged.
     """
     ridge, q = work.ridge, work.start
-    least, converged = descended(grid, box, best, single, spread, work, FULL, MOST, ENOUGH)
-    curvature[:] = work.H[0, 1:, 1:]
+    least, converged = descended(grid, box, best, single, spread, work, FULL, MOST, ENOUGH, THERE)
+    curved(work, curvature)
     for k in range(len(starts) + 2 * len(ALONG)):
         along = k - len(starts)
         if along < 0:
-            q[:3] = starts[k]
-            q[3] = 0.0
+            begin(starts[k], np.float32(0.0), q)
         else:
             if along == 0:
                 error = valley(curvature, work, ridge)
@@ -171,11 +198,11 @@ def lowest(grid, box, single, starts, spread, work, best, curvature):
         if along >= 0 and error < BLURRED:
             if height(grid, q, spread, work) > least + FLAT * parabola(curvature, q, best):
                 continue
-        found, done = descended(grid, box, q, single, spread, work, FULL, MOST, ENOUGH)
+        found, done = descended(grid, box, q, single, spread, work, FULL, MOST, ENOUGH, ANEW)
         if found < least - ENOUGH:
             least, converged = found, done
-            best[:] = q
-            curvature[:] = work.H[0, 1:, 1:]
+            copied(q, best)
+            curved(work, curvature)
     return least, converged
 
 
@@ -194,16 +221,18 @@ def fit_stars(grid, box, y, gain, packed, diagonal, errors, spread, starts, look
             state[i] |= EMPTY
             continue
         looked(grid, box, single, starts[i, 0], errors, s, work, q)
-        ref[i] = q
+        for k in range(4):
+            ref[i, k] = q[k]
         if look_only:
             continue
-        if not prepared(gain[i], packed[i], diagonal, errors, q[0], work):
+        if not prepared(gain[i], packed[i], packed[min(i + 1, len(y) - 1)], diagonal, errors, q[0], work):
             state[i] |= SINGULAR
             continue
         chi2[i], converged = lowest(grid, box, single, starts[i, 1:], s, work, q, H[i])
         if not converged:
             state[i] |= UNFINISHED
-        p[i] = q
+        for k in range(4):
+            p[i, k] = q[k]
 
 
 @kernel
@@ -219,21 +248,22 @@ def fit_pairs(grid, limits, pair, y, gain, packed, diagonal, errors, spread, ref
         if not math.isfinite(ref[i, 0]):
             continue
         s = np.float32(spread[i])
-        q[:] = ref[i]
+        for k in range(4):
+            q[k] = ref[i, k]
         gathered(y[i], gain[i], packed[i], diagonal, work)
         reference(grid, q, s, STAY, work)
-        if not prepared(gain[i], packed[i], diagonal, errors, q[0], work):
+        if not prepared(gain[i], packed[i], packed[min(i + 1, len(y) - 1)], diagonal, errors, q[0], work):
             continue
         for k in range(count):
-            tries[k, :3] = starts[i, k]
-            tries[k, 3] = ref[i, 3]
+            begin(starts[i, k], q[3], tries[k])
             inside(limits, tries[k])
-            heights[k], _ = descended(grid, limits, tries[k], pair, s, work, FULL, GLANCE, ENOUGH)
+            heights[k], _ = descended(grid, limits, tries[k], pair, s, work, FULL, GLANCE, ENOUGH, ANEW)
         chi2[i] = np.inf
         for _ in range(FOLLOWED):
             k = heights.argmin()
             heights[k] = np.inf
-            found, _ = descended(grid, limits, tries[k], pair, s, work, FULL, MOST, ENOUGH)
+            found, _ = descended(grid, limits, tries[k], pair, s, work, FULL, MOST, ENOUGH, ANEW)
             if found < chi2[i]:
                 chi2[i] = found
-                p[i] = tries[k]
+                for n in range(4):
+                    p[i, n] = tries[k, n]
