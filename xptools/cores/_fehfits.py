@@ -29,9 +29,10 @@ THERE, ANEW = np.bool_(True), np.bool_(False)  # whether x already holds the mod
 ENOUGH, ENOUGH_LOOKED = 0.01, 0.5  # a fall of chi2 still to come that is not worth looking at its end
 NOISE, SLOW = 5e-3, 0.02  # of chi2 in float32; a fall that ends even a slow descent
 ALONG, WIDE = (2.5, 6.0), 0.1  # further starts: standard errors along the valley, where that of [Fe/H]' is WIDE
+NEAR, SHORTEST, LONGEST = 3.0, 0.2, 1.6
 # Beyond this error of [Fe/H]' all starts are tried; below, those where chi2 rises less than this part of a parabola.
 BLURRED, FLAT = 0.6, 0.6
-GLANCE, FOLLOWED = np.int64(2), 2  # steps from every start of a pair, and of how many then to the end
+GLANCE, FOLLOWED = np.int64(2), 3  # steps from every start of a pair, and of how many then to the end
 MISSING = 6  # samples known at most in a star that cannot be fitted (feh.usable)
 EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
 
@@ -48,8 +49,9 @@ def solved(H, free, damping, d, a):
         a[i, i] = H[1 + i, 1 + i] * (1.0 + damping) + 1e-12 if free[i] else 1.0
         a[i, 4] = -H[0, 1 + i] if free[i] else 0.0
     for i in range(4):
+        over = 1.0 / a[i, i]
         for r in range(i + 1, 4):
-            f = a[r, i] / a[i, i]
+            f = a[r, i] * over
             for c in range(i, 5):
                 a[r, c] -= f * a[i, c]
     for i in range(3, -1, -1):
@@ -72,6 +74,19 @@ def copied(source, target):
         target[k] = source[k]
 
 
+@part
+def stretched(length, slope, rise):
+    """How long the next step should be, in Gauss-Newton steps, after one of `length` that changed chi2 by `rise`.
+
+    Where the model bends, all these steps are too long or too short by one factor: that of the parabola along the last.
+    `slope` is that of chi2 where that step began; without one the answer is 1.
+    """
+    bend = rise - length * slope
+    if not (slope < 0.0 and bend > 0.0):
+        return 1.0
+    return min(max(-0.5 * slope * length * length / bend, SHORTEST), LONGEST)
+
+
 @kernel
 def descended(grid, limits, p, pair, spread, work, full, most, enough, begun):
     """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p: chi2, and whether that is a minimum.
@@ -80,6 +95,7 @@ def descended(grid, limits, p, pair, spread, work, full, most, enough, begun):
     """
     H, d, q, free = work.H, work.step, work.trial, work.free
     low, high, damping, at, fell, fall, chi2 = limits[0], limits[1], 1e-3, 1, np.inf, np.inf, np.inf
+    length, slope, refused = 1.0, 0.0, False
     copied(p, q)
     for _ in range(most + 1):
         if begun:
@@ -87,18 +103,26 @@ def descended(grid, limits, p, pair, spread, work, full, most, enough, begun):
         else:
             modelled(grid, q, pair, spread, work)
         new = products(q, full, work, H[1 - at])
+        longer = stretched(length, slope, new - chi2)
         if new < chi2:
-            at, fell, chi2, damping = 1 - at, chi2 - new, new, max(damping * 0.1, 1e-8)
+            at, fell, chi2 = 1 - at, chi2 - new, new
+            damping = damping if refused else max(damping * 0.1, 1e-8)
+            refused = False
+            length = longer if SLOW < fell < NEAR else 1.0
             copied(q, p)
         else:
             damping *= 10.0
+            refused = True
+            length = min(longer, 0.6)
             if fall < NOISE or damping > 1e9:  # as low as float32 can tell
                 break
         for k in range(3):
             free[k] = not ((p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= high[k] and H[at, 0, 1 + k] < 0.0))
         fall = solved(H[at], free, damping, d, work.system)
+        slope = 0.0
         for k in range(4):
-            q[k] = p[k] + d[k]
+            slope += 2.0 * d[k] * H[at, 0, 1 + k]
+            q[k] = p[k] + length * d[k]
         for k in range(3):
             q[k] = min(max(q[k], low[k]), high[k])
         if fall < enough + 2e-6 * chi2 and damping < 0.1 and (fell < SLOW or fall < 0.1 * fell):
@@ -237,7 +261,7 @@ def fit_stars(grid, box, y, gain, packed, diagonal, errors, spread, starts, look
 
 @kernel
 def fit_pairs(grid, limits, pair, y, gain, packed, diagonal, errors, spread, ref, starts, p, chi2):
-    """The best sum of two main-sequence stars: p (N, 4) M_G, its excess, [Fe/H] and shift, chi2 (N,).
+    """The best sum of two main-sequence stars: p (N, 4) M_G of both, the excess, [Fe/H] and shift, chi2 (N,).
 
     ref (N, 4) as `fit_stars` wrote it: C is the same, so chi2 compares. starts (N, K, 3): of each a few steps, then
     the lowest ones to their end; limits (2, 3) of p.

@@ -15,18 +15,18 @@ import numpy as np
 
 from xptools.cores._fehsimd import (
     LANES,
-    VALUE,
     WIDTH,
     ahead,
+    carry_block,
     covary,
+    eliminate_block,
     invert_block,
     put_five,
     put_one,
     scale_row,
-    subtract_block,
+    subtract_eight,
     subtract_five,
     subtract_one,
-    subtract_row,
 )
 from xptools.cores._fehtiles import exponential_tile, look_up_tile, value_tile
 from xptools.cores._numba import compiled
@@ -160,38 +160,32 @@ def assembled(scale, packed, following, diagonal, errors, teff, there, a):
 
 
 @kernel
-def factorised(a, inverse, least):
-    """R of A = R^T R, R lower triangular, in place of the lower triangle of A; 1 / its diagonal into inverse (WIDTH,).
+def factorised(a, inverse, V, least):
+    """R of A = R^T R, R lower triangular, in place of the lower triangle of A; above it stands anything.
 
+    1 / R's diagonal into inverse (WIDTH,), the inverses of its 16 x 16 blocks on the diagonal into V (4, 16, 16), flat.
     From the last row to the first, so that all that is read is rows. False if a pivot is below `least` of its diagonal.
     """
     for c in range(WIDTH):
-        inverse[c] = a[WIDTH * c + c]
-    for block in range(WIDTH // 4 - 1, -1, -1):
-        first, end = 4 * block, LANES * (block // 4 + 1)
-        for i in range(first + 3, first - 1, -1):
-            for below in range(first + 3, i, -1):
-                f = a[WIDTH * below + i]
-                for tile in range(0, end, LANES):
-                    subtract_row(a, WIDTH * i + tile, WIDTH * below + tile, f)
-            pivot = a[WIDTH * i + i]
-            if not pivot > least * inverse[i]:
+        inverse[c] = a[WIDTH * c + c] * least
+    for block in range(WIDTH - LANES, -1, -LANES):
+        first = WIDTH * block
+        for below in range(WIDTH * (block + LANES), WIDTH * WIDTH, WIDTH * LANES):
+            for tile in range(0, block + 1, LANES):
+                for r in range(0, LANES, 8):
+                    subtract_eight(a, first + WIDTH * r + tile, a, below + tile, below + block + r)
+        eliminate_block(a, first + block, V, LANES * block)  # V holds the pivots for a moment
+        for r in range(LANES):
+            pivot = V[LANES * block + r]
+            if not pivot > inverse[block + r]:
                 return False
-            inverse[i] = 1.0 / math.sqrt(pivot)
-            for tile in range(0, end, LANES):
-                scale_row(a, WIDTH * i + tile, inverse[i])
-        for above in range(block):
-            for tile in range(0, LANES * (above // 4 + 1), LANES):
-                subtract_block(a, 4 * WIDTH * above + tile, WIDTH, a, WIDTH * first + tile, WIDTH,
-                               a, WIDTH * first + 4 * above, 1, WIDTH)  # fmt: skip
+            inverse[block + r] = inverse.dtype.type(1.0) / math.sqrt(pivot)
+        for r in range(LANES):
+            scale_row(a, first + WIDTH * r + block, inverse[block + r])
+        invert_block(a, first + block, inverse, block, V, LANES * block)
+        for tile in range(0, block, LANES):
+            carry_block(a, first + tile, V, LANES * block)
     return True
-
-
-@kernel
-def inverted(R, inverse, V):
-    """V (4, 16, 16), flat: the inverses of the blocks on R's diagonal; inverse (WIDTH,) is one over its diagonal."""
-    for block in range(0, WIDTH, LANES):
-        invert_block(R, (WIDTH + 1) * block, inverse, block, V, LANES * block)
 
 
 @kernel

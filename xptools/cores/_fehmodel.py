@@ -11,15 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from xptools.cores._fehkernels import (
-    LANES,
     LEAST_PIVOT,
-    VALUE,
-    WIDTH,
     assembled,
     cell,
     exponentials,
     factorised,
-    inverted,
     kernel,
     look_up,
     look_up_value,
@@ -28,6 +24,7 @@ from xptools.cores._fehkernels import (
     whiten,
     whiten_five,
 )
+from xptools.cores._fehsimd import LANES, VALUE, WIDTH
 from xptools.cores._fehtiles import add_star_tile, dot_products, model_tile
 
 M_G_PER_LN = np.float32(2.5 / math.log(10.0) / 3.0)  # of scaled M_G (feh.LABEL_SCALE), in ln flux
@@ -60,6 +57,7 @@ class Work(NamedTuple):
     inverse: np.ndarray
     a_double: np.ndarray
     inverse_double: np.ndarray
+    V_double: np.ndarray
     scale: np.ndarray
     trial_labels: np.ndarray
     trial_slopes: np.ndarray
@@ -80,7 +78,8 @@ def scratch(n):
         np.zeros(WIDTH, single), np.zeros(WIDTH, single), np.zeros(WIDTH, single), np.zeros(LANES * WIDTH, single),
         np.zeros(WIDTH, single), np.zeros(5 * WIDTH, single), np.zeros(5 * WIDTH, single),
         np.zeros(15, single), np.zeros((2, 5, 5)), np.zeros(24, single),
-        np.zeros(square, single), np.zeros(WIDTH, single), np.zeros(square), np.zeros(WIDTH), np.zeros(WIDTH),
+        np.zeros(square, single), np.zeros(WIDTH, single), np.zeros(square), np.zeros(WIDTH), np.zeros(LANES * WIDTH),
+        np.zeros(WIDTH),
         np.zeros(3, single), np.zeros(2, single), np.zeros((4, 5)), np.zeros(4), np.zeros(4, single),
         np.ones(4, np.bool_), np.zeros(4), np.zeros(4, single),
     )  # fmt: skip
@@ -163,15 +162,14 @@ def prepared(gain, packed, following, diagonal, errors, teff, work):
     for c in range(n):
         work.scale[c] = gain[c] * work.over[c]
     assembled(work.scale, packed, following, diagonal, errors, teff, work.there, work.a)
-    if not factorised(work.a, work.inverse, SINGLE_PIVOT):  # rare: noise a thousand times what the model misses
+    if not factorised(work.a, work.inverse, work.V, SINGLE_PIVOT):  # rare: noise a thousand times what the model misses
         assembled(work.scale, packed, following, diagonal, errors, teff, work.there, work.a_double)
-        if not factorised(work.a_double, work.inverse_double, DOUBLE_PIVOT):
+        if not factorised(work.a_double, work.inverse_double, work.V_double, DOUBLE_PIVOT):
             return False
         for c in range(WIDTH * WIDTH):
             work.a[c] = work.a_double[c]
-        for c in range(WIDTH):
-            work.inverse[c] = work.inverse_double[c]
-    inverted(work.a, work.inverse, work.V)
+        for c in range(LANES * WIDTH):
+            work.V[c] = work.V_double[c]
     for i in range(n, WIDTH):  # the padding has no residual
         work.V[LANES * i + i % LANES] = 0.0
     return True
@@ -194,8 +192,10 @@ def modelled(grid, p, pair, spread, work):
 def on_sequence(pair, M_G, metals, labels, slopes):
     """Scaled labels (3,) of a main-sequence star of scaled M_G and [Fe/H], and the slopes (2,) of Teff by both.
 
-    pair (7, 3): coefficients of Teff, by power of M_G and of [Fe/H], then the range of M_G.
+    pair (7, 3): coefficients of Teff, by power of M_G and of [Fe/H], then the range of M_G. Returns how much M_G moves
+    as it is asked to: 0 outside the range, where the star at its end stands in.
     """
+    asked = M_G
     M_G = min(max(M_G, pair[-1, 0]), pair[-1, 1])
     teff = slope = by_metals = 0.0
     for i in range(len(pair) - 2, -1, -1):
@@ -205,20 +205,29 @@ def on_sequence(pair, M_G, metals, labels, slopes):
         by_metals = by_metals * M_G + pair[i, 1] + 2.0 * metals * pair[i, 2]
     labels[0], labels[1], labels[2] = teff, M_G, metals
     slopes[0], slopes[1] = slope, by_metals
+    return np.float32(1.0) if asked == M_G else np.float32(0.0)
 
 
 @part
 def add_pair(grid, p, pair, spread, shift, work):
-    """Two stars of M_G p[0] and p[0] + p[1] and [Fe/H] p[2], over the reference: slopes by p and residual into x."""
+    """Two stars of M_G p[0] together, p[1] apart, and [Fe/H] p[2], over the reference: slopes by p and residual into x.
+
+    With the sum as a parameter the excess changes the shape of the spectrum alone, and chi2 has no bent valley.
+    """
     labels, slopes, x, row = work.trial_labels, work.trial_slopes, work.x, grid.nodes * WIDTH
     for c in range(5 * WIDTH):
         x[c] = np.float32(0.0)
-    for which in range(2):
-        on_sequence(pair, p[0] + np.float32(which) * p[1], p[2], labels, slopes)
+    light = np.float32(math.exp(-p[1] / M_G_PER_LN))  # of the secondary, the primary's being one
+    M_G = p[0] + M_G_PER_LN * np.float32(math.log(np.float32(1.0) + light))
+    by_excess = -light / (np.float32(1.0) + light)
+    for _ in range(2):
+        moves = on_sequence(pair, M_G, p[2], labels, slopes)
         start = cell(grid, labels, work.w)
         for tile in range(0, WIDTH, LANES):
             add_star_tile(x, tile, grid.flat, start + tile, row, row * grid.nodes, work.w, work.ln_reference, shift,
-                          np.float32(which), slopes[0], slopes[1])  # fmt: skip
+                          moves, by_excess, slopes[0], slopes[1])  # fmt: skip
+        M_G += p[1]
+        by_excess += np.float32(1.0)
     for c in range(WIDTH):
         x[3 * WIDTH + c] = -spread * x[VALUE + c]
     for c in range(WIDTH):

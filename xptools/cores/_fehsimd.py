@@ -14,7 +14,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-LANES, ROWS = 16, 4
+LANES = 16
 WIDTH = 64  # samples a spectrum is padded to: whole vector registers, and loops whose length the compiler knows
 VALUE = 4 * WIDTH  # where values stand behind the slopes by four parameters
 CONTRACT = ("contract",)
@@ -114,32 +114,58 @@ def instructions(build):
 
 
 @intrinsic
-def subtract_block(context, out, o, o_row, source, s, s_row, factors, f, f_row, f_column):
-    """out[o + r o_row + c] -= sum_k factors[f + r f_row + k f_column] source[s + k s_row + c], r, k < 4, c < 16."""
+def subtract_eight(context, out, o, source, s, f):
+    """out[o + 64 r + c] -= sum_k source[f + 64 k + r] source[s + 64 k + c], r < 8, k, c < 16."""
 
-    def build(lanes, _out, o, o_row, _source, s, s_row, _factors, f, f_row, f_column):
-        target, rows, numbers = lanes.array(0), lanes.array(3), lanes.array(6)
-        source = [lanes.load(rows, lanes.place(s, s_row, k)) for k in range(ROWS)]
-        for r in range(ROWS):
-            at, begin = lanes.place(o, o_row, r), lanes.place(f, f_row, r)
-            total = lanes.load(target, at)
-            for k in range(ROWS):
-                factor = lanes.spread(lanes.one(numbers, lanes.place(begin, f_column, k)), target[1])
-                total = lanes.minus(total, lanes.times(factor, source[k]))
-            lanes.store(total, target, at)
+    def build(lanes, _out, o, _source, s, f):
+        target, rows = lanes.array(0), lanes.array(2)
+        totals = [lanes.load(target, lanes.place(o, WIDTH, r)) for r in range(8)]
+        for k in range(LANES):
+            row, begin = lanes.load(rows, lanes.place(s, WIDTH, k)), lanes.place(f, WIDTH, k)
+            for r in range(8):
+                totals[r] = lanes.minus(totals[r], lanes.times(lanes.number(rows, lanes.place(begin, 1, r)), row))
+        for r in range(8):
+            lanes.store(totals[r], target, lanes.place(o, WIDTH, r))
 
-    return instructions(build)(context, out, o, o_row, source, s, s_row, factors, f, f_row, f_column)
+    return instructions(build)(context, out, o, source, s, f)
 
 
 @intrinsic
-def subtract_row(context, out, o, s, f):
-    """out[o + c] -= f out[s + c], c < 16."""
+def eliminate_block(context, a, o, pivots, i):
+    """Rows a[o + 64 r + c], r, c < 16, less what those below hold of them, from the last to the first; pivots[i + r].
 
-    def build(lanes, _out, o, s, f):
-        a = lanes.array(0)
-        lanes.store(lanes.minus(lanes.load(a, o), lanes.times(lanes.spread(f, a[1]), lanes.load(a, s))), a, o)
+    The rows are those of R times the roots of the pivots; above the diagonal stands anything.
+    """
 
-    return instructions(build)(context, out, o, s, f)
+    def build(lanes, _a, o, _pivots, i):
+        b, matrix, (pivots, kind) = lanes.builder, lanes.array(0), lanes.array(2)
+        rows = [lanes.load(matrix, lanes.place(o, WIDTH, r)) for r in range(LANES)]
+        for r in range(LANES - 1, -1, -1):
+            pivot = b.extract_element(rows[r], ir.Constant(I32, r))
+            b.store(pivot, b.gep(pivots, [lanes.place(i, 1, r)]))
+            over = lanes.times(rows[r], lanes.spread(b.fdiv(ir.Constant(kind, 1.0), pivot), kind))
+            for above in range(r):
+                f = b.shuffle_vector(over, over, lanes.constant(above, I32))
+                rows[above] = lanes.minus(rows[above], lanes.times(f, rows[r]))
+            lanes.store(rows[r], matrix, lanes.place(o, WIDTH, r))
+
+    return instructions(build)(context, a, o, pivots, i)
+
+
+@intrinsic
+def carry_block(context, a, o, V, v):
+    """Rows a[o + 64 r + c] become sum_k V[v + 16 k + r] a[o + 64 k + c], k >= r, for a lower triangle V; r, c < 16."""
+
+    def build(lanes, _a, o, _V, v):
+        matrix, factors = lanes.array(0), lanes.array(2)
+        rows = [lanes.load(matrix, lanes.place(o, WIDTH, r)) for r in range(LANES)]
+        for r in range(LANES):
+            total = None
+            for k in range(r, LANES):
+                total = lanes.add_product(total, lanes.number(factors, lanes.place(v, 1, LANES * k + r)), rows[k])
+            lanes.store(total, matrix, lanes.place(o, WIDTH, r))
+
+    return instructions(build)(context, a, o, V, v)
 
 
 @intrinsic
@@ -185,13 +211,13 @@ def ahead(context, array, i):
 
 @intrinsic
 def invert_block(context, R, o, inverse, i, V, v):
-    """V[v + 16 r + c] = inverse of the lower triangle R[o + 64 r + c], r, c < 16; inverse[i + r] is 1 / its diagonal."""
+    """V[v + 16 r + c] = inverse of the lower triangle R[o + 64 r + c], r, c < 16; inverse[i + r]: 1 / its diagonal."""
 
     def build(lanes, _R, o, _inverse, i, _V, v):
         matrix, diagonal, target = lanes.array(0), lanes.array(2), lanes.array(4)
         rows = []
         for r in range(LANES):
-            row = lanes.constant([1.0 if c == r else 0.0 for c in range(LANES)])
+            row = lanes.constant([1.0 if c == r else 0.0 for c in range(LANES)], matrix[1])
             for k in range(r):
                 f = lanes.number(matrix, lanes.place(lanes.place(o, WIDTH, r), 1, k))
                 row = lanes.minus(row, lanes.times(f, rows[k]))

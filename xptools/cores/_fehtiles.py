@@ -115,25 +115,28 @@ def model_tile(context, out, o, flat, start, row, plane, w, ln, u, shift, spread
 
 
 @intrinsic
-def add_star_tile(context, out, o, flat, start, row, plane, w, ln, shift, second, by_mag, by_metals):
-    """Add one star of a pair: flux e over the reference, slopes by the primary's M_G, the excess (`second` times), [Fe/H].
+def add_star_tile(context, out, o, flat, start, row, plane, w, ln, shift, moves, by_excess, by_mag, by_metals):
+    """Add one star of a pair: its flux over the reference, slopes by M_G of both together, by their excess, by [Fe/H].
 
-    by_mag, by_metals: slopes of scaled Teff along the main sequence.
+    moves: slope of this star's M_G by the first; by_excess: by the second, over that; by_mag, by_metals: slopes of
+    scaled Teff along the main sequence.
     """
 
-    def build(lanes, _out, o, _flat, start, row, plane, _w, _ln, shift, second, by_mag, by_metals):
+    def build(lanes, _out, o, _flat, start, row, plane, _w, _ln, shift, moves, by_excess, by_mag, by_metals):
         target = lanes.array(0)
         of_teff, of_mag, of_metals, value = _splines(lanes, lanes.array(2), start, row, plane, lanes.array(6))
         value = lanes.minus(lanes.minus(value, lanes.load(lanes.array(7), o)), lanes.spread(shift, FLOAT))
         e = _exponential(lanes, value)
-        mag = lanes.times(e, lanes.add_product(of_mag, lanes.spread(by_mag, FLOAT), of_teff))
+        mag = lanes.add_product(of_mag, lanes.spread(by_mag, FLOAT), of_teff)
+        mag = lanes.times(lanes.times(e, lanes.spread(moves, FLOAT)), mag)
         metals = lanes.times(e, lanes.add_product(of_metals, lanes.spread(by_metals, FLOAT), of_teff))
-        added = ((0, mag), (WIDTH, lanes.times(lanes.spread(second, FLOAT), mag)), (2 * WIDTH, metals), (VALUE, e))
+        added = ((0, mag), (WIDTH, lanes.times(lanes.spread(by_excess, FLOAT), mag)), (2 * WIDTH, metals), (VALUE, e))
         for k, more in added:
             at = lanes.place(o, 1, k)
             lanes.store(lanes.plus(lanes.load(target, at), more), target, at)
 
-    return instructions(build)(context, out, o, flat, start, row, plane, w, ln, shift, second, by_mag, by_metals)
+    more = (ln, shift, moves, by_excess, by_mag, by_metals)
+    return instructions(build)(context, out, o, flat, start, row, plane, w, *more)
 
 
 @intrinsic
