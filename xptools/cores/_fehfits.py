@@ -123,8 +123,7 @@ def descended(grid, limits, p, pair, spread, work, full, most, enough, begun):
         for k in range(4):
             slope += 2.0 * d[k] * H[at, 0, 1 + k]
             q[k] = p[k] + length * d[k]
-        for k in range(3):
-            q[k] = min(max(q[k], low[k]), high[k])
+        inside(limits, q)
         if fall < enough + 2e-6 * chi2 and damping < 0.1 and (fell < SLOW or fall < 0.1 * fell):
             chi2, fall = chi2 - fall, 0.0
             copied(q, p)
