@@ -125,13 +125,34 @@ def test_the_covariance_is_assembled_as_written():
         assert np.abs(np.tril(a.reshape(64, 64)) - np.tril(want)).max() < 1e-6
 
 
-def test_exponentials():
-    from xptools.cores import _fehkernels as kernels
+def test_exponentials_and_logarithms():
+    from xptools.cores._fehkernels import exponentials
+    from xptools.cores._fehtiles import logarithm_tile
+
+    @numba.njit
+    def logarithms(x):
+        for tile in range(0, 64, 16):
+            logarithm_tile(x, tile)
 
     x = np.linspace(-29, 29, 64).astype(np.float32)
     y = x.copy()
-    kernels.exponentials(y)
+    exponentials(y, 64)
     assert np.abs(y / np.exp(x.astype(float)) - 1).max() < 3e-7
+    y = np.geomspace(1e-30, 1e30, 64).astype(np.float32)
+    want = np.log(y.astype(float))
+    logarithms(y)
+    assert np.abs(y - want).max() < 1e-5 and np.abs(y / want - 1).max() < 5e-7
+
+
+def test_the_first_guess_is_the_network(known):
+    """Compiled as in arrays; a sample that is unknown counts as typical, one without light as the faintest."""
+    _, spectra = stars(300, 11)
+    y = spectra.flux * spectra.gain()
+    y[0, 3], y[1, 5], y[2, 60] = np.nan, -1.0, np.inf
+    for model, within in ((known, 0.05), (network(), 2e-4)):  # the former's weights are large and of either sign
+        x = feh.guess_input(y, model.arrays["init.mean"], model.arrays["init.scale"])
+        want = np.clip(nn.apply(model.init, x), *model.box)
+        assert np.abs(model.guess(y) - want).max() < within
 
 
 def test_packing():

@@ -39,7 +39,7 @@ LEAST_PIVOT = {"float32": 1e-5, "float64": 1e-14}  # over the diagonal: below, r
 @cache
 def _sources() -> int:
     """A sum of all files of kernels: numba does not see that what one calls in another has changed."""
-    names = ("simd", "tiles", "kernels", "model", "fits")
+    names = ("simd", "tiles", "kernels", "guess", "model", "fits")
     return crc32(b"".join(Path(__file__).with_name(f"_feh{n}.py").read_bytes() for n in names))
 
 
@@ -109,9 +109,9 @@ def look_up_value(grid, p, value, w):
 
 
 @part
-def exponentials(x):
-    """exp of x (WIDTH,) in place, float32 to 2e-7."""
-    for tile in range(0, WIDTH, LANES):
+def exponentials(x, width):
+    """exp of x (width,) in place, float32 to 2e-7; in steps of LANES."""
+    for tile in range(0, width, LANES):
         exponential_tile(x, tile)
 
 

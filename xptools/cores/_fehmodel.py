@@ -122,7 +122,7 @@ def reference(grid, p, spread, level, work):
     for c in range(WIDTH):
         ln[c] -= shift
         over[c] = -ln[c]
-    exponentials(over)
+    exponentials(over, WIDTH)
     if level:
         seen, model = np.float32(0.0), np.float32(0.0)
         for c in range(WIDTH):
@@ -263,7 +263,7 @@ def height(grid, p, spread, work):
     look_up_value(grid, p, x, work.w)
     for c in range(WIDTH):
         x[c] -= ln[c] + shift
-    exponentials(x)
+    exponentials(x, WIDTH)
     for c in range(WIDTH):
         x[c] -= u[c]
     whiten(work.a, work.V, x, z)

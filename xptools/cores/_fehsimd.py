@@ -195,6 +195,21 @@ def covary(context, out, o, near, far, w, scale, c, f, packed, s):
 
 
 @intrinsic
+def add_rows(context, out, o, source, s, s_row, factors, f):
+    """out[o + c] += sum_k factors[f + k] source[s + k s_row + c], k < 4, c < 16."""
+
+    def build(lanes, _out, o, _source, s, s_row, _factors, f):
+        target, rows, numbers = lanes.array(0), lanes.array(2), lanes.array(5)
+        total = lanes.load(target, o)
+        for k in range(4):
+            row = lanes.load(rows, lanes.place(s, s_row, k))
+            total = lanes.add_product(total, lanes.number(numbers, lanes.place(f, 1, k)), row)
+        lanes.store(total, target, o)
+
+    return instructions(build)(context, out, o, source, s, s_row, factors, f)
+
+
+@intrinsic
 def ahead(context, array, i):
     """Fetch the memory of array[i] into the cache, for later."""
 

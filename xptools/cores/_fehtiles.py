@@ -17,6 +17,11 @@ LARGE = 30.0  # e^30: a model so far off that only its direction matters
 # Cephes' expf: of |r| < ln 2 / 2, highest power first
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
+# Cephes' logf: of r = m - 1, highest power first
+LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+       2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+HALF_ROOT = 0x3F3504F3  # sqrt(1/2) as float32
+
 
 def _exponential(lanes, x):
     """exp of lanes of float32 to 2e-7, held at LARGE."""
@@ -33,6 +38,23 @@ def _exponential(lanes, x):
     integers = ir.VectorType(I32, LANES)
     bits = b.add(b.fptosi(whole, integers), lanes.constant(127, I32))
     return lanes.times(q, b.bitcast(b.shl(bits, lanes.constant(23, I32)), ir.VectorType(FLOAT, LANES)))
+
+
+def _logarithm(lanes, x):
+    """ln of lanes of positive float32 to 2e-7: m 2^e with sqrt(1/2) <= m < sqrt 2."""
+    b, integers = lanes.builder, ir.VectorType(I32, LANES)
+    # The bits of sqrt(1/2) as an integer: what is above them by whole exponents is e, the rest stays m.
+    bits = b.sub(b.bitcast(x, integers), lanes.constant(HALF_ROOT, I32))
+    whole = b.ashr(bits, lanes.constant(23, I32))
+    m = b.add(b.and_(bits, lanes.constant(0x7FFFFF, I32)), lanes.constant(HALF_ROOT, I32))
+    r = lanes.minus(b.bitcast(m, x.type), lanes.constant(1.0))
+    e, square = b.sitofp(whole, x.type), lanes.times(r, r)
+    q = lanes.constant(LOG[0])
+    for c in LOG[1:]:
+        q = lanes.add_product(lanes.constant(c), q, r)
+    tail = lanes.add_product(lanes.times(lanes.times(q, r), square), e, lanes.constant(-2.12194440e-4))
+    tail = lanes.add_product(tail, square, lanes.constant(-0.5))
+    return lanes.add_product(lanes.plus(r, tail), e, lanes.constant(0.693359375))
 
 
 def _splines(lanes, table, start, row, plane, numbers, slopes: bool = True):
@@ -93,6 +115,17 @@ def exponential_tile(context, out, o):
     def build(lanes, _out, o):
         target = lanes.array(0)
         lanes.store(_exponential(lanes, lanes.load(target, o)), target, o)
+
+    return instructions(build)(context, out, o)
+
+
+@intrinsic
+def logarithm_tile(context, out, o):
+    """ln of out[o ... o + 15] in place; all must be positive."""
+
+    def build(lanes, _out, o):
+        target = lanes.array(0)
+        lanes.store(_logarithm(lanes, lanes.load(target, o)), target, o)
 
     return instructions(build)(context, out, o)
 
