@@ -14,10 +14,13 @@ SHARED = ROOT.parent / "shared" / "data"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """With several workers (pytest -n) a file stays with one of them, and so does the folder that shares a server."""
+    """With several workers (pytest -n) a file stays with one of them, and so does the folder that shares a server.
+
+    Files of one name, a command's and its core's, share compiled kernels, and a worker.
+    """
     for item in items:
         place = item.path.parent if item.path.parent.name == "tap" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(ROOT))))
+        item.add_marker(pytest.mark.xdist_group(place.name))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -135,7 +135,8 @@ NOTES = {
     "METHOD": """chi2 is that of the flux at 10 pc against the network's, with the covariance of the star's spectrum,
 the covariance of what the network misses (measured on held-out stars, in the model file), and a fourth number for the
 error of the parallax. lm: Levenberg and Marquardt on the network tabulated on 33 x 33 x 33 labels with cubic splines,
-compiled, star by star. lm-network: the same steps on the network itself, in JAX. bfgs: as in the paper, on the network.
+compiled, star by star; with --device cuda in JAX on the GPU, from one start instead of several where [Fe/H] is
+uncertain. lm-network: the same steps on the network itself, in JAX. bfgs: as in the paper, on the network.
 All three minimise the same chi2. Errors are those of Gauss and Newton at the minimum; --exact takes the second
 derivatives of chi2 instead.""",
     "INPUT": """bp_coefficients and rp_coefficients, with coefficient_errors and coefficient_correlations; extinction is

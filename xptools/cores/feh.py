@@ -198,7 +198,7 @@ def fitted(model: Model, spectra: Spectra, begin=None, threads: int = 1, look_on
 
     def run(a: int, b: int) -> None:
         s = spectra.part(slice(a, b))
-        gain, noise = np.ascontiguousarray(s.gain()), np.ascontiguousarray(s.noise)
+        gain, noise = np.ascontiguousarray(s.gain()), frozen(s.noise)
         y = s.flux * gain
         start = model.guess(y)[:, None, :] if begin is None else begin[a:b]
         kernels.fit_stars(
@@ -230,6 +230,13 @@ def refined(model: Model, spectra: Spectra, begin: Fit, method: str, exact: bool
     p[empty], curvature[empty], chi2[empty] = np.nan, np.nan, np.nan
     state = np.where(converged | empty, 0, kernels.UNFINISHED) | begin.state & ~kernels.UNFINISHED
     return Fit(p, curvature, chi2, state.astype(np.int8), begin.ref)
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The array, not to be written to, whether it was or not: kernels are compiled for one kind only."""
+    out = np.ascontiguousarray(array).view()
+    out.flags.writeable = False
+    return out
 
 
 def usable(y: np.ndarray, spectra: Spectra) -> np.ndarray:

@@ -41,7 +41,7 @@ def fitted(model: Model, spectra: Spectra, threads: int = 1) -> tuple[np.ndarray
     begin = np.stack(np.broadcast_arrays(single.p[:, 1:2], excess, single.p[:, 2:3]), -1)
     p, chi2 = np.full((N, 4), np.nan), np.full(N, np.nan)
     grid, errors = model.compiled
-    noise, y = np.ascontiguousarray(spectra.noise), spectra.flux * gain
+    noise, y = feh.frozen(spectra.noise), spectra.flux * gain
     ref = np.where(np.isfinite(single.p), single.ref, np.nan)
 
     def run(a: int, b: int) -> None:
