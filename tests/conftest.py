@@ -12,15 +12,21 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """With several workers (pytest -n) a file stays with one of them, and so does the folder that shares a server.
 
     Files of one name, a command's and its core's, share compiled kernels, and a worker.
     """
-    for item in items:
-        place = item.path.parent if item.path.parent.name == "tap" else item.path
-        item.add_marker(pytest.mark.xdist_group(place.name))
+    from xdist.scheduler import LoadFileScheduling
+
+    class Places(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            if nodeid.startswith("tests/tap/"):
+                return "tests/tap"
+            return super()._split_scope(nodeid).rpartition("/")[2]
+
+    return Places(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
