@@ -30,9 +30,9 @@ echo "=== Mass function per [Fe/H] bin beside the truth ==="
 python ../table.py mf.parquet
 
 # 3. From spectra: [Fe/H] is what xp feh reads out of the stars' XP spectra, and the masses rest on it. Its scatter, 0.07
-# to 0.35 dex, mixes neighbouring stars, so this universe has Kroupa's mass function at every [Fe/H], and one bin holds
+# to 0.3 dex, mixes neighbouring stars, so this universe has Kroupa's mass function at every [Fe/H], and one bin holds
 # the whole halo; V_eff is averaged over the halo's [Fe/H].
-xp mock 150000 --seed 5 --fractions 0 0 1 --binaries 0 --outliers 0 --imf ../kroupa.toml --spectra --correlations |
+xp mock 100000 --seed 5 --fractions 0 0 1 --binaries 0 --outliers 0 --imf ../kroupa.toml --spectra --correlations |
   xp feh --replace --drop-coefficients |
   xp deredden --map none |
   xp select --cstar-nsigma 3 --fidelity 0.5 --feh -2.9:-0.4 --magnitude :17 |
