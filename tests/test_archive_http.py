@@ -4,7 +4,7 @@ import hashlib
 import os
 
 import pytest
-from servers import files, serving
+from servers import Files, serving
 
 from xptools.archive.download import download
 from xptools.archive.http import Client, Refused, Unreached, WebPage, is_page, retry_after
@@ -22,7 +22,7 @@ def direct(monkeypatch):
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(files({"/map.h5": BODY, "/small": b"seven", "/empty": b""})) as running:
+    with serving(Files({"map.h5": BODY, "small": b"seven", "empty": b""})) as running:
         running.stall = 1.5
         yield running
 
@@ -57,7 +57,7 @@ def test_a_fault_that_stays_is_one_sentence(server, client, fault, kind, words):
 
 
 def test_nobody_there(client):
-    with serving(files({})) as gone:
+    with serving(Files({})) as gone:
         url = gone.url
     with pytest.raises(Unreached, match="cannot be reached"):
         client.request("GET", url)
@@ -125,18 +125,18 @@ def test_a_download_given_up_is_resumed_by_the_next_run(server, client, tmp_path
 
 
 def test_a_file_that_changed_meanwhile_is_begun_again(client, tmp_path):
-    there = {"/f": BODY}
-    with serving(files(there)) as server:
+    there = {"f": BODY}
+    with serving(Files(there)) as server:
         server.plan(("GET", "f", {1}, "cut"), ("GET", "f", "*", 503))
         with pytest.raises(RemoteError):
             download(client, f"{server.url}/f", tmp_path / "f")
-        there["/f"] = new = os.urandom(900_000)
+        there["f"] = new = os.urandom(900_000)
         server.plan()
         assert download(client, f"{server.url}/f", tmp_path / "f").read_bytes() == new
 
 
 def test_without_a_validator_nothing_is_spliced(client, tmp_path):
-    with serving(files({"/f": BODY}, tag=False)) as server:
+    with serving(Files({"f": BODY}, tag=False)) as server:
         server.plan(("GET", "f", {1}, "cut"))
         assert download(client, f"{server.url}/f", tmp_path / "f").read_bytes() == BODY
         assert [h.get("Range") for _, _, h, _ in server.log] == [None, None]

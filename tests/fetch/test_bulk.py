@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tables import read
 
-from fetch.sites import Files
 from fetch.spectra import COLUMNS, IDS, LEVEL8, ecsv, same, star
 
 
@@ -65,14 +64,14 @@ def test_bulk_files_from_the_network_only_those_needed_and_none_left(there, star
     folder = tmp_path / "bulk"
     folder.mkdir()
     bulk_folder(folder, "csv.gz")
-    files = Files(there, "/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
-    there.faults = ["", "trunc", "corrupt"]
+    files = there.serve("/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
+    there.queue = ["", "cut", "corrupt"]
     wanted = [*IDS, LEVEL8 * 700]
     code, _, said, out = fetch(stars(wanted), "--bulk", f"{there.url}/bulk", "--parallel", 1, service="")
     assert code == 0, said
     same(read(out), wanted, SINGLE)
     assert files.ranges, "a download that was cut goes on where it was"
-    assert not any("000020" in path for _, path in there.seen)
+    assert not any("000020" in path for path in there.seen)
     assert not (tmp_path / "out.parquet.parts").exists()
 
 
@@ -82,7 +81,7 @@ def test_a_listing_does_where_no_sums_are_published(there, stars, fetch, tmp_pat
     bulk_folder(folder, "hdf5", sums=False)
     served = {p.name: p.read_bytes() for p in folder.iterdir()}
     page = "<html><body>" + "".join(f'<a href="{n}">{n}</a>' for n in served) + "</body></html>"
-    Files(there, "/bulk", {"": page.encode(), **served})
+    there.serve("/bulk", {"": page.encode(), **served})
     code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
     assert code == 0, said
     assert "no _MD5SUM.txt" in said
@@ -103,13 +102,13 @@ def test_a_file_is_downloaded_once_though_stars_are_missing(there, stars, fetch,
     folder = tmp_path / "bulk"
     folder.mkdir()
     bulk_folder(folder, "csv.gz")
-    Files(there, "/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
+    there.serve("/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
     words = (stars([*IDS, IDS[-1] + 1]), "--bulk", f"{there.url}/bulk")
     assert fetch(*words, service="")[0] == 76
     code, _, said, out = fetch(*words, "--allow-missing", service="")
     assert code == 0, said
     same(read(out), IDS, SINGLE)
-    assert sum("000000-000009" in path for _, path in there.seen) == 1
+    assert sum("000000-000009" in path for path in there.seen) == 1
 
 
 def test_stars_that_no_file_can_hold_are_missing(stars, fetch, tmp_path):

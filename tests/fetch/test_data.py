@@ -6,7 +6,6 @@ import json
 import pytest
 
 from fetch.services import dataverse, zenodo
-from fetch.sites import Files
 
 MAP = b"SIMPLE  =                    T" + bytes(range(256)) * 4000
 
@@ -37,7 +36,7 @@ def md5(body: bytes) -> str:
 def test_a_map_lands_where_dustmaps_and_deredden_look(there, fetch, tmp_path, inside):
     from xptools import dustfiles
 
-    Files(there, "/files", {"mean_and_std_healpix.fits": MAP})
+    there.serve("/files", {"mean_and_std_healpix.fits": MAP})
     name = "mean_and_std_healpix.fits"
     entry = {"key": "edenhofer2023", "name": name, "folder": "edenhofer_2023", "home": "dustmaps"}
     code, out, said = fetch("edenhofer2023", get=f"{there.url}/files/{name}", md5=md5(MAP), **entry)
@@ -47,14 +46,14 @@ def test_a_map_lands_where_dustmaps_and_deredden_look(there, fetch, tmp_path, in
     assert dustfiles.locate("edenhofer2023") == path
 
 
-@pytest.mark.parametrize("fault", ["503", "trunc", "corrupt", "drop", "html", "202"])
+@pytest.mark.parametrize("fault", [503, "cut", "corrupt", "drop", "html", "html202"])
 def test_a_fault_costs_a_try(there, fetch, tmp_path, fault):
-    files = Files(there, "/files", {"thing.fits": MAP})
-    there.faults = [fault]
+    files = there.serve("/files", {"thing.fits": MAP})
+    there.queue = [fault]
     code, _, said = fetch(get=f"{there.url}/files/thing.fits", md5=md5(MAP), bytes=len(MAP))
     assert code == 0, said
     assert (tmp_path / "cache" / "box" / "thing.fits").read_bytes() == MAP
-    assert bool(files.ranges) == (fault == "trunc")
+    assert bool(files.ranges) == (fault == "cut")
 
 
 @pytest.mark.parametrize(
@@ -66,14 +65,14 @@ def test_a_fault_costs_a_try(there, fetch, tmp_path, fault):
     ],
 )
 def test_what_is_not_the_file_is_refused_and_not_kept(there, fetch, tmp_path, entry, served, code, words):
-    Files(there, "/files", {"thing.fits": served})
+    there.serve("/files", {"thing.fits": served})
     found, _, said = fetch(get=f"{there.url}/files/thing.fits", **entry)
     assert found == code and words in said and "Traceback" not in said
     assert not list((tmp_path / "cache" / "box").iterdir())
 
 
 def test_without_a_published_sum_the_first_download_is_noted(there, fetch, tmp_path):
-    files = Files(there, "/files", {"thing.fits": MAP})
+    files = there.serve("/files", {"thing.fits": MAP})
     get = f"{there.url}/files/thing.fits"
     code, _, said = fetch(get=get)
     assert code == 0 and "no published checksum" in said
@@ -90,7 +89,7 @@ def test_without_a_published_sum_the_first_download_is_noted(there, fetch, tmp_p
 
 def test_zenodo_says_size_sum_and_licence(there, fetch, tmp_path):
     record = zenodo(there, "77", {"other.txt": b"x", "thing.fits": MAP})
-    there.faults = ["", "corrupt"]
+    there.queue = ["", "corrupt"]
     code, _, said = fetch(zenodo=record)
     assert code == 0 and "cc-by-4.0" in said and "no published" not in said
     assert (tmp_path / "cache" / "box" / "thing.fits").read_bytes() == MAP
@@ -101,15 +100,15 @@ def test_zenodo_says_size_sum_and_licence(there, fetch, tmp_path):
 
 def test_every_file_of_a_record_and_none_before_all(there, fetch, tmp_path):
     record = zenodo(there, "78", {"one.fits": MAP, "two.fits": MAP[:5000]})
-    there.faults = ["", "", *["503"] * 20]
+    there.queue = ["", "", *[503] * 20]
     entry = {"zenodo": record, "name": "*"}
     assert fetch(**entry)[0] == 75
-    there.faults = []
+    there.queue = []
     seen = len(there.seen)
     code, out, said = fetch(**entry)
     assert code == 0, said
     assert [line.rpartition("/")[2] for line in out.split()] == ["one.fits", "two.fits"]
-    assert not any("one.fits" in path for _, path in there.seen[seen:])
+    assert not any("one.fits" in path for path in there.seen[seen:])
     code, _, said = fetch(**entry)
     assert "is here" in said or code == 0
 
@@ -121,11 +120,11 @@ def test_a_record_that_contradicts_the_manifest_is_refused(there, fetch):
 
 def test_dataverse_and_its_firewall(there, fetch, tmp_path):
     record = dataverse(there, {"thing.fits": MAP})
-    there.faults = ["202"]
+    there.queue = ["html202"]
     code, _, said = fetch(dataverse=record)
     assert code == 0, said
     assert (tmp_path / "cache" / "box" / "thing.fits").read_bytes() == MAP
-    there.faults = ["202"] * 20
+    there.queue = ["html202"] * 20
     code, _, said = fetch("--again", "thing", dataverse=record)
     assert code == 75 and "got" not in said and "HTML page (HTTP 202)" in said
 
@@ -138,7 +137,7 @@ def test_input_dir_is_used_before_the_network(there, fetch, tmp_path, monkeypatc
     assert code == 0 and out.strip() == str(tmp_path / "input" / "thing.fits")
     assert not there.seen
     # what is there but wrong is said, and downloaded
-    Files(there, "/files", {"thing.fits": MAP})
+    there.serve("/files", {"thing.fits": MAP})
     (tmp_path / "input" / "thing.fits").write_bytes(MAP[:-1])
     code, out, said = fetch(get=f"{there.url}/files/thing.fits", md5=md5(MAP))
     assert code == 0 and "bad sum" in said and "cache" in out
@@ -152,7 +151,7 @@ def test_offline_lists_what_is_missing(there, fetch, monkeypatch):
 
 
 def test_too_large_for_the_disk_is_said_first(there, fetch):
-    Files(there, "/files", {"thing.fits": MAP})
+    there.serve("/files", {"thing.fits": MAP})
     code, _, said = fetch(get=f"{there.url}/files/thing.fits", bytes=10**18)
     assert code == 74 and "are free" in said and not there.seen
 

@@ -1,9 +1,9 @@
 """`xp fetch recipe` and the credentials: what papers need, and who asks for it."""
 
 import pytest
+from servers import serving
 
 from fetch.services import Login
-from fetch.sites import site
 from xptools import cli, manifest
 from xptools.archive import credentials
 from xptools.archive.http import Client
@@ -88,7 +88,7 @@ def test_credentials_that_others_can_read_or_that_are_none(secret):
     [(True, "word", ""), (False, "word", "knows us as"), ("cookieless", "word", "no session"), (True, "no", "401")],
 )
 def test_a_login_is_looked_at_twice(works, password, words):
-    with site() as there:
+    with serving() as there:
         archive = Login(there, works)
         client, tap = Client(pause=0.01), f"{there.url}/tap-server/tap"
         known = credentials.Credentials("ann", password)
