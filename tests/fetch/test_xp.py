@@ -14,7 +14,7 @@ from tables import read
 
 from fetch.services import Login
 from fetch.spectra import COLUMNS, IDS, LEVEL8, DataLink, TapTable, same, star
-from xptools.archive import datalink
+from xptools.archive import http
 from xptools.arrays import to_numpy
 from xptools.errors import DiskError
 
@@ -221,6 +221,30 @@ def test_tap_gives_the_same_table_and_only_the_columns_wanted(there, stars, fetc
     same(read(out), IDS)
 
 
+@pytest.mark.parametrize("upload", ["auto", "on", "off"])
+def test_stars_go_along_as_a_table_where_the_service_takes_one(there, stars, fetch, upload):
+    tap = TapTable(there, uploads=upload == "auto")
+    tap.without = set(IDS[::4])
+    there.plan(("POST", "sync", {1, 2}, "dropafter"), ("POST", "sync", {4}, "html202"), ("POST", "sync", {5}, "cuteof"))
+    words = ("--from", "aip", "--chunk", 10, "--upload", upload, "--parallel", 1)
+    code, _, said, out = fetch(stars(IDS), *words, service="/tap")
+    assert code == 76 and "asked 23, received 17, missing 6" in said
+    listed = out.with_name("out.parquet.missing.csv").read_text().split()
+    assert listed == ["source_id", *map(str, IDS[::4])]
+    assert all(
+        ("TAP_UPLOAD.ids" in q) == (upload != "off") and (" IN (" in q) == (upload == "off") for q in tap.queries
+    )
+    assert fetch(stars(IDS), *words, "--allow-missing", service="/tap")[0] == 0
+    same(read(out), [i for i in IDS if i not in tap.without])
+
+
+def test_a_service_that_refuses_a_table_is_told_with_the_cure(there, stars, fetch):
+    TapTable(there)
+    there.paths["/tap/sync"] = lambda r: (400, {}, b"uploads are not for you") if r.uploads else (200, {}, b"source_id")
+    code, _, said, _ = fetch(stars(IDS), "--from", "aip", "--upload", "on", service="/tap")
+    assert code == 69 and "uploads are not for you" in said and "TRY: --upload off" in said
+
+
 def test_a_token_is_sent_and_verified(there, stars, fetch, tmp_path):
     TapTable(there, token="secret")
     words = (stars(IDS), "--from", "aip")
@@ -269,7 +293,7 @@ def test_from_a_pipe_to_a_pipe(there, stars, xp):
 
 def test_a_full_disk_is_told_and_what_came_is_kept(there, stars, fetch, monkeypatch):
     link = DataLink(there)
-    plain, calls = datalink.spool, []
+    plain, calls = http.spool, []
 
     def spool():
         calls.append(1)
@@ -277,7 +301,7 @@ def test_a_full_disk_is_told_and_what_came_is_kept(there, stars, fetch, monkeypa
             raise DiskError("cannot keep a temporary copy: No space left on device. TRY: XP_TMPDIR=/another/disk")
         return plain()
 
-    monkeypatch.setattr(datalink, "spool", spool)
+    monkeypatch.setattr(http, "spool", spool)
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 74 and "No space left" in said and not out.exists()
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)

@@ -19,7 +19,8 @@ from xptools import progress
 from xptools.archive import spectra
 from xptools.archive.download import download
 from xptools.archive.gather import Piece
-from xptools.archive.http import Client, Refused
+from xptools.archive.http import Client
+from xptools.archive.place import Place
 from xptools.errors import DataError, InputError
 
 CDN = "https://cdn.gea.esac.esa.int/Gaia/gdr3/Spectroscopy/xp_continuous_mean_spectrum"
@@ -40,15 +41,15 @@ class BulkFile(NamedTuple):
     md5: str | None = None
 
 
-class Bulk:
+class Bulk(Place):
     """A route: whole files, one after the other; a piece is what one file can hold."""
 
     def __init__(self, where: str, client: Client | None = None, work: Path | None = None,
                  correlations: bool = True, parallel: int = 1, keep: bool = False):  # fmt: skip
-        self.where, self.client, self.work, self.keep = where.rstrip("/"), client, work, keep
+        super().__init__(where, client)
+        self.work, self.keep = work, keep
         self.correlations, self.parallel = correlations, parallel
         self.steady = True
-        self.remote = where.startswith(("http://", "https://"))
         self.files: list[BulkFile] = []
 
     def stop(self) -> None:
@@ -74,11 +75,11 @@ class Bulk:
         file = next((f for f in self.files if f.name.split(".")[0] == piece.name), None)
         if file is None:
             return spectra.normal([], self.correlations, self.where)
-        path = self._fetched(file) if self.remote else self._checked(file)
+        path = self._fetched(file) if self.client else self._checked(file)
         try:
             return spectra.normal(rows(path, piece.ids, self.correlations), self.correlations, str(path))
         finally:
-            if self.remote and not self.keep:
+            if self.client and not self.keep:
                 path.unlink(missing_ok=True)
 
     def _fetched(self, file: BulkFile) -> Path:
@@ -96,14 +97,14 @@ class Bulk:
 
     def _listed(self) -> list[BulkFile]:
         """The files there are, by their ranges; with sums from _MD5SUM.txt where it exists."""
-        text = self._text(SUMS)
+        text = self.text(SUMS)
         if text is not None:
             sums = [line.split() for line in text.splitlines() if len(line.split()) >= 2]
             named = {words[-1].lstrip("*").rpartition("/")[2]: words[0] for words in sums}
         else:
             progress.warn(f"{self.where} has no {SUMS}: files are checked for wholeness, not for content")
             named = dict.fromkeys(self._names())
-        here = named if self.remote else {n: s for n, s in named.items() if (Path(self.where) / n).is_file()}
+        here = named if self.client else {n: s for n, s in named.items() if (Path(self.where) / n).is_file()}
         files = [
             BulkFile(n, int(m[1]), int(m[2]), s) for n, s in here.items() if (m := NAME.fullmatch(n.rpartition("/")[2]))
         ]
@@ -113,19 +114,8 @@ class Bulk:
             )
         return sorted(files, key=lambda f: f.first)
 
-    def _text(self, name: str) -> str | None:
-        if not self.remote:
-            path = Path(self.where) / name
-            return path.read_text() if path.is_file() else None
-        try:
-            return self.client.request("GET", f"{self.where}/{name}").text
-        except Refused as fault:
-            if fault.status != 404:
-                raise
-            return None
-
     def _names(self) -> list[str]:
-        if not self.remote:
+        if self.client is None:
             folder = Path(self.where)
             if not folder.is_dir():
                 raise InputError(f"there is no folder {folder}. TRY: --bulk DIR, or an address")

@@ -9,9 +9,8 @@ import pyarrow as pa
 
 from xptools.archive import spectra
 from xptools.archive.gather import Piece, chunks
-from xptools.archive.http import PIECE, Client, is_page, plain
+from xptools.archive.http import Client, is_page, plain
 from xptools.errors import RemoteError, UnavailableError
-from xptools.io.spool import spool
 
 ESA = "https://gea.esac.esa.int/data-server/data"
 MOST = 5000
@@ -54,7 +53,6 @@ class DataLink:
             packed, complaint = self._posted(ids)
             if not complaint:
                 return packed
-            packed.close()
             self.structure = self._other_structure(complaint)
         raise UnavailableError(f"{self.url} accepts none of the structures {', '.join(STRUCTURES)}. TRY: --from aip")
 
@@ -68,22 +66,13 @@ class DataLink:
             "VALID_DATA": "false",
             "USE_ZIP_ALWAYS": "true",
         }
-        packed = spool()
-        try:
-            with self.client.streamed(self.url, accept=(200, 400, 500), method="POST", data=form) as reply:
-                for block in reply.iter_content(PIECE):
-                    packed.write(block)
-                kind, status = reply.headers.get("Content-Type", ""), reply.status_code
-            packed.seek(0)
-            head = packed.read(4)
-            if head == b"PK\3\4" or head == b"PK\5\6":
-                packed.seek(0)
-                return packed, ""
-            packed.seek(0)
-            return packed, self._complaint(status, kind, packed.read(8192))
-        except BaseException:
-            packed.close()
-            raise
+        packed, reply = self.client.kept(self.url, accept=(200, 400, 500), method="POST", data=form)
+        start = packed.read(8192)
+        packed.seek(0)
+        if start.startswith((b"PK\3\4", b"PK\5\6")):
+            return packed, ""
+        with packed:
+            return packed, self._complaint(reply.status_code, reply.headers.get("Content-Type", ""), start)
 
     def _complaint(self, status: int, kind: str, start: bytes) -> str:
         """Why there are no spectra, in the service's words where they are about our request; else raises."""

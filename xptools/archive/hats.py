@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xptools import metadata
-from xptools.archive.http import Client, Refused
+from xptools.archive.place import Place
 from xptools.archive.ranged import Ranged
 from xptools.arrays import to_numpy
 from xptools.columns import KNOWN, XP
@@ -40,15 +40,8 @@ class Partition(NamedTuple):
     path: str
 
 
-@dataclass
-class Catalogue:
-    """A HATS catalogue at `where`; `client` for an address."""
-
-    where: str
-    client: Client | None = None
-
-    def __post_init__(self):
-        self.where = self.where.rstrip("/")
+class Catalogue(Place):
+    """A HATS catalogue."""
 
     def open(self, part: Partition) -> BinaryIO:
         """A partition's file."""
@@ -58,18 +51,6 @@ class Catalogue:
             return open(Path(self.where) / part.path, "rb", buffering=0)
         except OSError as fault:
             raise InputError(f"the catalogue lacks {part.path}: {fault.strerror}. {self.where}. TRY: get it") from fault
-
-    def text(self, name: str) -> str | None:
-        """A small file of the catalogue, None if it has no such."""
-        if self.client is None:
-            path = Path(self.where) / name
-            return path.read_text() if path.is_file() else None
-        try:
-            return self.client.request("GET", f"{self.where}/{name}").text
-        except Refused as fault:
-            if fault.status != 404:
-                raise
-            return None
 
     def partitions(self) -> list[Partition]:
         """Its files in the order of the sky."""

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import requests
 
 from xptools import settings
 from xptools.errors import PermissionFault, RemoteError, UnavailableError, UsageError
+from xptools.io.spool import keep, spool
 
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 LONGEST = 120.0  # s; longest wait between two tries, if the server names none
@@ -110,6 +111,28 @@ class Client:
                 yield reply
             finally:
                 reply.close()
+
+    def text(self, url: str) -> str | None:
+        """A small text, None where there is no such thing (404)."""
+        try:
+            return self.request("GET", url).text
+        except Refused as fault:
+            if fault.status != 404:
+                raise
+            return None
+
+    def kept(self, url: str, **rest: Any) -> tuple[BinaryIO, requests.Response]:
+        """A reply's body in a file without a name, at its beginning, and its head; one try, `rest` as for streamed."""
+        body = spool()
+        try:
+            with self.streamed(url, **rest) as reply:
+                for block in reply.iter_content(PIECE):
+                    keep(body, block)
+            body.seek(0)
+            return body, reply
+        except BaseException:
+            body.close()
+            raise
 
     def patiently(
         self, act: Callable[[], Any], url: str, tries: int | None = None, progress: Callable[[], int] = lambda: 0

@@ -43,6 +43,7 @@ class Wish:
     missing: str
     allow_missing: bool
     credentials: str
+    upload: str = "auto"
 
 
 def wanted(table: str) -> Stars:
@@ -154,8 +155,9 @@ def _route(wish: Wish, service: str, work: Path) -> gather.Route:
         return bulk.Bulk(service, client, work, wish.correlations, wish.parallel, wish.keep_work)
     if wish.route == "aip":
         return tapspectra.TapSpectra(
-            client, service, chunk=wish.chunk or tapspectra.MOST, correlations=wish.correlations, parallel=wish.parallel
-        )
+            client, service, chunk=wish.chunk or tapspectra.MOST, correlations=wish.correlations,
+            parallel=wish.parallel, upload=wish.upload,
+        )  # fmt: skip
     return datalink.DataLink(
         client, service, wish.release, wish.chunk or datalink.MOST, wish.correlations, wish.parallel
     )

@@ -78,6 +78,12 @@ class Tap:
                         return int(e.text)
         return None
 
+    @cached_property
+    def uploads(self) -> bool:
+        """Whether the service says that it takes tables along with a query."""
+        methods = (e.get("ivo-id", "") for c in self._capabilities for e in c.iter() if local(e) == "uploadMethod")
+        return any(name.lower().endswith("#upload-inline") for name in methods)
+
     def words(self, adql: str, maxrec: int, **more: str) -> dict[str, str]:
         """The form that a query is sent as."""
         form = {"REQUEST": "doQuery", "LANG": "ADQL", "FORMAT": self.format, "MAXREC": str(maxrec), "QUERY": adql}

@@ -33,6 +33,14 @@ def spooled(raw: BinaryIO, head: bytes = b"") -> BinaryIO:
     return whole
 
 
+def keep(file: BinaryIO, block: bytes) -> None:
+    """Write to a file of `spool`."""
+    try:
+        file.write(block)
+    except OSError as fault:
+        raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
+
+
 def _failed(folder: str | None, fault: OSError) -> DiskError:
     where = folder or tempfile.gettempdir()
     words = os.strerror(fault.errno) if fault.errno else str(fault)
