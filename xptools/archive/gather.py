@@ -162,7 +162,8 @@ def gather(route: Route, folder: Folder, pieces: list[Piece], tries: int, hook: 
 
 def _add(folder: Folder, piece: Piece, new: pa.Table, asked: np.ndarray) -> None:
     """Put new rows into the part of a piece: only those asked for, each once."""
-    new = new.filter(pa.array(spectra.among(new["source_id"].to_numpy(), asked)))
+    if not (wanted := spectra.among(new["source_id"].to_numpy(), asked)).all():
+        new = new.filter(pa.array(wanted))
     old = folder.read(piece)
     if old is None or new.num_rows:
         folder.keep(piece, new if old is None else spectra.together([old, new]))

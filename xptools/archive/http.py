@@ -16,7 +16,7 @@ import requests
 
 from xptools import settings
 from xptools.errors import PermissionFault, RemoteError, UnavailableError, UsageError
-from xptools.io.spool import keep, spool
+from xptools.io.spool import disk, spool
 
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 LONGEST = 120.0  # s; longest wait between two tries, if the server names none
@@ -127,7 +127,8 @@ class Client:
         try:
             with self.streamed(url, **rest) as reply:
                 for block in reply.iter_content(PIECE):
-                    keep(body, block)
+                    with disk():
+                        body.write(block)
             body.seek(0)
             return body, reply
         except BaseException:

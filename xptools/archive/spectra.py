@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import io, metadata
+from xptools.archive.wire import Damaged, blocks
 from xptools.arrays import to_arrow, to_numpy
 from xptools.columns import GAIA, XP, Column
 from xptools.errors import DataError
 from xptools.io import sniff
-from xptools.io.spool import spooled
+from xptools.io.spool import disk, spool, spooled
 from xptools.io.text import Plan
 from xptools.protocol import spelled
 
@@ -24,10 +25,6 @@ BANDS = ("bp", "rp")
 LISTS = ("coefficients", "coefficient_errors", "coefficient_correlations")
 ROW_BYTES = {True: 37_000, False: 6_000}  # of text, with and without correlations
 UNKNOWN = "xp.bands_unknown"  # metadata of a part: bands that no star in it has
-
-
-class Damaged(DataError):
-    """What came is cut or spoilt; another try may bring it whole."""
 
 
 def _scalars(tag: str) -> dict[str, Column]:
@@ -73,6 +70,21 @@ def normal(batches: Iterable[pa.RecordBatch], correlations: bool, where: str) ->
     """Batches from any reader as one table of spectra, sorted by source_id; a star that came twice stands once."""
     tables = [_table(b, correlations, where) for b in batches]
     return together(tables) if tables else empty(correlations)
+
+
+def kept(batches: Iterable[pa.RecordBatch], correlations: bool, where: str) -> pa.Table:
+    """As `normal`, but what is in the table lies in a file without a name, not in memory."""
+    count = 0
+    with spool() as file:
+        for batch in batches:
+            table, count = _table(batch, correlations, where), count + 1
+            with disk(), pa.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table)
+        if not count:
+            return empty(correlations)
+        file.flush()
+        with pa.memory_map(f"/proc/self/fd/{file.fileno()}") as whole:
+            return together([pa.ipc.open_stream(whole).read_all() for _ in range(count)])
 
 
 def empty(correlations: bool = True) -> pa.Table:
@@ -188,7 +200,7 @@ def read(raw: BinaryIO, name: str, wanted: np.ndarray | None = None) -> Iterator
     found = sniff.kind(head)
     if found in ("csv", "ecsv"):
         raw.seek(0)
-        yield from read_text(raw, name, raw, wanted)
+        yield from read_text(iter(lambda: raw.read(1 << 20), b""), name, wanted)
         return
     if found not in io.reader._OPENERS:
         raise sniff.refuse(found, name)
@@ -197,24 +209,35 @@ def read(raw: BinaryIO, name: str, wanted: np.ndarray | None = None) -> Iterator
         yield chosen(batch, wanted)
 
 
-def read_text(head: BinaryIO, name: str, data: BinaryIO | pa.NativeFile, wanted: np.ndarray | None = None):
-    """Batches of CSV or ECSV, lists still texts: `head` is read for the header, `data` from the beginning."""
-    skip, first = 0, b""
-    for first in iter(head.readline, b""):
-        if not first.startswith(b"#"):
-            break
-        skip += 1
-    names = [n.strip().strip('"') for n in first.decode("utf-8-sig", "replace").strip().split(",")]
-    if "source_id" not in [n.lower() for n in names]:
-        raise DataError(f"{name} has no column source_id in its header {first[:60]!r}. TRY: another service or file")
-    kinds = {n: metadata.arrow_type(c.type) for n, c in columns().items()}
-    types = {n: _text_type(kinds.get(n.lower())) for n in names}
-    keep = [n for n in names if n.lower() in kinds]
-    try:
-        for batch in Plan(name, ",", skip, types).open(data, keep):
-            yield chosen(batch, wanted)
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise Damaged(f"{name}: {str(fault).splitlines()[0][:160]}. TRY: fetch it again") from fault
+def read_text(pieces: Iterable[bytes], name: str, wanted: np.ndarray | None = None) -> Iterator[pa.RecordBatch]:
+    """Batches of CSV or ECSV from its bytes in pieces, lists still texts; no more of it in memory than two blocks."""
+    plan, keep = None, []
+    for block in blocks(pieces):
+        if plan is None:
+            first, block = _headed(block)
+            names = [n.strip().strip('"') for n in first.decode("utf-8-sig", "replace").strip().split(",")]
+            if "source_id" not in [n.lower() for n in names]:
+                words = f"{name} has no column source_id in its header {first[:60]!r}"
+                raise DataError(f"{words}. TRY: another service or file")
+            kinds = {n: metadata.arrow_type(c.type) for n, c in columns().items()}
+            plan = Plan(name, ",", 0, {n: _text_type(kinds.get(n.lower())) for n in names})
+            keep = [n for n in names if n.lower() in kinds]
+        if not block.strip():
+            continue
+        try:
+            for batch in plan.open(pa.BufferReader(block), keep, names):
+                yield chosen(batch, wanted)
+        except (pa.ArrowInvalid, OSError) as fault:
+            raise Damaged(f"{name}: {str(fault).splitlines()[0][:160]}. TRY: fetch it again") from fault
+
+
+def _headed(block: bytes) -> tuple[bytes, bytes]:
+    """The line with the names, after lines that begin with #, and what comes after it."""
+    at = 0
+    while block.startswith(b"#", at):
+        at = block.find(b"\n", at) + 1 or len(block)
+    end = block.find(b"\n", at) + 1 or len(block)
+    return block[at:end], block[end:]
 
 
 def _text_type(kind: pa.DataType | None) -> pa.DataType:

@@ -17,7 +17,8 @@ again. aip: the TAP service of AIP (--service for another one with the table gai
 stars a query, 6 kB a star with --no-correlations; the stars go along as an uploaded table where the service says that
 it takes one (--upload), else in the query itself. bulk: the files of the whole release in a folder or at an address
 (--bulk), either ECSV as ESA's CDN has them or HDF5 as Flatiron has them; only files that can hold the stars are read,
-each is checked against _MD5SUM.txt, and downloaded ones are deleted after use. A file has 65,000 stars in 1 GB: it is
+each compared with _MD5SUM.txt. ECSV is filtered as it comes and never on disc; its stars count once all of the file has
+come with the right sum. HDF5 is downloaded and deleted after use. A file has 65,000 stars in 1 GB: it is
 the right route for more than a few thousand stars per file, or for millions.""",
     "COUNTING": """Every star asked for is in the table, or in the file of the missing (--missing), or has
 has_xp_continuous = false in TABLE and is not asked for. Stars missing after --tries requests: exit status 76 and no

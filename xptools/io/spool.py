@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from xptools.errors import DiskError
@@ -21,22 +23,21 @@ def spooled(raw: BinaryIO, head: bytes = b"") -> BinaryIO:
     """A copy of what is left of a stream, after `head`, that can be read anywhere; at its end."""
     whole = spool()
     try:
-        whole.write(head)
-        shutil.copyfileobj(raw, whole, 1 << 20)
-        whole.flush()
-    except OSError as fault:
-        whole.close()
-        raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
-    except BaseException:  # what was read failed
+        with disk():
+            whole.write(head)
+            shutil.copyfileobj(raw, whole, 1 << 20)
+            whole.flush()
+        return whole
+    except BaseException:  # also what was read may have failed
         whole.close()
         raise
-    return whole
 
 
-def keep(file: BinaryIO, block: bytes) -> None:
-    """Write to a file of `spool`."""
+@contextmanager
+def disk() -> Iterator[None]:
+    """Turns a failure of writing to a file of `spool` into DiskError."""
     try:
-        file.write(block)
+        yield
     except OSError as fault:
         raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
 
