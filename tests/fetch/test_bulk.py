@@ -10,7 +10,7 @@ import pytest
 from tables import read
 
 from fetch.spectra import COLUMNS, IDS, LEVEL8, ecsv, same, star
-from xptools.archive import bulk, spectra, wire
+from xptools.archive import bulk, spectra, spectrafiles, wire
 
 
 def sorted_files() -> dict[str, dict[int, dict]]:
@@ -148,14 +148,14 @@ def test_a_stream_is_read_as_it_comes_and_kept_on_disc():
             yield b"\n".join(lines) + b"\n"
 
     before = pa.total_allocated_bytes()
-    batches = spectra.read_text(pieces(), "text", None)
+    batches = spectrafiles.read_text(pieces(), "text", None)
     next(batches)
     assert len(taken) <= 2
     whole = wire.blocks(pieces(), 1 << 20)
     assert all(len(b) < 12 << 20 and b.endswith(b"\n") for b in whole)
     ids = np.array(sorted(rows))
-    table = spectra.kept(spectra.read_text(iter([text]), "text", ids), True, "text")
-    assert table.equals(spectra.normal(spectra.read_text(iter([text]), "text", ids), True, "text"))
+    table = spectra.kept(spectrafiles.read_text(iter([text]), "text", ids), True, "text")
+    assert table.equals(spectra.normal(spectrafiles.read_text(iter([text]), "text", ids), True, "text"))
     del batches
     assert pa.total_allocated_bytes() - before < 0.2 * table.nbytes
 

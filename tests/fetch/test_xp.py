@@ -320,16 +320,16 @@ def test_the_file_of_the_missing_is_written_if_named(there, stars, fetch, tmp_pa
 
 
 def test_the_real_files_in_all_spellings(stars, fetch, tmp_path, shared_data):
-    from xptools.archive import spectra
+    from xptools.archive import spectra, spectrafiles
 
     tables = []
     for name in ("XP_CONTINUOUS_RAW.csv", "XP_CONTINUOUS_RAW.ecsv"):
         with open(shared_data / "xp" / name, "rb", buffering=0) as raw:
-            tables.append(spectra.normal(spectra.read(raw, name), True, name))
+            tables.append(spectra.normal(spectrafiles.read(raw, name), True, name))
     assert tables[0].equals(tables[1])
     name = "XP_CONTINUOUS_RAW_with_missing_BP.csv"
     with open(shared_data / "xp" / name, "rb", buffering=0) as raw:
-        whole = spectra.normal(spectra.read(raw, name), True, name)
+        whole = spectra.normal(spectrafiles.read(raw, name), True, name)
     assert whole["source_id"][0].as_py() == 5405570973190252288
     assert np.isnan(to_numpy(whole["bp_coefficients"])[0]).all() and whole["bp_n_parameters"][0].as_py() == 0
     assert np.isfinite(to_numpy(whole["rp_coefficients"])).all()
@@ -338,14 +338,14 @@ def test_the_real_files_in_all_spellings(stars, fetch, tmp_path, shared_data):
 def test_formats_of_one_table(tmp_path):
     from astropy.table import Table
 
-    from xptools.archive import spectra
+    from xptools.archive import spectra, spectrafiles
 
     rows = {i: star(i) for i in IDS[:4]}
     plain = {"source_id": list(rows), **{n: [r[n] for r in rows.values()] for n in COLUMNS}}
     for path in (tmp_path / "s.fits", tmp_path / "s.vot"):
         Table(plain).write(path, format="votable" if path.suffix == ".vot" else "fits")
         with open(path, "rb", buffering=0) as raw:
-            same(spectra.normal(spectra.read(raw, path.name), True, path.name), rows)
+            same(spectra.normal(spectrafiles.read(raw, path.name), True, path.name), rows)
 
 
 def test_no_star_is_an_empty_table(there, stars, fetch):

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import progress
-from xptools.archive import spectra, wire
+from xptools.archive import spectra, spectrafiles, wire
 from xptools.archive.download import download
 from xptools.archive.gather import Piece
 from xptools.archive.http import Client
@@ -106,7 +106,7 @@ class Bulk(Place):
         table, fault = None, None
         with closing(pieces):
             try:
-                text = spectra.read_text(wire.plain(pieces, where), where, ids)
+                text = spectrafiles.read_text(wire.plain(pieces, where), where, ids)
                 table = spectra.kept(text, self.correlations, where)
             except DataError as found:
                 fault = found
@@ -161,7 +161,7 @@ def rows(path: Path, wanted: np.ndarray, correlations: bool = True) -> Iterator[
     """Batches of the wanted rows of one bulk file."""
     if path.name.endswith(HDF5):
         return _hdf5(path, wanted, correlations)
-    return spectra.read_text(wire.plain(wire.near(path), str(path)), str(path), wanted)
+    return spectrafiles.read_text(wire.plain(wire.near(path), str(path)), str(path), wanted)
 
 
 def _hdf5(path: Path, wanted: np.ndarray, correlations: bool) -> Iterator[pa.RecordBatch]:

@@ -7,9 +7,10 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from xptools.archive import spectra
+from xptools.archive import spectra, spectrafiles
 from xptools.archive.gather import Piece, chunks
 from xptools.archive.http import Client, is_page, plain
+from xptools.archive.wire import Damaged
 from xptools.errors import RemoteError, UnavailableError
 
 ESA = "https://gea.esac.esa.int/data-server/data"
@@ -44,7 +45,7 @@ class DataLink:
         with self._asked(ids) as packed:
             try:
                 return spectra.normal(self._unpacked(packed), self.correlations, self.url)
-            except spectra.Damaged as fault:  # the network's fault, not the user's
+            except Damaged as fault:  # the network's fault, not the user's
                 raise RemoteError(str(fault)) from fault
 
     def _asked(self, ids: np.ndarray) -> BinaryIO:
@@ -95,7 +96,7 @@ class DataLink:
         raise UnavailableError(f"the archive refuses: {complaint[:200]}. {self.url}. TRY: --from aip, or --bulk")
 
     def _unpacked(self, packed: BinaryIO) -> Iterator[pa.RecordBatch]:
-        for name, member in spectra.unzipped(packed, self.url):
+        for name, member in spectrafiles.unzipped(packed, self.url):
             # Only the mean spectra in coefficients; an archive without a product holds nothing.
             if "continuous" in name.lower() or "mean_spectrum" in name.lower():
-                yield from spectra.read(member, f"{name} of {self.url}")
+                yield from spectrafiles.read(member, f"{name} of {self.url}")

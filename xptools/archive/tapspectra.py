@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import metadata
-from xptools.archive import spectra
+from xptools.archive import spectra, spectrafiles
 from xptools.archive.gather import Piece, chunks
 from xptools.archive.http import Client, plain, refuse_page
 from xptools.archive.tap import Tap
+from xptools.archive.wire import Damaged
 from xptools.columns import GAIA
 from xptools.errors import RemoteError, UnavailableError
 from xptools.io.votableout import VotableSink
@@ -72,8 +73,8 @@ class TapSpectra:
                 raise UnavailableError(f"{self.url} refuses: {plain(start.decode('utf-8', 'replace'))}. TRY: {cure}")
             body.seek(0)
             try:
-                return spectra.normal(spectra.read(body, self.url), self.correlations, self.url)
-            except spectra.Damaged as fault:  # cut in a row
+                return spectra.normal(spectrafiles.read(body, self.url), self.correlations, self.url)
+            except Damaged as fault:  # cut in a row
                 raise RemoteError(str(fault)) from fault
 
 
