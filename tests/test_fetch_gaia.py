@@ -142,15 +142,6 @@ def test_what_cannot_be_cut_is_told(text):
         query.given(text, False)
 
 
-def test_regions():
-    assert query.sky("healpix:0/3")[1] == ((3 * BASE, 4 * BASE - 1),)
-    assert query.sky("healpix:1/4-7,0,8")[1] == ((0, BASE // 4 - 1), (BASE, BASE * 9 // 4 - 1))
-    assert "CIRCLE('ICRS', 10.0, -20.0, 1.5)" in query.sky("cone:10,-20,1.5")[0][0]
-    for wrong in ("cone:1,2", "cone:1,200,3", "healpix:1/48", "healpix:13/0", "box:1", "healpix:1/3-2"):
-        with pytest.raises(UsageError):
-            query.sky(wrong)
-
-
 def test_leaves_cover_the_range_without_overlap():
     rng = np.random.default_rng(3)
     for _ in range(50):
@@ -485,6 +476,7 @@ def test_a_reader_that_goes_away(xp, server, tmp_path):
         (["--service", "esso"], "no service is called 'esso'"),
         (["--whole"], "--whole is for --adql"),
         (["--adql", "SELECT a FROM t", "--where", "x"], "--adql is the whole query"),
+        (["--region", "box:1,2,3"], "--region 'box:1,2,3' is none"),
         (["--region", "cone:1"], "--region 'cone:1' is none"),
         (["--service", "esa,aip", "--credentials", "x"], "must not reach another"),
         (["--service", "aip", "--columns", "fidelity_v2"], "no table of fidelity_v2 is known at aip"),

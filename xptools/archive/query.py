@@ -7,10 +7,8 @@ source_id // 2**(59 - 2n), and a range of source_id is a piece of the sky that t
 from dataclasses import dataclass
 
 from xptools.archive import adql
-from xptools.errors import UsageError
+from xptools.archive.region import ALL, parse
 
-BASE_PIXEL = 1 << 59
-ALL = (0, 12 * BASE_PIXEL - 1)
 # Li+ 2026, Sec. 2, as their ADQL has it.
 PAPER = (
     "has_xp_continuous = {true} AND parallax > 1 AND parallax_over_error > 10 AND phot_g_mean_mag < 17.5 "
@@ -46,15 +44,15 @@ class Query:
 
 def structured(columns: tuple[str, ...], table: str, where: str, region: str, fidelity: str) -> Query:
     """The query from its parts; `fidelity` is the table that is joined for fidelity_v2, "" for none."""
-    condition, ranges = sky(region)
+    sky = parse(region)
     wanted = [c for c in columns if c != FIDELITY]
     select = ", ".join("g.*" if c == "*" else f"g.{c}" for c in wanted)
     join = ""
     if fidelity and (FIDELITY in columns or "*" in columns):
         select += f", f.{FIDELITY}"
         join = f" LEFT OUTER JOIN {fidelity} AS f ON f.source_id = g.source_id"
-    terms = ["g.source_id BETWEEN {lo} AND {hi}", *([f"({where})"] if where.strip() else []), *condition]
-    return Query(select, f"FROM {table} AS g{join} WHERE {' AND '.join(terms)}", "g.source_id", ranges)
+    terms = ["g.source_id BETWEEN {lo} AND {hi}", *([f"({where})"] if where.strip() else []), *sky.adql()]
+    return Query(select, f"FROM {table} AS g{join} WHERE {' AND '.join(terms)}", "g.source_id", sky.ranges())
 
 
 def given(text: str, whole: bool) -> Query:
@@ -69,45 +67,6 @@ def given(text: str, whole: bool) -> Query:
     terms = [] if "{lo}" in text and "{hi}" in text else [f"{found.key} BETWEEN {{lo}} AND {{hi}}"]
     terms += [f"({found.where})" if terms else found.where] if found.where else []
     return Query(found.select, f"FROM {found.tables} WHERE {' AND '.join(terms)}", found.key)
-
-
-def sky(region: str) -> tuple[list[str], tuple[tuple[int, int], ...]]:
-    """A region as conditions of ADQL and as ranges of source_id: `cone:RA,DEC,RADIUS` [deg], `healpix:LEVEL/PIXELS`."""
-    if not region:
-        return [], (ALL,)
-    kind, _, words = region.partition(":")
-    try:
-        if kind == "cone":
-            ra, dec, radius = (float(w) for w in words.split(","))
-            if not (-90 <= dec <= 90 and 0 < radius <= 180):
-                raise ValueError
-            circle = f"CIRCLE('ICRS', {ra!r}, {dec!r}, {radius!r})"
-            return [f"1 = CONTAINS(POINT('ICRS', g.ra, g.dec), {circle})"], (ALL,)
-        if kind == "healpix":
-            return [], _pixels(words)
-    except ValueError:
-        pass
-    raise UsageError(f"--region {region!r} is none. TRY: cone:RA,DEC,RADIUS [deg], or healpix:LEVEL/FIRST-LAST,PIXEL")
-
-
-def _pixels(words: str) -> tuple[tuple[int, int], ...]:
-    level_text, _, text = words.partition("/")
-    level = int(level_text)
-    spans = []
-    for piece in text.split(","):
-        first, _, last = piece.partition("-")
-        spans.append((int(first), int(last or first)))
-    if not 0 <= level <= 12 or not all(0 <= a <= b < 12 * 4**level for a, b in spans):
-        raise ValueError
-    width = 1 << (59 - 2 * level)
-    merged: list[tuple[int, int]] = []
-    for a, b in sorted(spans):
-        lo, hi = a * width, (b + 1) * width - 1
-        if merged and lo <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(hi, merged[-1][1]))
-        else:
-            merged.append((lo, hi))
-    return tuple(merged)
 
 
 def _filled(text: str, lo: int, hi: int, true: str) -> str:

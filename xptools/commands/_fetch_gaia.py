@@ -45,7 +45,8 @@ Other columns keep those of the archive, names in lower case. An unknown value i
 @click.option("--where", default="", metavar="ADQL",
               help="Which rows; 'all' for all of them.  [default: those of Li+ 2026]")  # fmt: skip
 @click.option("--columns", default="", metavar="LIST", help="Columns, or * for all.  [default: those that xp reads]")
-@click.option("--region", default="", metavar="REGION", help="cone:RA,DEC,RADIUS [deg], or healpix:LEVEL/FIRST-LAST.")
+@click.option("--region", default="", metavar="REGION", 
+              help="cone:RA,DEC,RADIUS or box:RA1,RA2,DEC1,DEC2 [deg], or healpix:LEVEL/FIRST-LAST.")  # fmt: skip
 @click.option("--table", default="gaiadr3.gaia_source", show_default=True, metavar="NAME", help="Table of sources.")
 @click.option("--fidelity", default="", metavar="TABLE", help="Table that fidelity_v2 is joined from, or none.")
 @click.option("--adql", default="", metavar="FILE|QUERY", help="Another query, instead of the options above.")
