@@ -377,6 +377,19 @@ def test_killed_at_ten_moments_and_resumed_to_the_same_bytes(xp, server, tmp_pat
     assert not list(folder.glob(".*tmp")) and not list((folder / "incoming").iterdir())
 
 
+def test_a_job_whose_address_was_lost_is_swept_though_nothing_is_left_to_do(fetch, server, tmp_path, inside):
+    assert fetch(tmp_path / "g", "--job-rows", 2000)[0] == 0
+    base = sqlite3.connect(tmp_path / "g" / "manifest.sqlite")
+    ident = json.loads(base.execute("SELECT value FROM words WHERE key = 'ident'").fetchone()[0])
+    server.stub.jobs["lost"] = {"form": {"runid": f"xp-{ident[:16]}", "query": "q"}, "phase": "PENDING", "looks": 0}
+    server.stub.jobs["other"] = {"form": {"runid": "someone", "query": "q"}, "phase": "PENDING", "looks": 0}
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0 and len(server.stub.jobs) == 2, "a whole fetch asks nobody"
+    with base:
+        base.execute("UPDATE words SET value = 'false' WHERE key = 'swept'")
+    base.close()
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0 and list(server.stub.jobs) == ["other"]
+
+
 def test_a_running_job_is_found_again(fetch, server, tmp_path, inside):
     """The manifest has a job's address before the job runs: what is there is not asked for twice."""
     assert fetch(tmp_path / "g", "--job-rows", 2000)[0] == 0

@@ -9,6 +9,7 @@ A service that fails for good is left for the next one; what is missing in the e
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from xptools.archive.meter import Meter
 from xptools.archive.mirrors import Mirrors
 from xptools.archive.services import Service
 from xptools.archive.tap import Died, Overflow, Slow, Tap
-from xptools.errors import DataError, IncompleteError
+from xptools.errors import DataError, IncompleteError, XpError
 
 UNCOUNTED = 1_000_000_000  # MAXREC of a query whose rows are not counted
 COUNTS_AGAIN = 3  # times a range is fetched whose rows are not those counted
@@ -242,6 +243,8 @@ class Fetch:
         self._begin(OPEN, TODO)
 
     def _begin(self, *states: str) -> None:
+        if self.manifest.ranges(*states):
+            self.manifest.note(swept=False)
         # Daemons: a reader that goes away ends the program at once, whatever a server is doing.
         work = {"target": self._loop, "args": (states,), "daemon": True}
         self.threads = [threading.Thread(**work) for _ in range(self.parallel)]
@@ -324,9 +327,17 @@ class Fetch:
         for r in self.manifest.ranges(DONE, SHORT):
             if r.job:
                 self._drop_job(r.lo)
-        for tap in self.mirrors.taps.values():
-            for url in uws.orphans(tap, self.manifest.runid):
-                uws.Job(tap, url).delete()
+        if self.manifest.word("swept"):
+            return
+        # Also those of an earlier run, which was killed before it could write an address down.
+        used = {r.service for r in self.manifest.ranges()} | set(self.mirrors.taps)
+        for service in self.mirrors.services:
+            if service.name in used - self.mirrors.down:
+                with suppress(XpError):  # a server that does not answer is no failure of the fetch
+                    tap = self.mirrors.tap(service)
+                    for url in uws.orphans(tap, self.manifest.runid):
+                        uws.Job(tap, url).delete()
+        self.manifest.note(swept=True)
 
 
 def missing(short: list[Range]) -> IncompleteError:
