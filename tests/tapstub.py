@@ -1,7 +1,7 @@
 """A TAP service in this process, with jobs: answers the queries that xp makes from a table in memory, slowly or badly.
 
-It knows three forms of query: rows of a range, counts of a range by bin, and the row-less probe; the table has every
-column asked for by name. The real thing is tests/tap.
+It knows rows of a range or of all, the first of them, counts of a range by bin or of all, and the row-less probe; the
+table has every column asked for by name. The real thing is tests/tap.
 """
 
 import gzip
@@ -18,6 +18,7 @@ from servers import serving
 from xptools.io.votableout import VotableSink
 
 STATUS = '<INFO name="QUERY_STATUS" value="{}">{}</INFO>'
+TOTAL = "SELECT COUNT(*) AS n FROM"
 ERROR = '<?xml version="1.0"?><VOTABLE><RESOURCE type="results">{}</RESOURCE></VOTABLE>'
 
 
@@ -27,14 +28,15 @@ class Stub:
     `most` rows a reply; `looks` at a phase before a job ends; `kill` jobs are aborted on the server; `forget` jobs are
     no more when they are looked at; `slow` ranges of more rows time out; `truth` is the only word for a truth it takes;
     `twice` replies have a row twice in place of another, `lose` replies lack one; `packed`: results are gzipped;
-    `broken` is what it says against every query, in the manner of `style`: DaCHS (200), ESA (500), or bare text (400).
+    `uncounted`: counting all is refused; `broken` is what it says against every query, in the manner of `style`: DaCHS
+    (200), ESA (500), or bare text (400).
     """
 
     def __init__(self, table: pa.Table):
         self.table, self.most, self.looks, self.truth, self.upper = table, 10_000_000, 0, "'true'", False
         self.kill, self.forget, self.twice, self.lose, self.slow = 0, 0, 0, 0, 1 << 60
         self.jobs, self.made, self.lock = {}, 0, threading.Lock()
-        self.broken, self.style, self.packed = "", 200, False
+        self.broken, self.style, self.packed, self.uncounted = "", 200, False, False
 
     def routes(self, request):
         if request.path == "/tap/sync":
@@ -93,12 +95,15 @@ class Stub:
             job["looks"] -= 1
         elif len(self.chosen(job["form"]["query"])) > self.slow:
             job["phase"], job["words"] = "ERROR", "Query timed out (time limit of 1 s)"
+        elif self.uncounted and job["form"]["query"].startswith(TOTAL):
+            job["phase"], job["words"] = "ERROR", "COUNT is not for you"
         else:
             job["phase"] = "COMPLETED"
         return job["phase"]
 
     def chosen(self, query: str) -> pa.Table:
-        lo, hi = map(int, re.search(r"source_id BETWEEN (\d+) AND (\d+)", query).groups())
+        found = re.search(r"source_id BETWEEN (\d+) AND (\d+)", query)
+        lo, hi = map(int, found.groups()) if found else (0, (1 << 63) - 1)
         ids = self.table["source_id"]
         return self.table.filter(pc.and_(pc.greater_equal(ids, lo), pc.less_equal(ids, hi)))
 
@@ -112,7 +117,11 @@ class Stub:
         if counting := re.search(r"source_id / (\d+) AS p", query):
             p, n = np.unique(table["source_id"].to_numpy() // int(counting[1]), return_counts=True)
             table = pa.table({"p": pa.array(p, pa.int64()), "n": pa.array(n, pa.int64())})
+        elif query.startswith(TOTAL):
+            table = pa.table({"n": pa.array([len(table)], pa.int64())})
         else:
+            if top := re.match(r"SELECT TOP (\d+) ", query):
+                table, query = table.slice(0, int(top[1])), "SELECT " + query[top.end() :]
             names = [c.strip().partition(".")[2] or c.strip() for c in query[7 : query.index(" FROM ")].split(",")]
             table = table if names == ["*"] else table.select(names)
             table = table.take(np.random.default_rng(len(table)).permutation(len(table)))

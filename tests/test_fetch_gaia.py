@@ -142,6 +142,30 @@ def test_what_cannot_be_cut_is_told(text):
         query.given(text, False)
 
 
+@pytest.mark.parametrize(
+    ("text", "counting", "rows"),
+    [
+        ("SELECT a FROM t WHERE log10(b) > 1 ORDER BY a", "SELECT COUNT(*) AS n FROM t WHERE log10(b) > 1", 40),
+        ("SELECT TOP 7 a FROM t JOIN u USING (i)", "SELECT COUNT(*) AS n FROM t JOIN u USING (i)", 7),
+        ("select top 30 a from t order by a offset 20", "SELECT COUNT(*) AS n FROM t", 20),
+        ("SELECT a, COUNT(*) AS c FROM t GROUP BY a ORDER BY c",
+         "SELECT COUNT(*) AS n FROM (SELECT a, COUNT(*) AS c FROM t GROUP BY a) AS whole", 40),
+        ("SELECT MAX(a) FROM t", "SELECT COUNT(*) AS n FROM (SELECT MAX(a) FROM t) AS whole", 40),
+        ("SELECT DISTINCT TOP 9 a FROM t", "SELECT COUNT(*) AS n FROM (SELECT DISTINCT TOP 9 a FROM t) AS whole", 40),
+    ],
+)  # fmt: skip
+def test_a_whole_query_is_counted(text, counting, rows):
+    made = query.given(text, True).counting
+    assert made.adql == counting and made.rows(40) == rows
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT DISTINCT log10(a) FROM t", "WITH u AS (SELECT a FROM t) SELECT a FROM u", "EXPLAIN x"]
+)
+def test_what_cannot_be_counted_is_not(text):
+    assert query.given(text, True).counting is None
+
+
 def test_leaves_cover_the_range_without_overlap():
     rng = np.random.default_rng(3)
     for _ in range(50):
@@ -228,6 +252,35 @@ def test_truth_is_written_as_the_service_wants_it(server, inside, tmp_path):
         code, _, err = inside("fetch", "gaia", "--service", server.tap, *words, "-o", out)
         assert code == 0, err
         assert pq.read_table(out).num_rows == TABLE.num_rows
+
+
+WHOLE = "SELECT source_id, ra FROM gaiadr3.gaia_source ORDER BY ra"
+
+
+@pytest.mark.parametrize("top", ["", "TOP 500 "])
+def test_a_whole_query_in_one_job(server, inside, tmp_path, top):
+    words = ("fetch", "gaia", "--service", server.tap, "--adql", WHOLE.replace("T s", f"T {top}s"), "--whole")
+    code, _, err = inside(*words, "-o", tmp_path / "w.parquet")
+    rows = 500 if top else TABLE.num_rows
+    assert code == 0 and pq.read_table(tmp_path / "w.parquet").num_rows == rows, err
+    code, out, _ = inside(*words, "--plan", "-o", tmp_path / "p.parquet")
+    assert code == 0 and f"{rows:,} rows in 1 jobs" in out
+
+
+def test_a_whole_query_that_gives_fewer_rows_than_it_counts(server, inside, tmp_path):
+    words = ("fetch", "gaia", "--service", server.tap, "--adql", WHOLE, "--whole")
+    server.stub.lose = 1
+    assert inside(*words, "-o", tmp_path / "w.parquet")[0] == 0
+    server.stub.lose = 99
+    code, _, err = inside(*words, "-o", tmp_path / "s.parquet")
+    assert (
+        code == 76 and f"{TABLE.num_rows - 1:,} of {TABLE.num_rows:,}" in err and not (tmp_path / "s.parquet").exists()
+    )
+    server.stub.lose, server.stub.uncounted = 1, True
+    code, _, err = inside(*words, "-o", tmp_path / "u.parquet")
+    assert code == 0 and "cannot be counted beforehand (127.0.0.1" in err and "COUNT is not for you" in err
+    code, out, _ = inside(*words, "--plan", "-o", tmp_path / "p.parquet")
+    assert code == 0 and "not known" in out
 
 
 def test_gzipped_replies(fetch, server, tmp_path):

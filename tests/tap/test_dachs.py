@@ -146,8 +146,27 @@ def test_sync_and_async_say_the_same(dachs, tmp_path):
 
 def test_what_the_service_cuts_off_is_told(gaia, tmp_path):
     done = gaia("--adql", "SELECT source_id FROM gaiadr3.gaia_source", "--whole", "-o", f"{tmp_path / 'g'}/")
-    assert done.returncode == 76 and f"{MOST:,} of more".encode() in done.stderr, done.stderr
+    assert done.returncode == 76 and f"{MOST:,} of {len(universe.stars(ROWS)['ra']):,}".encode() in done.stderr, (
+        done.stderr
+    )
     assert not contents(tmp_path / "g")
+
+
+def test_whole_queries_are_counted(gaia, tmp_path, dachs, sample):
+    """Also what is grouped; the service itself says how many rows there are."""
+    G = universe.stars(ROWS)["phot_g_mean_mag"]
+    table = "gaiadr3.gaia_source"
+    queries = {
+        f"SELECT TOP 321 source_id, ra FROM {table} ORDER BY ra": 321,
+        f"SELECT ROUND(phot_g_mean_mag) AS m, COUNT(*) AS c FROM {table} GROUP BY m": len(np.unique(np.round(G))),
+        PAPER.replace("*", "source_id", 1) + " ORDER BY parallax": len(sample["source_id"]),
+    }
+    for k, (adql, rows) in enumerate(queries.items()):
+        done = gaia("--adql", adql, "--whole", "--plan", "-o", tmp_path / f"{k}.parquet")
+        assert done.returncode == 0 and f"{rows:,} rows".encode() in done.stdout, (done.stdout, done.stderr)
+        done = gaia("--adql", adql, "--whole", "-o", tmp_path / f"{k}.parquet")
+        assert done.returncode == 0 and b"cannot be counted" not in done.stderr, done.stderr
+        assert pq.read_table(tmp_path / f"{k}.parquet").num_rows == rows
 
 
 @pytest.mark.parametrize(

@@ -68,13 +68,16 @@ class Fetch:
             else:
                 self.meter.add(rows=r.rows or 0, old=True)
         for r in self.manifest.ranges(SHORT):
-            self.manifest.set(r.lo, state=OPEN if self.cut else TODO, expected=None, rows=None, job=None)
+            self.manifest.set(r.lo, state=OPEN, expected=None, rows=None, job=None)
         self._expect()
 
     # --- counting ----------------------------------------------------------------------------------------------------
 
     def survey(self, r: Range) -> None:
-        """Count a range in bins, and put ranges of known size in its place."""
+        """Count a range in bins, and put ranges of known size in its place; a query that is not cut as a whole."""
+        if not self.cut:
+            self.manifest.set(r.lo, state=TODO, expected=self._total(r))
+            return
         width = cuts.width(r.lo, r.hi)
         try:
             counts = self._counts(r, width)
@@ -83,26 +86,47 @@ class Fetch:
         else:
             self.manifest.split(r.lo, cuts.leaves(r.lo, r.hi, width, counts, self.most()))
 
+    def _total(self, r: Range) -> int | None:
+        """Rows of a query that is not cut, None (and that is told) if they cannot be counted."""
+        counting, why = self.mirrors.query.counting, "of its form"
+        if counting is not None:
+            try:
+                table = self.mirrors.ask(
+                    lambda service, tap: self._small(service, tap, r, self.mirrors.total(service), 2)
+                )
+                return counting.rows(int(table.column(0)[0].as_py()))
+            except (Slow, DataError) as fault:
+                why = str(fault).partition(" TRY:")[0].rstrip(".")
+        self.tell(
+            f"the rows cannot be counted beforehand ({why}); only a reply that says that it is cut would be noticed"
+        )
+        return None
+
     def _counts(self, r: Range, width: int) -> dict[int, int]:
-        return self.mirrors.ask(lambda service, tap: self._counted(service, tap, r, width))
+        """Rows of a range by bin."""
 
-    def _counted(self, service: Service, tap: Tap, r: Range, width: int) -> dict[int, int]:
-        """Rows by bin: a job of its own."""
+        def counted(service: Service, tap: Tap) -> pa.Table:
+            return self._small(service, tap, r, self.mirrors.bins(service, r.lo, r.hi, width), 4 * cuts.BINS)
 
-        def once() -> dict[int, int]:
+        table = self.mirrors.ask(counted)
+        table = table.rename_columns([n.lower() for n in table.schema.names])
+        return {int(p): int(n) for p, n in zip(table["p"].to_pylist(), table["n"].to_pylist(), strict=True)}
+
+    def _small(self, service: Service, tap: Tap, r: Range, adql: str, most: int) -> pa.Table:
+        """The answer to a question about a range: a job of its own."""
+
+        def once() -> pa.Table:
             self._drop_job(r.lo)
-            url = uws.create(tap, self.mirrors.bins(service, r.lo, r.hi, width), 4 * cuts.BINS, self.manifest.runid)
+            url = uws.create(tap, adql, most, self.manifest.runid)
             self.manifest.set(r.lo, job=url, service=service.name)
             try:
-                table = self._answer(uws.Job(tap, url), f"count-{r.lo:019d}")
+                return self._answer(uws.Job(tap, url), f"count-{r.lo:019d}")
             finally:
                 self._drop_job(r.lo)
-            table = table.rename_columns([n.lower() for n in table.schema.names])
-            return {int(p): int(n) for p, n in zip(table["p"].to_pylist(), table["n"].to_pylist(), strict=True)}
 
         return self._again(once)
 
-    def _again(self, act: Callable[[], dict | pa.Table]) -> dict | pa.Table:
+    def _again(self, act: Callable[[], pa.Table]) -> pa.Table:
         """What `act()` returns, tried again when the server lost the job."""
         for attempt in range(self.client.tries):
             try:
@@ -164,7 +188,8 @@ class Fetch:
                 return
             self._drop_job(r.lo)
             # The table may have changed since it was counted, or another service have another.
-            self.manifest.set(r.lo, expected=sum(self._counts(r, r.hi + 1).values()))
+            expected = sum(self._counts(r, r.hi + 1).values()) if self.cut else self._total(r)
+            self.manifest.set(r.lo, expected=expected)
         self.manifest.set(r.lo, state=SHORT, rows=table.num_rows)
 
     def _whole(self, table: pa.Table, r: Range) -> bool:
@@ -173,7 +198,7 @@ class Fetch:
             return True  # it says itself that it is whole, and nothing else is known
         if table.num_rows != r.expected or (self.unique and parts.doubles(table)):
             return False
-        return not parts.outside(table, r.lo, r.hi)
+        return not (self.cut and parts.outside(table, r.lo, r.hi))
 
     def _rows(self, service: Service, tap: Tap, lo: int) -> pa.Table:
         """The rows of a range by a job: the one in the manifest, else a new one."""

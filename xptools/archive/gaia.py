@@ -119,7 +119,7 @@ def opened(wish: Wish, folder: Path, kind: str, meter: Meter, tell: Callable[[st
     client = Client(wish.timeout, wish.tries, max(4, wish.parallel + 1))
     manifest = Manifest(folder)
     with manifest.held():
-        manifest.begin(wish.ident, query.ranges, OPEN if query.cut else TODO, wish=dataclasses.asdict(wish))
+        manifest.begin(wish.ident, query.ranges, OPEN, wish=dataclasses.asdict(wish))
         sign_in = (lambda c, url: credentials.sign_in(c, url, known)) if known else None
         mirrors = Mirrors(manifest, query, found, client, sign_in)
         step = Gaia(" ".join(str(query).split()), service=tuple(s.name for s in found))

@@ -103,6 +103,10 @@ class Mirrors:
         """The ADQL that counts a range."""
         return self.query.bins(lo, hi, width, self.truths[service.name])
 
+    def total(self, service: Service) -> str:
+        """The ADQL that counts a query which is not cut."""
+        return self.query.total(self.truths[service.name])
+
     @property
     def most(self) -> int | None:
         """Rows that every service in use gives at once, None if none says."""

@@ -33,6 +33,15 @@ class Query:
     def __str__(self) -> str:
         return f"SELECT {self.select} {self.tail}" if self.cut else self.tail
 
+    @property
+    def counting(self) -> adql.Count | None:
+        """How the rows of a query that is not cut are counted."""
+        return adql.count(self.tail)
+
+    def total(self, true: str) -> str:
+        """The query that counts them."""
+        return _filled(self.counting.adql, 0, 0, true)
+
     def rows(self, lo: int, hi: int, true: str) -> str:
         """The query for source_id from lo to hi."""
         return _filled(str(self), lo, hi, true)

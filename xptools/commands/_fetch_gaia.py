@@ -13,7 +13,9 @@ NOTES = {
 are HEALPix pixels). Each job then fetches ranges of at most --job-rows rows. A reply is taken only if it is whole, does
 not say that it is cut, and has exactly the rows that were counted, none twice. A range that overflows the service's
 limit, or takes too long, is cut finer. Rows that stay missing end the command with status 76 and the ranges named; no
-table is written that looks whole. A query with --whole is not counted: only a reply that says it is cut is noticed.""",
+table is written that looks whole. A query with --whole is counted as a whole; where that is not possible (of what is
+grouped after a logarithm, or where the archive refuses), xp says so, and only a reply that says it is cut is
+noticed.""",
     "RESUMING": """With -o DIR/ the rows become one Parquet file per range in that folder, beside manifest.sqlite, which
 holds the address of each job before it is started. Whatever ended the command, the same command (or `xp fetch resume
 DIR`) goes on: running jobs are found again, finished ones are fetched and removed from the server. The files' names
@@ -136,6 +138,9 @@ def _filled(source) -> None:
 def _planned(source) -> None:
     from xptools.archive import gaia
 
-    rows = source.fetch.count()
-    jobs = sum(bool(r.expected) for r in source.fetch.manifest.ranges())
+    rows, ranges = source.fetch.count(), source.fetch.manifest.ranges()
+    if any(r.expected is None for r in ranges):
+        click.echo(f"{source.adql}\na number of rows that is not known, in one job")
+        return
+    jobs = sum(bool(r.expected) for r in ranges)
     click.echo(f"{source.adql}\n{gaia.planned(source.schema(), rows, jobs)}")
