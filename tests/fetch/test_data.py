@@ -163,8 +163,10 @@ def test_by_hand_and_unknown_names(fetch):
     assert code == 2 and "TRY: edenhofer2023" in said
 
 
-def test_the_list(inside):
-    code, out, _ = inside("fetch", "data", "--list")
-    assert code == 0
+@pytest.mark.parametrize("words", [("data", "--list"), ("--list",)])
+def test_the_list(inside, words, monkeypatch):
+    monkeypatch.setenv("XP_OFFLINE", "1")
+    code, out, said = inside("fetch", *words)
+    assert code == 0 and not said and ("recipe li2026" in out) == (words == ("--list",))
     for words in ("edenhofer2023 ", "about 3.2 GB", "doi:10.5281/zenodo.10469859", "none published", "by hand"):
         assert words in out

@@ -47,9 +47,7 @@ def command(names, listed, to, manifest, again, quiet, progress):
 
     place = Path(to).expanduser() if to else None
     if listed:
-        every = tuple(e.key for e in datafiles.every(manifest))
-        found = datafiles.states(datafiles.named(names or every, manifest), to=place)
-        return click.echo(datafiles.table(found))
+        return click.echo(listing(names, manifest, place))
     if not names:
         raise UsageError("name what to fetch. TRY: xp fetch data --list")
     say = (lambda _: None) if quiet else screen.say
@@ -63,3 +61,11 @@ def command(names, listed, to, manifest, again, quiet, progress):
     for path in datafiles.fetch(found, lambda: datafiles.Fetcher(Client(), place, draw, say), again):
         click.echo(path)
     return None
+
+
+def listing(names: tuple[str, ...] = (), manifest: str = "", to: Path | None = None) -> str:
+    """What there is of these names (none: of all), as text."""
+    from xptools.archive import datafiles
+
+    every = tuple(e.key for e in datafiles.every(manifest))
+    return datafiles.table(datafiles.states(datafiles.named(names or every, manifest), to=to))
