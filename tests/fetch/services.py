@@ -1,7 +1,9 @@
 """Stand-ins for what is neither spectra nor plain files: a login, records of Zenodo and Dataverse, PARSEC's form."""
 
 import hashlib
+import io
 import json
+import tarfile
 
 import numpy as np
 from servers import Server
@@ -107,3 +109,36 @@ def isochrone_text(mh: float, ages: list[float]) -> str:
             lines.append(" ".join(f"{x:.5f}" if i != 9 else "1" for i, x in enumerate(row)))
         lines.append(" ".join(map(str, [0.01, mh, age, 1.0, 1, 1.0, 2, 3.6, 2.0, 3, 0.0, 0.0, 0.6, -0.7])))
     return "\n".join([*lines, "#isochrone terminated"]) + "\n"
+
+
+def basti_text(mh: float, age: float) -> str:
+    """A table as BaSTI has it, age in Myr, with a made-up main sequence."""
+    lines = [
+        "# Isochrone from from BaSTI-IAC database", "# Scaled solar models & transformations  -  GAIA-DR3-NEW",
+        f"#  Np = 40   [M/H] = {mh:.3f}   Z = 0.0125800   Y = 0.26350000   Age (Myr) = {age:.3f}",
+        "#    M/Mo(ini)     M/Mo(fin)    log(L/Lo)  logTe        G     G_BP     G_RP    G_RVS",
+    ]  # fmt: skip
+    for mass in np.linspace(0.1, 0.9, 40):
+        G = 12 - 9 * mass
+        row = [mass, mass, -1.0, 3.5 + 0.1 * mass, G, G + 0.4, G - 0.9, G - 1.0]
+        lines.append(" ".join(f"{x:.5f}" for x in row))
+    return "\n".join(lines) + "\n"
+
+
+def basti(there: Server, compositions: dict[str, float], ages=(12000, 13000)) -> dict[str, bytes]:
+    """BaSTI's folder of archives, one a composition, and its page; returns its files."""
+    files = {}
+    for name, mh in compositions.items():
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            for age in ages:
+                text = basti_text(mh, age).encode()
+                member = tarfile.TarInfo(f"gaia/{age}z{name}P00O1D1E1.isc_gaia-dr3-new")
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
+        files[f"isocz{name}p00o1d1e1.isc_gaia-dr3.tar.gz"] = packed.getvalue()
+        files[f"isocz{name}p00o1d1e1.isc_john.tar.gz"] = b"not wanted"
+    links = "".join(f'<a href="{n}">{n}</a>' for n in files)
+    files[""] = f"<html><body><a href='?C=N'>Name</a>{links}</body></html>".encode()
+    there.serve("/PREISOCS/P00", files)
+    return files

@@ -1,11 +1,13 @@
 """`xp fetch data`: files come whole, compared and in their place, or not at all."""
 
+import gzip
 import hashlib
 import json
 
 import pytest
 
-from fetch.services import dataverse, zenodo
+from fetch.services import basti, basti_text, dataverse, zenodo
+from xptools.cores import isochrone
 
 MAP = b"SIMPLE  =                    T" + bytes(range(256)) * 4000
 
@@ -156,11 +158,84 @@ def test_too_large_for_the_disk_is_said_first(there, fetch):
     assert code == 74 and "are free" in said and not there.seen
 
 
-def test_by_hand_and_unknown_names(fetch):
-    code, _, said = fetch("basti", by_hand="look")
-    assert code == 69 and "choose Isochrones" in said
-    code, _, said = fetch("edenhofr2023", by_hand="look")
+def test_an_unknown_name(fetch):
+    code, _, said = fetch("edenhofr2023")
     assert code == 2 and "TRY: edenhofer2023" in said
+
+
+# --- archives of tables behind a page -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables(there, fetch):
+    """`tables(*words)` fetches the entry "thing", which is archives of isochrones behind a page."""
+
+    def run(*words):
+        place = {"listing": f"{there.url}/PREISOCS/P00/", "packed": "isocz*p00o1d1e1.isc_gaia-dr3.tar.gz"}
+        return fetch(
+            *(words or ("thing",)), name="*.isc_gaia-dr3*", by_hand="at a.org choose things and put them into", **place
+        )
+
+    return run
+
+
+def test_archives_of_isochrones_are_read_and_unpacked(there, tables, tmp_path):
+    basti(there, {"105y247": -2.5, "104y247": -2.0})
+    there.queue = ["", "cut", 503]
+    code, out, said = tables()
+    assert code == 0, said
+    folder = tmp_path / "cache" / "box"
+    names = sorted(p.name for p in folder.iterdir())
+    assert len(names) == 5 and names[-1] == "record.json" and len(out.split()) == 4
+    found = isochrone.load(str(folder))
+    assert found.family == "BaSTI-IAC"
+    seen = len(there.seen)
+    assert tables()[0] == 0 and len(there.seen) == seen
+
+
+def test_a_damaged_archive_or_table_puts_nothing_in_place(there, tables, tmp_path):
+    files = basti(there, {"105y247": -2.5, "104y247": -2.0})
+    name = "isocz104y247p00o1d1e1.isc_gaia-dr3.tar.gz"
+    whole, folder = files[name], tmp_path / "cache" / "box"
+    for spoilt in (
+        whole[:-300],
+        gzip.compress(b"text"),
+        gzip.compress(gzip.decompress(whole).replace(b"GAIA-DR3-NEW", b"JOHNSON-COUS")),
+    ):
+        files[name] = spoilt
+        code, _, said = tables()
+        assert code == 65 and "Traceback" not in said
+        assert not list(folder.glob("*.isc_gaia-dr3-new"))
+        for left in folder.glob(f"{name}*"):
+            left.unlink()
+    files[name] = whole
+    assert tables()[0] == 0
+
+
+def test_killed_while_the_tables_are_put_in_place(there, tables, tmp_path, monkeypatch):
+    basti(there, {"105y247": -2.5, "104y247": -2.0})
+    assert tables()[0] == 0
+    next((tmp_path / "cache" / "box").glob("13000*")).unlink()
+    monkeypatch.setenv("XP_OFFLINE", "1")
+    assert tables()[0] == 69
+    monkeypatch.delenv("XP_OFFLINE")
+    assert tables()[0] == 0 and len(list((tmp_path / "cache" / "box").iterdir())) == 5
+
+
+def test_by_hand_where_the_page_is_gone_and_what_is_put_there_is_read(there, tables, tmp_path):
+    code, _, said = tables()
+    assert code == 69 and "By hand: at a.org choose things" in said and "TRY: that, then xp fetch data thing" in said
+    there.serve("/PREISOCS/P00", {"": b"<html>nothing here any more</html>"})
+    code, _, said = tables()
+    folder = tmp_path / "cache" / "box"
+    assert code == 69 and "lists no isocz" in said and f"put them into {folder}" in said
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "12000z.isc_gaia-dr3").write_text(basti_text(-1.0, 12000))
+    code, out, said = tables()
+    assert code == 0 and out.strip() == str(folder / "12000z.isc_gaia-dr3")
+    (folder / "13000z.isc_gaia-dr3").write_text("an excerpt\n")
+    code, _, said = tables()
+    assert code == 69 and "not a PARSEC, BaSTI or MIST" in said and "13000z" in said
 
 
 @pytest.mark.parametrize("words", [("data", "--list"), ("--list",)])
@@ -168,5 +243,5 @@ def test_the_list(inside, words, monkeypatch):
     monkeypatch.setenv("XP_OFFLINE", "1")
     code, out, said = inside("fetch", *words)
     assert code == 0 and not said and ("recipe li2026" in out) == (words == ("--list",))
-    for words in ("edenhofer2023 ", "about 3.2 GB", "doi:10.5281/zenodo.10469859", "none published", "by hand"):
+    for words in ("edenhofer2023 ", "about 3.2 GB", "doi:10.5281/zenodo.10469859", "none published", "BaSTI-IAC"):
         assert words in out
