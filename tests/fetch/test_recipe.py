@@ -1,8 +1,14 @@
 """`xp fetch recipe` and the credentials: what papers need, and who asks for it."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.table import Table
 from servers import serving
 from tables import read
 from tapstub import tap
@@ -13,6 +19,7 @@ from fetch.spectra import IDS, DataLink, same
 from xptools import cli, manifest
 from xptools.archive import credentials
 from xptools.archive.http import Client
+from xptools.arrays import to_numpy
 from xptools.errors import InputError, PermissionFault
 from xptools.recipes import Recipe, Step, recipes
 
@@ -46,7 +53,7 @@ def test_steps_are_command_lines_and_data_that_there_are(tmp_path):
 
 def test_the_list_says_what_is_left_in_all(inside, tmp_path, monkeypatch):
     monkeypatch.setenv("XP_OFFLINE", "1")
-    for name in ("gaia.parquet", "candidates.parquet"):
+    for name in ("catalogue.parquet", "candidates.parquet"):
         (tmp_path / name).write_bytes(b"")
     code, out, _ = inside("fetch", "recipe", "li2026", "gaia", "candidates", "spectra", "training-spectra", "--list",
                           "--to", tmp_path)  # fmt: skip
@@ -107,6 +114,31 @@ def test_what_is_here_is_not_fetched(inside, monkeypatch, tmp_path):
     code, out, said = inside("fetch", "recipe", "laroche2024", "--to", tmp_path)
     assert code == 0, said
     assert str(tmp_path / "xp_apogee_cat.h5") in out and "(here)" in said
+
+
+def test_the_catalogue_of_laroche2024_becomes_a_table_for_xp(inside, tmp_path):
+    """As astropy writes a table into HDF5, which is how the paper's authors published theirs."""
+    rng = np.random.default_rng(2)
+    columns = {
+        "coeffs": rng.normal(0, 9, (40, 110)),
+        "coeff_errs": rng.random((40, 110)) + 1,
+        "ids": np.arange(40) << 35,
+    }
+    columns |= {name: rng.random(40) for name in ("TEFF", "LOGG", "M_H", "ALPHA_M", "FE_H")}
+    columns["phot_g_mean_flux"] = np.full(40, 1e5)
+    with h5py.File(tmp_path / "cat.h5", "w") as file:
+        file["__astropy_table__"] = Table(columns).as_array()
+    script = Path(__file__).parents[2] / "examples/laroche2024/science.py"
+    out = tmp_path / "apogee.parquet"
+    subprocess.run([sys.executable, script, "apogee", tmp_path / "cat.h5", "-o", out], check=True)
+    table = read(out)
+    np.testing.assert_array_equal(to_numpy(table["rp_coefficients"]), columns["coeffs"][:, 55:])
+    np.testing.assert_array_equal(to_numpy(table["bp_coefficient_errors"]), columns["coeff_errs"][:, :55])
+    assert (
+        table["source_id"].to_pylist() == columns["ids"].tolist()
+        and table["alpha"].to_pylist()[0] == columns["ALPHA_M"][0]
+    )
+    assert inside("vae", out, "-o", tmp_path / "z.parquet")[0] == 0
 
 
 # --- credentials ---------------------------------------------------------------------------------------------------
