@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
-import requests
 from servers import serving
 
 from tap import universe
-from tap.conftest import MOST, ROWS
+from tap.conftest import MOST, ROWS, parts
 from xptools.archive import uws
 from xptools.archive.http import Client
 from xptools.archive.tap import Overflow, Tap
@@ -57,10 +56,6 @@ def gaia(xp, dachs, tmp_path):
     return run
 
 
-def parts(folder) -> pa.Table:
-    return pa.concat_tables(pq.read_table(p) for p in sorted(folder.glob("part-*.parquet")))
-
-
 def equal(table: pa.Table, sample: dict[str, np.ndarray]) -> None:
     """Every number bit for bit, every null a null (a missing float NaN)."""
     for name, values in sample.items():
@@ -77,15 +72,6 @@ def equal(table: pa.Table, sample: dict[str, np.ndarray]) -> None:
 
 def contents(folder) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.glob("part-*")}
-
-
-@pytest.fixture(scope="session")
-def clean(dachs, xp, tmp_path_factory):
-    """The folder of a fetch that nobody disturbed, by the default recipe."""
-    folder = tmp_path_factory.mktemp("clean") / "gaia"
-    done = xp("fetch", "gaia", "--service", dachs.url, "--job-rows", 1300, "-o", f"{folder}/", timeout=400)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def test_the_default_recipe(clean, sample, xp):
@@ -304,26 +290,3 @@ def test_nothing_is_left_on_the_server(dachs, clean):
     """Of fetches that ended well no job is left; orphans that never started cost a server nothing."""
     listed = urllib.request.urlopen(f"{dachs.url}/async", timeout=10).read().decode()
     assert set(re.findall(r"<uws:phase>(\w+)</uws:phase>", listed)) <= {"PENDING", "ABORTED"}, listed
-
-
-def test_pyvo_says_the_same(dachs, clean):
-    """A second opinion on the rows and their nulls."""
-    pyvo = pytest.importorskip("pyvo", reason="pyvo is not installed")
-    table = parts(clean)
-    some = ("source_id", "parallax", "has_rvs", "astrometric_params_solved", "bp_rp")
-    ids = table["source_id"].to_pylist()
-    lo, hi = ids[0], ids[1000]
-    adql = PAPER.replace("*", ", ".join(some), 1) + f" AND source_id BETWEEN {lo} AND {hi}"
-    with requests.Session() as session:
-        theirs = pyvo.dal.TAPService(dachs.url, session=session).run_async(adql, maxrec=1500).to_table()
-    theirs.sort("source_id")
-    ours = table.slice(0, 1001)
-    assert len(theirs) == 1001 and theirs["source_id"].tolist() == ids[:1001]
-    for name in some:
-        mask = np.ma.getmaskarray(np.ma.asarray(theirs[name]))
-        assert (mask == ours[name].is_null().to_numpy()).all() or ours.schema.field(name).type in (
-            pa.float32(),
-            pa.float64(),
-        )
-        values = np.ma.getdata(np.ma.asarray(theirs[name]))[~mask].tolist()
-        assert values == [v for v, gap in zip(ours[name].to_pylist(), mask, strict=True) if not gap], name
