@@ -8,7 +8,7 @@ from servers import Files, serving
 
 from xptools.archive.download import download
 from xptools.archive.http import Client, Refused, Unreached, WebPage, is_page, retry_after
-from xptools.errors import DataError, PermissionFault, RemoteError, UnavailableError, UsageError
+from xptools.errors import DataError, DiskError, PermissionFault, RemoteError, UnavailableError, UsageError
 
 BODY = os.urandom(1_500_000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -83,6 +83,26 @@ def test_retry_after_is_read_by_the_server_s_clock():
     skewed = {"Retry-After": "Wed, 21 Oct 2015 07:29:00 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
     assert retry_after(skewed) == 60 and retry_after({"Retry-After": "7"}) == 7
     assert retry_after({}) is None and retry_after({"Retry-After": "soon"}) is None
+
+
+def test_the_wait_that_a_server_asks_for_is_kept_and_grows_without(client, monkeypatch):
+    waits, replies = [], [(429, {"Retry-After": "7"}), (503, {}), (503, {}), (200, {})]
+    monkeypatch.setattr("xptools.archive.http.Client.rest", lambda self, seconds: waits.append(seconds))
+    with serving(lambda request: (*replies.pop(0), b"seven")) as server:
+        assert client.request("GET", server.url).content == b"seven"
+        assert waits == [7.0, client.pause * 2, client.pause * 4]
+        replies[:] = [(503, {"Retry-After": "86400"})]
+        with pytest.raises(RemoteError, match="busy"):  # a day is not waited for
+            client.request("GET", server.url)
+        assert len(waits) == 3
+
+
+def test_a_full_disc_while_downloading(server, client, tmp_path, monkeypatch):
+    monkeypatch.setattr("xptools.archive.download.open", lambda *_: open("/dev/full", "wb", buffering=0), raising=False)
+    server.plan()
+    with pytest.raises(DiskError, match="No space left"):
+        download(client, f"{server.url}/map.h5", tmp_path / "map.h5")
+    assert not (tmp_path / "map.h5").exists()
 
 
 def test_pages_are_known_from_tables():

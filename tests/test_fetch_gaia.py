@@ -385,6 +385,22 @@ def test_expired_token(server, fetch, tmp_path):
     assert code == 77 and "does not let you in (HTTP 401)" in err
 
 
+def test_a_token_that_expires_on_the_way_and_is_renewed(server, fetch, tmp_path, inside):
+    secret = tmp_path / "secret"
+    secret.write_text("token = abc")
+    secret.chmod(0o600)
+    server.plan(*[("*", "result|phase|async$", set(range(9, 10**4)), 401)])
+    code, err = fetch(tmp_path / "g", "--job-rows", 800, "--credentials", secret)
+    assert code == 77 and "does not let you in (HTTP 401)" in err and "abc" not in err
+    came = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "g").glob("part-*")}
+    secret.write_text("token = new")
+    server.plan()
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0
+    assert {h.get("Authorization") for _, _, h, _ in server.log} == {"Token new"}
+    equal(parts(tmp_path / "g"))
+    assert all((tmp_path / "g" / name).stat().st_mtime_ns == when for name, when in came.items())
+
+
 def test_two_services_one_down(fetch, server, tmp_path, inside):
     with tap(TABLE) as other:
         server.plan(("*", ".", "*", 503))

@@ -160,6 +160,14 @@ def test_a_stream_is_read_as_it_comes_and_kept_on_disc():
     assert pa.total_allocated_bytes() - before < 0.2 * table.nbytes
 
 
+def test_a_full_disc_is_told(there, served, stars, fetch, monkeypatch):
+    monkeypatch.setattr(spectra, "spool", lambda: open("/dev/full", "r+b", buffering=0))
+    code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
+    assert code == 74 and "No space left" in said and "TRY: XP_TMPDIR" in said and not out.exists()
+    monkeypatch.undo()
+    assert fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")[0] == 0
+
+
 def test_gzip_in_any_number_of_members_and_cut_short():
     text = bytes(range(256)) * 900
     packed = gzip.compress(text[:7]) + gzip.compress(b"") + gzip.compress(text[7:])

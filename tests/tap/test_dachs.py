@@ -194,10 +194,10 @@ def test_a_job_killed_on_the_server(gaia, dachs, tmp_path, clean):
     assert killed and contents(tmp_path / "g") == contents(clean)
 
 
-def test_a_client_killed_and_resumed(xp, dachs, tmp_path, clean):
+def test_a_client_killed_at_ten_moments_and_resumed(xp, dachs, tmp_path, clean):
     folder = tmp_path / "g"
     line = [xp.program, "fetch", "gaia", "-q", "--service", dachs.url, "--job-rows", "1300", "-o", f"{folder}/"]
-    for moment in (1.5, 3.0):
+    for moment in np.linspace(0.6, 2.4, 10):
         running = subprocess.Popen(line, stderr=subprocess.DEVNULL)
         time.sleep(moment)
         running.send_signal(signal.SIGKILL)

@@ -17,7 +17,7 @@ from xptools.archive import credentials, parts
 from xptools.archive.fetching import Fetch
 from xptools.archive.http import Client
 from xptools.archive.manifest import DONE, OPEN, TODO, Manifest
-from xptools.archive.meter import Meter, size
+from xptools.archive.meter import BIG, Meter, size
 from xptools.archive.mirrors import Mirrors
 from xptools.archive.query import FIDELITY, PAPER, Query, given, structured
 from xptools.archive.services import Service, services
@@ -26,7 +26,6 @@ from xptools.errors import UsageError
 from xptools.io.batches import even
 from xptools.protocol import Source
 
-BIG = 1e9  # bytes; a fetch of more is announced with its plan
 GUESS = 2e6  # bytes/s of an archive
 
 

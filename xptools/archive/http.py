@@ -69,6 +69,7 @@ class Client:
         self.timeout, self.tries = (min(10.0, timeout), timeout), max(1, tries)
         self.pause = PAUSE if pause is None else pause
         self.slots, self.stopping = threading.BoundedSemaphore(parallel), threading.Event()
+        self.heard: Callable[[int], None] = lambda _: None  # of the bytes of bodies that are read as they come
         self.session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=parallel + 2)
         for scheme in ("http://", "https://"):
@@ -129,6 +130,7 @@ class Client:
                 for block in reply.iter_content(PIECE):
                     with disk():
                         body.write(block)
+                    self.heard(len(block))
             body.seek(0)
             return body, reply
         except BaseException:

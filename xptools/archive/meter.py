@@ -5,6 +5,8 @@ import time
 
 from xptools import progress
 
+BIG = 1e9  # bytes; a fetch of more is announced with its plan
+
 
 class Meter:
     """Counts that threads add to; drawn on stderr if `draw`."""

@@ -92,6 +92,7 @@ class _Stream:
         if self.at == 0:
             refuse_page(self.reply, piece[:1024])
         self.at += len(piece)
+        self.client.heard(len(piece))
         return piece
 
     def _connect(self) -> None:

@@ -34,11 +34,15 @@ def spooled(raw: BinaryIO, head: bytes = b"") -> BinaryIO:
 
 
 @contextmanager
-def disk() -> Iterator[None]:
-    """Turns a failure of writing to a file of `spool` into DiskError."""
+def disk(folder: object = "") -> Iterator[None]:
+    """Turns a failure of writing, to a file of `spool` or in a folder, into DiskError."""
     try:
         yield
     except OSError as fault:
+        if folder:
+            raise DiskError(
+                f"cannot write in {folder}: {os.strerror(fault.errno or 0)}. TRY: df -h {folder}"
+            ) from fault
         raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
 
 
