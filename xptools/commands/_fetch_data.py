@@ -14,7 +14,9 @@ XP_DATA or INPUT_DIR, or in the cache, is compared and not downloaded.""",
     "CHECKING": """Size and checksum are those of the manifest, or those that the record on Zenodo or Dataverse states
 when it is asked. Where none is published, xp says so, notes the sha256 of the first download beside the file
 (FILE.sha256, as sha256sum writes it), and compares with that from then on. A web page instead of data, a wrong size or
-a wrong checksum: refused, nothing is put in place. A download that was cut goes on where it was.""",
+a wrong checksum: refused, nothing is put in place. A download that was cut goes on where it was. BaSTI's isochrones
+come in archives: all tables of all of them are read before any is put in place, and tables that somebody put there by
+hand are read too.""",
 }
 
 
