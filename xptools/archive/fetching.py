@@ -300,7 +300,7 @@ class Fetch:
         self._ended()
         self._sweep()
         if short := self.manifest.ranges(SHORT):
-            raise missing(short)
+            raise missing(short, self.cut)
 
     def _ended(self) -> None:
         for thread in self.threads:
@@ -365,15 +365,15 @@ class Fetch:
         self.manifest.note(swept=True)
 
 
-def missing(short: list[Range]) -> IncompleteError:
-    """The error that names the ranges which are not whole."""
-    spans = "; ".join(f"{r.lo} to {r.hi}: {r.rows or 0:,} of {_counted(r)}" for r in short[:5])
+def missing(short: list[Range], cut: bool = True) -> IncompleteError:
+    """The error that names the ranges which are not whole; `cut`: they are ranges of a query in pieces."""
+    spans = "; ".join(f"{r.lo} to {r.hi}: {_came(r)}" for r in short[:5])
     more = f" and {len(short) - 5} more ranges" if len(short) > 5 else ""
-    return IncompleteError(
-        f"the archive gave other numbers of rows than it counts, in source_id {spans}{more}. "
-        "TRY: the same command again, or another --service"
-    )
+    where, cure = f"source_id {spans}{more}", "the same command again, or another --service"
+    if not cut:
+        where, cure = f"its one reply: {_came(short[0])}", "it without --whole, in pieces, or fewer rows"
+    return IncompleteError(f"the archive gave other numbers of rows than it counts, in {where}. TRY: {cure}")
 
 
-def _counted(r: Range) -> str:
-    return "more" if r.expected is None else f"{r.expected:,}"
+def _came(r: Range) -> str:
+    return f"{r.rows or 0:,} of {'more' if r.expected is None else f'{r.expected:,}'}"
