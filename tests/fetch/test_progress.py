@@ -30,6 +30,10 @@ def test_counts_and_the_time_that_is_left(monkeypatch):
     found.add(bytes=-500_000)  # a part that was thrown away
     found.add(rows=3000)
     assert found.words().startswith("5,000 of 5,000 rows, 2 MB, 2 jobs")
+    files = meter.Meter("xp fetch hats", False, "partitions")
+    files.expect(12)
+    files.add(rows=3, bytes=4000)
+    assert files.words().startswith("3 of 12 partitions, 4 kB")
     assert meter.size(999) == "999 B" and meter.size(3.2e9) == "3.2 GB"
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from xptools import metadata, progress, stream
 from xptools.archive import gather, hats
 from xptools.archive.http import Client
+from xptools.archive.meter import Meter
 from xptools.archive.spectrafetch import checked, draws, place_of
 
 
@@ -79,11 +79,15 @@ def _piece(part: hats.Partition) -> gather.Piece:
 
 def _gathered(catalogue, parts, choice, folder, parallel: int, options) -> int:
     """Fetch what the folder lacks; returns the rows of these files of the catalogue."""
-    bar, guard = progress.Bar("fetch hats", len(parts), draws(options)), threading.Lock()
+    draw = draws(options)
+    meter = Meter("xp fetch hats", draw, "partitions")
+    meter.expect(len(parts))
+    catalogue.client.heard = lambda n: meter.add(bytes=n)
 
     def one(part: hats.Partition) -> int:
         path = folder.part(_piece(part))
-        if not path.exists():
+        old = path.exists()
+        if not old:
             file = catalogue.open(part)
             source = pq.ParquetFile(file, pre_buffer=False)
             found = list(hats.batches(file, choice))
@@ -91,8 +95,7 @@ def _gathered(catalogue, parts, choice, folder, parallel: int, options) -> int:
             schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
             table = pa.Table.from_batches([b.replace_schema_metadata(schema.metadata) for b in found], schema)
             folder.keep(_piece(part), table)
-        with guard:
-            bar.add(1)
+        meter.add(rows=1, old=old)
         return int(pq.read_schema(path).metadata[b"xp.rows_of_file"])
 
     try:
@@ -104,4 +107,6 @@ def _gathered(catalogue, parts, choice, folder, parallel: int, options) -> int:
                 pool.shutdown(cancel_futures=True)
                 raise
     finally:
-        bar.close()
+        meter.close()
+        if draw:
+            progress.say(f"xp fetch hats: {meter.words()}, {meter.seconds:.0f} s")

@@ -69,7 +69,7 @@ class Client:
         self.timeout, self.tries = (min(10.0, timeout), timeout), max(1, tries)
         self.pause = PAUSE if pause is None else pause
         self.slots, self.stopping = threading.BoundedSemaphore(parallel), threading.Event()
-        self.heard: Callable[[int], None] = lambda _: None  # of the bytes of bodies that are read as they come
+        self.heard: Callable[[int], None] = lambda _: None  # of the bytes that come
         self.session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=parallel + 2)
         for scheme in ("http://", "https://"):
@@ -98,6 +98,7 @@ class Client:
             judge(reply, accept)
             if reply.ok and not (page or reply.is_redirect):
                 refuse_page(reply, reply.content[:1024])
+            self.heard(len(reply.content))
             return reply
 
         return self.patiently(ask, url, self.tries if retry else 1)

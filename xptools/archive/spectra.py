@@ -4,6 +4,7 @@ A band without a spectrum is a row of NaN, its whole numbers 0. Lists keep the w
 DR4); a table in which a band is nowhere known gets that of the other band.
 """
 
+import mmap
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -82,8 +83,8 @@ def kept(batches: Iterable[pa.RecordBatch], correlations: bool, where: str) -> p
         if not count:
             return empty(correlations)
         file.flush()
-        with pa.memory_map(f"/proc/self/fd/{file.fileno()}") as whole:
-            return together([pa.ipc.open_stream(whole).read_all() for _ in range(count)])
+        whole = pa.BufferReader(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        return together([pa.ipc.open_stream(whole).read_all() for _ in range(count)])
 
 
 def empty(correlations: bool = True) -> pa.Table:
