@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from astropy.table import Table
 from servers import serving
 
 from xptools.io.votableout import VotableSink
@@ -36,9 +37,13 @@ class Stub:
         self.table, self.most, self.looks, self.truth, self.upper = table, 10_000_000, 0, "'true'", False
         self.kill, self.forget, self.twice, self.lose, self.slow = 0, 0, 0, 0, 1 << 60
         self.jobs, self.made, self.lock = {}, 0, threading.Lock()
+        self.uploaded = []
         self.broken, self.style, self.packed, self.uncounted = "", 200, False, False
 
     def routes(self, request):
+        if sent := request.uploads.get("stars"):
+            self.uploaded.append(Table.read(io.BytesIO(sent), format="votable")["source_id"].tolist())
+            request.form["stars"] = self.uploaded[-1]
         if request.path == "/tap/sync":
             if self.broken and self.style == 400:
                 return 400, {"Content-Type": "text/plain"}, self.broken.encode()
@@ -93,7 +98,7 @@ class Stub:
             job["phase"] = "ABORTED"
         elif job["looks"]:
             job["looks"] -= 1
-        elif len(self.chosen(job["form"]["query"])) > self.slow:
+        elif len(self.chosen(job["form"])) > self.slow:
             job["phase"], job["words"] = "ERROR", "Query timed out (time limit of 1 s)"
         elif self.uncounted and job["form"]["query"].startswith(TOTAL):
             job["phase"], job["words"] = "ERROR", "COUNT is not for you"
@@ -101,11 +106,15 @@ class Stub:
             job["phase"] = "COMPLETED"
         return job["phase"]
 
-    def chosen(self, query: str) -> pa.Table:
+    def chosen(self, form: dict) -> pa.Table:
+        query = form["query"]
         found = re.search(r"source_id BETWEEN (\d+) AND (\d+)", query)
         lo, hi = map(int, found.groups()) if found else (0, (1 << 63) - 1)
         ids = self.table["source_id"]
-        return self.table.filter(pc.and_(pc.greater_equal(ids, lo), pc.less_equal(ids, hi)))
+        keep = pc.and_(pc.greater_equal(ids, lo), pc.less_equal(ids, hi))
+        if "JOIN TAP_UPLOAD.stars AS u" in query:
+            keep = pc.and_(keep, pc.is_in(ids, pa.array(form["stars"])))
+        return self.table.filter(keep)
 
     def answer(self, form: dict) -> bytes:
         query = form["query"]
@@ -113,7 +122,7 @@ class Stub:
             return ERROR.format(STATUS.format("ERROR", self.broken)).encode()
         if (said := re.search(r"has_xp_continuous = (\S+)", query)) and said[1].rstrip(")") != self.truth:
             return ERROR.format(STATUS.format("ERROR", "operator does not exist: boolean = other")).encode()
-        table = self.chosen(query)
+        table = self.chosen(form)
         if counting := re.search(r"source_id / (\d+) AS p", query):
             p, n = np.unique(table["source_id"].to_numpy() // int(counting[1]), return_counts=True)
             table = pa.table({"p": pa.array(p, pa.int64()), "n": pa.array(n, pa.int64())})

@@ -254,6 +254,24 @@ def test_truth_is_written_as_the_service_wants_it(server, inside, tmp_path):
         assert pq.read_table(out).num_rows == TABLE.num_rows
 
 
+def test_only_the_stars_of_a_table_which_goes_along_in_pieces(server, inside, tmp_path, monkeypatch):
+    monkeypatch.setattr("xptools.archive.fetching.UPLOADED", 300)
+    ids = TABLE["source_id"].to_numpy()
+    wanted = np.unique(np.concatenate([ids[::5], ids[:40] + 1]))
+    pq.write_table(pa.table({"SOURCE_ID": np.random.default_rng(1).permutation(wanted)}), tmp_path / "ids.parquet")
+    words = ("fetch", "gaia", "--service", server.tap, "--ids", tmp_path / "ids.parquet", "--timeout", 1, "--tries", 4)
+    server.plan(("POST", "async$", {2, 5}, "dropafter"), ("GET", "result", {3}, "cut"), ("GET", "phase", {6}, 404))
+    code, _, err = inside(*words, "-o", f"{tmp_path}/g/")
+    assert code == 0 and f"asked for {len(wanted):,} stars, of which {len(ids[::5]):,} are there" in err, err
+    equal(parts(tmp_path / "g"), TABLE.filter(pa.array(np.isin(ids, wanted))))
+    assert max(map(len, server.stub.uploaded)) == 300 and len(list((tmp_path / "g").glob("part-*"))) == 5
+    assert server.stub.jobs == {} and inside("fetch", "verify", tmp_path / "g")[0] == 0
+    code, _, err = inside(*words, "--where", "ra > 0", "--columns", "ra", "--plan", "-o", tmp_path / "p.parquet")
+    assert code == 0
+    (tmp_path / "none.csv").write_text("source_id\n")
+    assert inside("fetch", "gaia", "--ids", tmp_path / "none.csv", "-o", tmp_path / "n.parquet")[0] == 2
+
+
 WHOLE = "SELECT source_id, ra FROM gaiadr3.gaia_source ORDER BY ra"
 
 

@@ -232,7 +232,7 @@ def test_stars_go_along_as_a_table_where_the_service_takes_one(there, stars, fet
     listed = out.with_name("out.parquet.missing.csv").read_text().split()
     assert listed == ["source_id", *map(str, IDS[::4])]
     assert all(
-        ("TAP_UPLOAD.ids" in q) == (upload != "off") and (" IN (" in q) == (upload == "off") for q in tap.queries
+        ("TAP_UPLOAD.stars" in q) == (upload != "off") and (" IN (" in q) == (upload == "off") for q in tap.queries
     )
     assert fetch(stars(IDS), *words, "--allow-missing", service="/tap")[0] == 0
     same(read(out), [i for i in IDS if i not in tap.without])

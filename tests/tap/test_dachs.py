@@ -108,6 +108,18 @@ def test_a_cone(gaia, tmp_path):
     assert pq.read_table(tmp_path / "c.parquet")["source_id"].to_pylist() == inside.tolist()
 
 
+def test_the_stars_of_a_table_go_along_with_the_jobs(gaia, tmp_path):
+    """Upload to jobs, in pieces as the service's limit wants them; a star that is not there is told."""
+    stars = universe.stars(ROWS)
+    wanted = np.concatenate([stars["source_id"][::3], stars["source_id"][:7] + 1])
+    (tmp_path / "ids.csv").write_text("\n".join(["source_id", *map(str, wanted)]) + "\n")
+    done = gaia("--ids", tmp_path / "ids.csv", "--job-rows", 800, "-o", f"{tmp_path / 'g'}/")
+    n = len(stars["source_id"][::3])
+    assert done.returncode == 0 and f"asked for {n + 7:,} stars, of which {n:,} are there".encode() in done.stderr
+    table = parts(tmp_path / "g")
+    equal(table, {name: stars[name][::3] for name in table.schema.names})
+
+
 def test_sync_and_async_say_the_same(dachs, tmp_path):
     tap = Tap(Client(), dachs.url)
     assert tap.most == MOST and tap.format == "votable/b2"

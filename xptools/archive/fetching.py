@@ -25,6 +25,7 @@ from xptools.archive.tap import Died, Overflow, Slow, Tap
 from xptools.errors import DataError, IncompleteError, XpError
 
 UNCOUNTED = 1_000_000_000  # MAXREC of a query whose rows are not counted
+UPLOADED = 20_000  # stars that go along with a query at most
 COUNTS_AGAIN = 3  # times a range is fetched whose rows are not those counted
 
 
@@ -49,7 +50,8 @@ class Fetch:
 
     def __post_init__(self):
         self.client: Client = self.mirrors.client
-        self.cut = self.mirrors.query.cut
+        self.query = self.mirrors.query
+        self.cut = self.query.cut
         self.turn = threading.Condition()
         self.busy: set[int] = set()
         self.threads: list[threading.Thread] = []
@@ -78,6 +80,10 @@ class Fetch:
         if not self.cut:
             self.manifest.set(r.lo, state=TODO, expected=self._total(r))
             return
+        stars = self.query.along(r.lo, r.hi)
+        if stars is not None and len(stars) > min(self.most(), UPLOADED):
+            self.manifest.split(r.lo, cuts.shares(r.lo, r.hi, stars, min(self.most(), UPLOADED)))
+            return
         width = cuts.width(r.lo, r.hi)
         try:
             counts = self._counts(r, width)
@@ -88,7 +94,7 @@ class Fetch:
 
     def _total(self, r: Range) -> int | None:
         """Rows of a query that is not cut, None (and that is told) if they cannot be counted."""
-        counting, why = self.mirrors.query.counting, "of its form"
+        counting, why = self.query.counting, "of its form"
         if counting is not None:
             try:
                 table = self.mirrors.ask(
@@ -117,7 +123,7 @@ class Fetch:
 
         def once() -> pa.Table:
             self._drop_job(r.lo)
-            url = uws.create(tap, adql, most, self.manifest.runid)
+            url = uws.create(tap, adql, most, self.manifest.runid, self.query.along(r.lo, r.hi))
             self.manifest.set(r.lo, job=url, service=service.name)
             try:
                 return self._answer(uws.Job(tap, url), f"count-{r.lo:019d}")
@@ -208,7 +214,8 @@ class Fetch:
             if not r.job or r.service != service.name:
                 # One more than was counted: a range that has grown shows.
                 most = UNCOUNTED if r.expected is None else r.expected + 1
-                url = uws.create(tap, self.mirrors.rows(service, r.lo, r.hi), most, self.manifest.runid)
+                adql, stars = self.mirrors.rows(service, r.lo, r.hi), self.query.along(r.lo, r.hi)
+                url = uws.create(tap, adql, most, self.manifest.runid, stars)
                 self.manifest.set(lo, job=url, service=service.name)
                 self.meter.add(jobs=1)
                 r = self.manifest.at(lo)

@@ -78,7 +78,8 @@ class Mirrors:
         for truth in TRUTHS if "{true}" in self.query.tail else TRUTHS[:1]:
             self.truths[service.name] = truth
             try:
-                return tap.sync(self.query.rows(0, 0, truth), 1)
+                stars = self.query.stars
+                return tap.sync(self.query.rows(0, 0, truth), 1, None if stars is None else stars[:1])
             except Overflow as fault:
                 if fault.table is None:
                     raise

@@ -4,10 +4,13 @@ The bits of a source_id above the 35th are its HEALPix pixel of level 12 (nested
 source_id // 2**(59 - 2n), and a range of source_id is a piece of the sky that the archive's primary key finds at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from xptools.archive import adql
 from xptools.archive.region import ALL, parse
+from xptools.archive.tap import JOIN
 
 # Li+ 2026, Sec. 2, as their ADQL has it.
 PAPER = (
@@ -22,6 +25,7 @@ class Query:
     """`SELECT {select} {tail}`, `key` being source_id in it; {lo}, {hi}, {true} stand for what is put in.
 
     `ranges` are the pieces of the sky it is about. Not `cut`: `tail` is the whole query, which runs as it is.
+    `stars` are identifiers (ascending) that go along as an uploaded table, of those in the range asked for.
     """
 
     select: str
@@ -29,6 +33,14 @@ class Query:
     key: str = "source_id"
     ranges: tuple[tuple[int, int], ...] = (ALL,)
     cut: bool = True
+    stars: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    def along(self, lo: int, hi: int) -> np.ndarray | None:
+        """The stars from lo to hi that go along with a query, None for a query without."""
+        if self.stars is None:
+            return None
+        first, last = np.searchsorted(self.stars, [lo, hi + 1])
+        return self.stars[first:last]
 
     def __str__(self) -> str:
         return f"SELECT {self.select} {self.tail}" if self.cut else self.tail
@@ -51,17 +63,21 @@ class Query:
         return _filled(f"SELECT {self.key} / {width} AS p, COUNT(*) AS n {self.tail} GROUP BY p", lo, hi, true)
 
 
-def structured(columns: tuple[str, ...], table: str, where: str, region: str, fidelity: str) -> Query:
+def structured(
+    columns: tuple[str, ...], table: str, where: str, region: str, fidelity: str, stars: np.ndarray | None = None
+) -> Query:
     """The query from its parts; `fidelity` is the table that is joined for fidelity_v2, "" for none."""
     sky = parse(region)
     wanted = [c for c in columns if c != FIDELITY]
     select = ", ".join("g.*" if c == "*" else f"g.{c}" for c in wanted)
-    join = ""
+    join = "" if stars is None else f" {JOIN} g.source_id"
     if fidelity and (FIDELITY in columns or "*" in columns):
         select += f", f.{FIDELITY}"
-        join = f" LEFT OUTER JOIN {fidelity} AS f ON f.source_id = g.source_id"
+        join += f" LEFT OUTER JOIN {fidelity} AS f ON f.source_id = g.source_id"
     terms = ["g.source_id BETWEEN {lo} AND {hi}", *([f"({where})"] if where.strip() else []), *sky.adql()]
-    return Query(select, f"FROM {table} AS g{join} WHERE {' AND '.join(terms)}", "g.source_id", sky.ranges())
+    return Query(
+        select, f"FROM {table} AS g{join} WHERE {' AND '.join(terms)}", "g.source_id", sky.ranges(), stars=stars
+    )
 
 
 def given(text: str, whole: bool) -> Query:

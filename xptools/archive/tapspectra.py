@@ -4,25 +4,19 @@ The identifiers go along with the query as a VOTable and are joined there (TAP 1
 that it takes tables; else they stand in the query.
 """
 
-import io
-
 import numpy as np
 import pyarrow as pa
 
-from xptools import metadata
 from xptools.archive import spectra, spectrafiles
 from xptools.archive.gather import Piece, chunks
 from xptools.archive.http import Client, plain, refuse_page
-from xptools.archive.tap import Tap
+from xptools.archive.tap import JOIN, Tap
 from xptools.archive.wire import Damaged
-from xptools.columns import GAIA
 from xptools.errors import RemoteError, UnavailableError
-from xptools.io.votableout import VotableSink
 
 AIP = "https://gaia.aip.de/tap"
 TABLE = "gaiadr3.xp_continuous_mean_spectrum"
 MOST = 1000  # identifiers of one query
-NAME = "ids"  # of the table that goes along
 
 
 class TapSpectra:
@@ -52,18 +46,15 @@ class TapSpectra:
         columns = ", ".join(f"x.{name}" for name in spectra.columns(self.correlations))
         select = f"SELECT {columns} FROM {self.table} AS x"
         if along:
-            return f"{select} JOIN TAP_UPLOAD.{NAME} AS u ON u.source_id = x.source_id"
+            return f"{select} {JOIN} x.source_id"
         return f"{select} WHERE x.source_id IN ({', '.join(map(str, ids.tolist()))})"
 
     def _once(self, ids: np.ndarray, along: bool) -> pa.Table:
         # One more row than there can be: a service that would cut at the limit is never at it. CSV, because AIP gives
         # arrays in no other format.
-        form = self.tap.words(self.query(ids, along), len(ids) + 1, FORMAT="csv")
-        sent = {}
-        if along:
-            form["UPLOAD"] = f"{NAME},param:{NAME}"
-            sent["files"] = {NAME: (f"{NAME}.vot", votable(ids), "application/x-votable+xml")}
-        body, reply = self.client.kept(f"{self.url}/sync", method="POST", accept=(200, 400), data=form, **sent)
+        words = self.tap.words(self.query(ids, along), len(ids) + 1, FORMAT="csv")
+        form = self.tap.form(words, ids if along else None)
+        body, reply = self.client.kept(f"{self.url}/sync", method="POST", accept=(200, 400), **form)
         with body:
             start = body.read(4096)
             if reply.ok:
@@ -76,13 +67,3 @@ class TapSpectra:
                 return spectra.normal(spectrafiles.read(body, self.url), self.correlations, self.url)
             except Damaged as fault:  # cut in a row
                 raise RemoteError(str(fault)) from fault
-
-
-def votable(ids: np.ndarray) -> bytes:
-    """A VOTable with one column, source_id."""
-    batch = pa.record_batch([pa.array(ids)], schema=pa.schema([metadata.field_of("source_id", GAIA["source_id"])]))
-    out = io.BytesIO()
-    sink = VotableSink(out, batch.schema)
-    sink.write(batch)
-    sink.close()
-    return out.getvalue()
