@@ -1,7 +1,7 @@
 """A TAP service in this process, with jobs: answers the queries that xp makes from a table in memory, slowly or badly.
 
-It knows three forms of query: rows of a range, counts of a range by bin, and the row-less probe; the table has every
-column asked for by name. The real thing is tests/tap.
+It knows rows of a range or of all, the first of them, counts of a range by bin or of all, and the row-less probe; the
+table has every column asked for by name. The real thing is tests/tap.
 """
 
 import gzip
@@ -13,11 +13,13 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from astropy.table import Table
 from servers import serving
 
 from xptools.io.votableout import VotableSink
 
 STATUS = '<INFO name="QUERY_STATUS" value="{}">{}</INFO>'
+TOTAL = "SELECT COUNT(*) AS n FROM"
 ERROR = '<?xml version="1.0"?><VOTABLE><RESOURCE type="results">{}</RESOURCE></VOTABLE>'
 
 
@@ -27,16 +29,21 @@ class Stub:
     `most` rows a reply; `looks` at a phase before a job ends; `kill` jobs are aborted on the server; `forget` jobs are
     no more when they are looked at; `slow` ranges of more rows time out; `truth` is the only word for a truth it takes;
     `twice` replies have a row twice in place of another, `lose` replies lack one; `packed`: results are gzipped;
-    `broken` is what it says against every query, in the manner of `style`: DaCHS (200), ESA (500), or bare text (400).
+    `uncounted`: counting all is refused; `broken` is what it says against every query, in the manner of `style`: DaCHS
+    (200), ESA (500), or bare text (400).
     """
 
     def __init__(self, table: pa.Table):
         self.table, self.most, self.looks, self.truth, self.upper = table, 10_000_000, 0, "'true'", False
         self.kill, self.forget, self.twice, self.lose, self.slow = 0, 0, 0, 0, 1 << 60
         self.jobs, self.made, self.lock = {}, 0, threading.Lock()
-        self.broken, self.style, self.packed = "", 200, False
+        self.uploaded = []
+        self.broken, self.style, self.packed, self.uncounted = "", 200, False, False
 
     def routes(self, request):
+        if sent := request.uploads.get("stars"):
+            self.uploaded.append(Table.read(io.BytesIO(sent), format="votable")["source_id"].tolist())
+            request.form["stars"] = self.uploaded[-1]
         if request.path == "/tap/sync":
             if self.broken and self.style == 400:
                 return 400, {"Content-Type": "text/plain"}, self.broken.encode()
@@ -91,16 +98,23 @@ class Stub:
             job["phase"] = "ABORTED"
         elif job["looks"]:
             job["looks"] -= 1
-        elif len(self.chosen(job["form"]["query"])) > self.slow:
+        elif len(self.chosen(job["form"])) > self.slow:
             job["phase"], job["words"] = "ERROR", "Query timed out (time limit of 1 s)"
+        elif self.uncounted and job["form"]["query"].startswith(TOTAL):
+            job["phase"], job["words"] = "ERROR", "COUNT is not for you"
         else:
             job["phase"] = "COMPLETED"
         return job["phase"]
 
-    def chosen(self, query: str) -> pa.Table:
-        lo, hi = map(int, re.search(r"source_id BETWEEN (\d+) AND (\d+)", query).groups())
+    def chosen(self, form: dict) -> pa.Table:
+        query = form["query"]
+        found = re.search(r"source_id BETWEEN (\d+) AND (\d+)", query)
+        lo, hi = map(int, found.groups()) if found else (0, (1 << 63) - 1)
         ids = self.table["source_id"]
-        return self.table.filter(pc.and_(pc.greater_equal(ids, lo), pc.less_equal(ids, hi)))
+        keep = pc.and_(pc.greater_equal(ids, lo), pc.less_equal(ids, hi))
+        if "JOIN TAP_UPLOAD.stars AS u" in query:
+            keep = pc.and_(keep, pc.is_in(ids, pa.array(form["stars"])))
+        return self.table.filter(keep)
 
     def answer(self, form: dict) -> bytes:
         query = form["query"]
@@ -108,11 +122,15 @@ class Stub:
             return ERROR.format(STATUS.format("ERROR", self.broken)).encode()
         if (said := re.search(r"has_xp_continuous = (\S+)", query)) and said[1].rstrip(")") != self.truth:
             return ERROR.format(STATUS.format("ERROR", "operator does not exist: boolean = other")).encode()
-        table = self.chosen(query)
+        table = self.chosen(form)
         if counting := re.search(r"source_id / (\d+) AS p", query):
             p, n = np.unique(table["source_id"].to_numpy() // int(counting[1]), return_counts=True)
             table = pa.table({"p": pa.array(p, pa.int64()), "n": pa.array(n, pa.int64())})
+        elif query.startswith(TOTAL):
+            table = pa.table({"n": pa.array([len(table)], pa.int64())})
         else:
+            if top := re.match(r"SELECT TOP (\d+) ", query):
+                table, query = table.slice(0, int(top[1])), "SELECT " + query[top.end() :]
             names = [c.strip().partition(".")[2] or c.strip() for c in query[7 : query.index(" FROM ")].split(",")]
             table = table if names == ["*"] else table.select(names)
             table = table.take(np.random.default_rng(len(table)).permutation(len(table)))

@@ -4,11 +4,11 @@ import hashlib
 import os
 
 import pytest
-from servers import files, serving
+from servers import Files, serving
 
 from xptools.archive.download import download
 from xptools.archive.http import Client, Refused, Unreached, WebPage, is_page, retry_after
-from xptools.errors import DataError, PermissionFault, RemoteError, UnavailableError, UsageError
+from xptools.errors import DataError, DiskError, PermissionFault, RemoteError, UnavailableError, UsageError
 
 BODY = os.urandom(1_500_000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -22,7 +22,7 @@ def direct(monkeypatch):
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(files({"/map.h5": BODY, "/small": b"seven", "/empty": b""})) as running:
+    with serving(Files({"map.h5": BODY, "small": b"seven", "empty": b""})) as running:
         running.stall = 1.5
         yield running
 
@@ -57,7 +57,7 @@ def test_a_fault_that_stays_is_one_sentence(server, client, fault, kind, words):
 
 
 def test_nobody_there(client):
-    with serving(files({})) as gone:
+    with serving(Files({})) as gone:
         url = gone.url
     with pytest.raises(Unreached, match="cannot be reached"):
         client.request("GET", url)
@@ -83,6 +83,26 @@ def test_retry_after_is_read_by_the_server_s_clock():
     skewed = {"Retry-After": "Wed, 21 Oct 2015 07:29:00 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
     assert retry_after(skewed) == 60 and retry_after({"Retry-After": "7"}) == 7
     assert retry_after({}) is None and retry_after({"Retry-After": "soon"}) is None
+
+
+def test_the_wait_that_a_server_asks_for_is_kept_and_grows_without(client, monkeypatch):
+    waits, replies = [], [(429, {"Retry-After": "7"}), (503, {}), (503, {}), (200, {})]
+    monkeypatch.setattr("xptools.archive.http.Client.rest", lambda self, seconds: waits.append(seconds))
+    with serving(lambda request: (*replies.pop(0), b"seven")) as server:
+        assert client.request("GET", server.url).content == b"seven"
+        assert waits == [7.0, client.pause * 2, client.pause * 4]
+        replies[:] = [(503, {"Retry-After": "86400"})]
+        with pytest.raises(RemoteError, match="busy"):  # a day is not waited for
+            client.request("GET", server.url)
+        assert len(waits) == 3
+
+
+def test_a_full_disc_while_downloading(server, client, tmp_path, monkeypatch):
+    monkeypatch.setattr("xptools.archive.download.open", lambda *_: open("/dev/full", "wb", buffering=0), raising=False)
+    server.plan()
+    with pytest.raises(DiskError, match="No space left"):
+        download(client, f"{server.url}/map.h5", tmp_path / "map.h5")
+    assert not (tmp_path / "map.h5").exists()
 
 
 def test_pages_are_known_from_tables():
@@ -125,18 +145,18 @@ def test_a_download_given_up_is_resumed_by_the_next_run(server, client, tmp_path
 
 
 def test_a_file_that_changed_meanwhile_is_begun_again(client, tmp_path):
-    there = {"/f": BODY}
-    with serving(files(there)) as server:
+    there = {"f": BODY}
+    with serving(Files(there)) as server:
         server.plan(("GET", "f", {1}, "cut"), ("GET", "f", "*", 503))
         with pytest.raises(RemoteError):
             download(client, f"{server.url}/f", tmp_path / "f")
-        there["/f"] = new = os.urandom(900_000)
+        there["f"] = new = os.urandom(900_000)
         server.plan()
         assert download(client, f"{server.url}/f", tmp_path / "f").read_bytes() == new
 
 
 def test_without_a_validator_nothing_is_spliced(client, tmp_path):
-    with serving(files({"/f": BODY}, tag=False)) as server:
+    with serving(Files({"f": BODY}, tag=False)) as server:
         server.plan(("GET", "f", {1}, "cut"))
         assert download(client, f"{server.url}/f", tmp_path / "f").read_bytes() == BODY
         assert [h.get("Range") for _, _, h, _ in server.log] == [None, None]

@@ -142,13 +142,28 @@ def test_what_cannot_be_cut_is_told(text):
         query.given(text, False)
 
 
-def test_regions():
-    assert query.sky("healpix:0/3")[1] == ((3 * BASE, 4 * BASE - 1),)
-    assert query.sky("healpix:1/4-7,0,8")[1] == ((0, BASE // 4 - 1), (BASE, BASE * 9 // 4 - 1))
-    assert "CIRCLE('ICRS', 10.0, -20.0, 1.5)" in query.sky("cone:10,-20,1.5")[0][0]
-    for wrong in ("cone:1,2", "cone:1,200,3", "healpix:1/48", "healpix:13/0", "box:1", "healpix:1/3-2"):
-        with pytest.raises(UsageError):
-            query.sky(wrong)
+@pytest.mark.parametrize(
+    ("text", "counting", "rows"),
+    [
+        ("SELECT a FROM t WHERE log10(b) > 1 ORDER BY a", "SELECT COUNT(*) AS n FROM t WHERE log10(b) > 1", 40),
+        ("SELECT TOP 7 a FROM t JOIN u USING (i)", "SELECT COUNT(*) AS n FROM t JOIN u USING (i)", 7),
+        ("select top 30 a from t order by a offset 20", "SELECT COUNT(*) AS n FROM t", 20),
+        ("SELECT a, COUNT(*) AS c FROM t GROUP BY a ORDER BY c",
+         "SELECT COUNT(*) AS n FROM (SELECT a, COUNT(*) AS c FROM t GROUP BY a) AS whole", 40),
+        ("SELECT MAX(a) FROM t", "SELECT COUNT(*) AS n FROM (SELECT MAX(a) FROM t) AS whole", 40),
+        ("SELECT DISTINCT TOP 9 a FROM t", "SELECT COUNT(*) AS n FROM (SELECT DISTINCT TOP 9 a FROM t) AS whole", 40),
+    ],
+)  # fmt: skip
+def test_a_whole_query_is_counted(text, counting, rows):
+    made = query.given(text, True).counting
+    assert made.adql == counting and made.rows(40) == rows
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT DISTINCT log10(a) FROM t", "WITH u AS (SELECT a FROM t) SELECT a FROM u", "EXPLAIN x"]
+)
+def test_what_cannot_be_counted_is_not(text):
+    assert query.given(text, True).counting is None
 
 
 def test_leaves_cover_the_range_without_overlap():
@@ -237,6 +252,53 @@ def test_truth_is_written_as_the_service_wants_it(server, inside, tmp_path):
         code, _, err = inside("fetch", "gaia", "--service", server.tap, *words, "-o", out)
         assert code == 0, err
         assert pq.read_table(out).num_rows == TABLE.num_rows
+
+
+def test_only_the_stars_of_a_table_which_goes_along_in_pieces(server, inside, tmp_path, monkeypatch):
+    monkeypatch.setattr("xptools.archive.fetching.UPLOADED", 300)
+    ids = TABLE["source_id"].to_numpy()
+    wanted = np.unique(np.concatenate([ids[::5], ids[:40] + 1]))
+    pq.write_table(pa.table({"SOURCE_ID": np.random.default_rng(1).permutation(wanted)}), tmp_path / "ids.parquet")
+    words = ("fetch", "gaia", "--service", server.tap, "--ids", tmp_path / "ids.parquet", "--timeout", 1, "--tries", 4)
+    server.plan(("POST", "async$", {2, 5}, "dropafter"), ("GET", "result", {3}, "cut"), ("GET", "phase", {6}, 404))
+    code, _, err = inside(*words, "-o", f"{tmp_path}/g/")
+    assert code == 0 and f"asked for {len(wanted):,} stars, of which {len(ids[::5]):,} are there" in err, err
+    equal(parts(tmp_path / "g"), TABLE.filter(pa.array(np.isin(ids, wanted))))
+    assert max(map(len, server.stub.uploaded)) == 300 and len(list((tmp_path / "g").glob("part-*"))) == 5
+    assert server.stub.jobs == {} and inside("fetch", "verify", tmp_path / "g")[0] == 0
+    code, _, err = inside(*words, "--where", "ra > 0", "--columns", "ra", "--plan", "-o", tmp_path / "p.parquet")
+    assert code == 0
+    (tmp_path / "none.csv").write_text("source_id\n")
+    assert inside("fetch", "gaia", "--ids", tmp_path / "none.csv", "-o", tmp_path / "n.parquet")[0] == 2
+
+
+WHOLE = "SELECT source_id, ra FROM gaiadr3.gaia_source ORDER BY ra"
+
+
+@pytest.mark.parametrize("top", ["", "TOP 500 "])
+def test_a_whole_query_in_one_job(server, inside, tmp_path, top):
+    words = ("fetch", "gaia", "--service", server.tap, "--adql", WHOLE.replace("T s", f"T {top}s"), "--whole")
+    code, _, err = inside(*words, "-o", tmp_path / "w.parquet")
+    rows = 500 if top else TABLE.num_rows
+    assert code == 0 and pq.read_table(tmp_path / "w.parquet").num_rows == rows, err
+    code, out, _ = inside(*words, "--plan", "-o", tmp_path / "p.parquet")
+    assert code == 0 and f"{rows:,} rows in 1 jobs" in out
+
+
+def test_a_whole_query_that_gives_fewer_rows_than_it_counts(server, inside, tmp_path):
+    words = ("fetch", "gaia", "--service", server.tap, "--adql", WHOLE, "--whole")
+    server.stub.lose = 1
+    assert inside(*words, "-o", tmp_path / "w.parquet")[0] == 0
+    server.stub.lose = 99
+    code, _, err = inside(*words, "-o", tmp_path / "s.parquet")
+    assert (
+        code == 76 and f"{TABLE.num_rows - 1:,} of {TABLE.num_rows:,}" in err and not (tmp_path / "s.parquet").exists()
+    )
+    server.stub.lose, server.stub.uncounted = 1, True
+    code, _, err = inside(*words, "-o", tmp_path / "u.parquet")
+    assert code == 0 and "cannot be counted beforehand (127.0.0.1" in err and "COUNT is not for you" in err
+    code, out, _ = inside(*words, "--plan", "-o", tmp_path / "p.parquet")
+    assert code == 0 and "not known" in out
 
 
 def test_gzipped_replies(fetch, server, tmp_path):
@@ -341,6 +403,22 @@ def test_expired_token(server, fetch, tmp_path):
     assert code == 77 and "does not let you in (HTTP 401)" in err
 
 
+def test_a_token_that_expires_on_the_way_and_is_renewed(server, fetch, tmp_path, inside):
+    secret = tmp_path / "secret"
+    secret.write_text("token = abc")
+    secret.chmod(0o600)
+    server.plan(*[("*", "result|phase|async$", set(range(9, 10**4)), 401)])
+    code, err = fetch(tmp_path / "g", "--job-rows", 800, "--credentials", secret)
+    assert code == 77 and "does not let you in (HTTP 401)" in err and "abc" not in err
+    came = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "g").glob("part-*")}
+    secret.write_text("token = new")
+    server.plan()
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0
+    assert {h.get("Authorization") for _, _, h, _ in server.log} == {"Token new"}
+    equal(parts(tmp_path / "g"))
+    assert all((tmp_path / "g" / name).stat().st_mtime_ns == when for name, when in came.items())
+
+
 def test_two_services_one_down(fetch, server, tmp_path, inside):
     with tap(TABLE) as other:
         server.plan(("*", ".", "*", 503))
@@ -384,6 +462,19 @@ def test_killed_at_ten_moments_and_resumed_to_the_same_bytes(xp, server, tmp_pat
     jobs = len(contents(folder))
     assert before <= 4 * jobs and server.stub.jobs == {}
     assert not list(folder.glob(".*tmp")) and not list((folder / "incoming").iterdir())
+
+
+def test_a_job_whose_address_was_lost_is_swept_though_nothing_is_left_to_do(fetch, server, tmp_path, inside):
+    assert fetch(tmp_path / "g", "--job-rows", 2000)[0] == 0
+    base = sqlite3.connect(tmp_path / "g" / "manifest.sqlite")
+    ident = json.loads(base.execute("SELECT value FROM words WHERE key = 'ident'").fetchone()[0])
+    server.stub.jobs["lost"] = {"form": {"runid": f"xp-{ident[:16]}", "query": "q"}, "phase": "PENDING", "looks": 0}
+    server.stub.jobs["other"] = {"form": {"runid": "someone", "query": "q"}, "phase": "PENDING", "looks": 0}
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0 and len(server.stub.jobs) == 2, "a whole fetch asks nobody"
+    with base:
+        base.execute("UPDATE words SET value = 'false' WHERE key = 'swept'")
+    base.close()
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 0 and list(server.stub.jobs) == ["other"]
 
 
 def test_a_running_job_is_found_again(fetch, server, tmp_path, inside):
@@ -485,6 +576,7 @@ def test_a_reader_that_goes_away(xp, server, tmp_path):
         (["--service", "esso"], "no service is called 'esso'"),
         (["--whole"], "--whole is for --adql"),
         (["--adql", "SELECT a FROM t", "--where", "x"], "--adql is the whole query"),
+        (["--region", "box:1,2,3"], "--region 'box:1,2,3' is none"),
         (["--region", "cone:1"], "--region 'cone:1' is none"),
         (["--service", "esa,aip", "--credentials", "x"], "must not reach another"),
         (["--service", "aip", "--columns", "fidelity_v2"], "no table of fidelity_v2 is known at aip"),

@@ -40,6 +40,8 @@ class External:
     about: str = ""
     home: str = ""
     by_hand: str = ""
+    listing: str = ""
+    packed: str = ""
 
     def find(self, roots: Iterable[Path]) -> Path | None:
         """The file under one of these folders, or None; of several the first."""
@@ -52,8 +54,8 @@ class External:
 
     def _first(self, place: Path) -> Path | None:
         """The first of several files in a folder; of a record only once all of its files are there."""
-        if self.zenodo or self.dataverse:
-            note = place / WHOLE
+        note = place / WHOLE
+        if self.zenodo or self.dataverse or note.is_file():
             names = json.loads(note.read_text()) if note.is_file() else []
             paths = [place / name for name in names]
             return paths[0] if paths and all(p.is_file() for p in paths) else None

@@ -1,6 +1,6 @@
 """The steps of this example that are no command of xp: tracks in latent space, the alpha bimodality, comparisons.
 
-python science.py gather|tracks|alpha|reconstruction|split|components|published INPUT... -o OUTPUT
+python science.py gather|tracks|alpha|reconstruction|split|components|published|apogee INPUT... -o OUTPUT
 """
 
 import argparse
@@ -103,8 +103,10 @@ def alpha(args):
         features["all coefficients"] = [*(block(table, "coefficients").T / column(table, "phot_g_mean_flux"))]
     test = keyed.uniform(table["source_id"].to_numpy(), 9) < 0.1
     cool = column(table, "teff") < 5000
-    lines = [f"{len(high):,} giants, {high.mean():.3f} with high alpha; {test.sum():,} to test",
-             "features             accuracy   high: prec. recall     low: prec. recall   acc. < 5000 K"]
+    lines = [
+        f"{len(high):,} giants, {high.mean():.3f} with high alpha; {test.sum():,} to test",
+        "features             accuracy   high: prec. recall     low: prec. recall   acc. < 5000 K",
+    ]
     for title, some in features.items():
         x = np.stack(some, -1)
         use = np.isfinite(x).all(-1)
@@ -160,8 +162,10 @@ def reconstruction(args):
     for (name, values), colour in zip(rms.items(), (style.BLUE, style.RED), strict=True):
         axes.plot(w, values, color=colour, label=name)
         most = int(values.argmax())
-        sys.stdout.write(f"{name}: residuals of {use.sum():,} dwarfs in errors, median over wavelengths "
-                         f"{np.median(values):.2f}, largest {values[most]:.2f} at {w[most]:.0f} nm\n")
+        sys.stdout.write(
+            f"{name}: residuals of {use.sum():,} dwarfs in errors, median over wavelengths "
+            f"{np.median(values):.2f}, largest {values[most]:.2f} at {w[most]:.0f} nm\n"
+        )
     axes.axhline(1, color=style.GREY, lw=0.6)
     axes.set(xlabel=r"$\lambda$ [nm]", ylabel="Robust RMS of residuals in errors")
     axes.legend()
@@ -262,7 +266,29 @@ def published(args):
     pq.write_table(pa.table({"epoch": np.arange(len(rows)), "loss": loss, "score": score}), args.output)
 
 
-PARTS = {f.__name__: f for f in (gather, tracks, alpha, reconstruction, split, components, published)}
+def apogee(args):
+    """The paper's catalogue (Zenodo 10951393, HDF5) as a table for xp: lists by band, labels under plain names."""
+    import h5py
+
+    plain = {"phot_g_mean_flux": "phot_g_mean_flux", "teff": "TEFF", "logg": "LOGG", "feh": "M_H", "alpha": "ALPHA_M"}
+    writer = None
+    with h5py.File(args.input[0]) as file:
+        rows = file["__astropy_table__"]
+        for start in range(0, len(rows), 20_000):
+            some = rows[start : start + 20_000]
+            columns = {"source_id": pa.array(some["ids"].astype(np.int64))}
+            for name, key in (("coefficients", "coeffs"), ("coefficient_errors", "coeff_errs")):
+                for k, band in enumerate(("bp", "rp")):
+                    values = np.ascontiguousarray(some[key][:, 55 * k : 55 * (k + 1)], np.float64).reshape(-1)
+                    columns[f"{band}_{name}"] = pa.FixedSizeListArray.from_arrays(pa.array(values), 55)
+            columns |= {name: pa.array(some[key].astype(np.float64)) for name, key in plain.items()}
+            table = pa.table(columns)
+            writer = writer or pq.ParquetWriter(args.output, table.schema)
+            writer.write_table(table)
+    writer.close()
+
+
+PARTS = {f.__name__: f for f in (gather, tracks, alpha, reconstruction, split, components, published, apogee)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -4,7 +4,7 @@ import healpy
 import numpy as np
 import pytest
 
-from xptools.cores.healpix import nested_pixel
+from xptools.cores.healpix import centre, nested_pixel, radius
 
 
 @pytest.mark.parametrize("order", [0, 1, 5, 8, 12])
@@ -37,3 +37,12 @@ def test_real_identifiers_agree_with_their_positions(shared_data):
     pixel = nested_pixel(t["ra"].to_numpy(), t["dec"].to_numpy())
     # positions of an identifier are those of an earlier epoch: a few stars have crossed an edge of 51 arcsec
     assert np.mean(pixel == t["source_id"].to_numpy() >> 35) > 0.99
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 5, 12, 20, 29])
+def test_centres_and_radii_are_healpy_s(order):
+    pixel = np.random.default_rng(2).integers(0, 12 << (2 * order), 20_000)
+    ra, dec = centre(order, pixel)
+    theirs = healpy.pix2ang(1 << order, pixel, nest=True, lonlat=True)
+    assert np.abs((ra - theirs[0] + 180) % 360 - 180).max() < 1e-12 and np.abs(dec - theirs[1]).max() < 1e-12
+    assert abs(radius(order) / np.degrees(healpy.max_pixrad(1 << order)) - 1) < 1e-6

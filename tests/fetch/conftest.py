@@ -3,14 +3,13 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from servers import serving
 from tables import write
-
-from fetch.sites import site
 
 
 @pytest.fixture
 def there():
-    with site() as made:
+    with serving() as made:
         yield made
 
 

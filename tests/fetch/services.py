@@ -1,12 +1,12 @@
 """Stand-ins for what is neither spectra nor plain files: a login, records of Zenodo and Dataverse, PARSEC's form."""
 
 import hashlib
+import io
 import json
-import urllib.parse
+import tarfile
 
 import numpy as np
-
-from fetch.sites import Files, Site
+from servers import Server
 
 
 class Login:
@@ -18,33 +18,31 @@ class Login:
             "/tap-server/login": self.login,
             "/data-server/login": self.login,
             "/tap-server/tap/async/7": self.job,
-            "/tap-server/tap/async": lambda r: self.make(r, there),
+            "/tap-server/tap/async": self.make,
         }
 
     def login(self, request):
         self.logins.append(request.path)
         if request.form != {"username": "ann", "password": "word"}:
-            request.send(401, b"wrong")
-            return
-        request.send(200, b"OK", headers={"Set-Cookie": "JSESSIONID=5; Path=/"} if self.works != "cookieless" else {})
+            return 401, {}, b"wrong"
+        return 200, {"Set-Cookie": "JSESSIONID=5; Path=/"} if self.works != "cookieless" else {}, b"OK"
 
-    def make(self, request, there):
+    def make(self, request):
         self.jobs += 1
-        request.send(303, b"", headers={"Location": f"{there.url}/tap-server/tap/async/7"})
+        return 303, {"Location": f"http://{request.headers['Host']}/tap-server/tap/async/7"}, b""
 
     def job(self, request):
-        if request.command == "DELETE":
+        if request.method == "DELETE":
             self.jobs -= 1
-            request.send(200, b"")
-            return
+            return 200, {}, b""
         known = self.works is True and "JSESSIONID=5" in request.headers.get("Cookie", "")
         owner = "<uws:ownerId>ann</uws:ownerId>" if known else '<uws:ownerId xsi:nil="true"></uws:ownerId>'
-        request.send(200, f"<uws:job>{owner}</uws:job>".encode(), "text/xml")
+        return 200, {"Content-Type": "text/xml"}, f"<uws:job>{owner}</uws:job>".encode()
 
 
-def zenodo(there: Site, record: str, files: dict[str, bytes], sums: bool = True) -> str:
+def zenodo(there: Server, record: str, files: dict[str, bytes], sums: bool = True) -> str:
     """A record of Zenodo and its files; returns the address of its interface."""
-    Files(there, f"/zenodo/{record}/files", files)
+    there.serve(f"/zenodo/{record}/files", files)
     listed = [
         {
             "key": name,
@@ -55,26 +53,26 @@ def zenodo(there: Site, record: str, files: dict[str, bytes], sums: bool = True)
         for name, body in files.items()
     ]
     told = json.dumps({"metadata": {"license": {"id": "cc-by-4.0"}}, "files": listed}).encode()
-    there.paths[f"/zenodo/{record}"] = lambda r: r.send(200, told, "application/json")
+    there.paths[f"/zenodo/{record}"] = lambda _: (200, {"Content-Type": "application/json"}, told)
     return f"{there.url}/zenodo/{record}"
 
 
-def dataverse(there: Site, files: dict[str, bytes]) -> str:
+def dataverse(there: Server, files: dict[str, bytes]) -> str:
     """A dataset of Dataverse."""
-    Files(there, "/api/access/datafile", {str(k): body for k, body in enumerate(files.values())})
+    there.serve("/api/access/datafile", {str(k): body for k, body in enumerate(files.values())})
     listed = [
         {"dataFile": {"id": k, "filename": n, "filesize": len(b), "md5": hashlib.md5(b).hexdigest()}}
         for k, (n, b) in enumerate(files.items())
     ]
     told = json.dumps({"data": {"latestVersion": {"files": listed}}}).encode()
-    there.paths["/api/datasets"] = lambda r: r.send(200, told, "application/json")
+    there.paths["/api/datasets"] = lambda _: (200, {"Content-Type": "application/json"}, told)
     return f"{there.url}/api/datasets/:persistentId/?persistentId=doi:10.1/X"
 
 
 class CmdForm:
     """PARSEC's web form: a page with a link to a table, made of a real main sequence's shape."""
 
-    def __init__(self, there: Site):
+    def __init__(self, there: Server):
         self.there, self.asked, self.tables, self.poorest, self.cut = there, [], {}, -2.19, []
         there.paths["/cgi-bin/cmd"] = self.form
         there.paths["/tmp/"] = self.table
@@ -85,19 +83,19 @@ class CmdForm:
         low, high, step = (float(f[f"isoc_{k}"]) for k in ("lagelow", "lageupp", "dlage"))
         mh = max(float(f["isoc_metlow"]), self.poorest)
         self.asked.append(mh)
+        page = {"Content-Type": "text/html"}
         if mh > 0.6:
-            request.send(200, b"<html><body><p>Error: metallicity out of range</p></body></html>", "text/html")
-            return
+            return 200, page, b"<html><body><p>Error: metallicity out of range</p></body></html>"
         ages = [round(low + i * step, 5) for i in range(round((high - low) / step) + 1 if step else 1)]
         name = f"/tmp/output{len(self.tables)}.dat"
         self.tables[name] = isochrone_text(mh, ages)
-        request.send(200, f'<html><a href="..{name}">output</a></html>'.encode(), "text/html")
+        return 200, page, f'<html><a href="..{name}">output</a></html>'.encode()
 
     def table(self, request):
-        text = self.tables[urllib.parse.urlsplit(request.path).path]
+        text = self.tables[request.path]
         cut = self.cut.pop(0) if self.cut else 0
         lines = text.splitlines(keepends=True)
-        request.send(200, "".join(lines[: len(lines) - cut]).encode(), "text/plain")
+        return 200, {"Content-Type": "text/plain"}, "".join(lines[: len(lines) - cut]).encode()
 
 
 def isochrone_text(mh: float, ages: list[float]) -> str:
@@ -111,3 +109,36 @@ def isochrone_text(mh: float, ages: list[float]) -> str:
             lines.append(" ".join(f"{x:.5f}" if i != 9 else "1" for i, x in enumerate(row)))
         lines.append(" ".join(map(str, [0.01, mh, age, 1.0, 1, 1.0, 2, 3.6, 2.0, 3, 0.0, 0.0, 0.6, -0.7])))
     return "\n".join([*lines, "#isochrone terminated"]) + "\n"
+
+
+def basti_text(mh: float, age: float) -> str:
+    """A table as BaSTI has it, age in Myr, with a made-up main sequence."""
+    lines = [
+        "# Isochrone from from BaSTI-IAC database", "# Scaled solar models & transformations  -  GAIA-DR3-NEW",
+        f"#  Np = 40   [M/H] = {mh:.3f}   Z = 0.0125800   Y = 0.26350000   Age (Myr) = {age:.3f}",
+        "#    M/Mo(ini)     M/Mo(fin)    log(L/Lo)  logTe        G     G_BP     G_RP    G_RVS",
+    ]  # fmt: skip
+    for mass in np.linspace(0.1, 0.9, 40):
+        G = 12 - 9 * mass
+        row = [mass, mass, -1.0, 3.5 + 0.1 * mass, G, G + 0.4, G - 0.9, G - 1.0]
+        lines.append(" ".join(f"{x:.5f}" for x in row))
+    return "\n".join(lines) + "\n"
+
+
+def basti(there: Server, compositions: dict[str, float], ages=(12000, 13000)) -> dict[str, bytes]:
+    """BaSTI's folder of archives, one a composition, and its page; returns its files."""
+    files = {}
+    for name, mh in compositions.items():
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            for age in ages:
+                text = basti_text(mh, age).encode()
+                member = tarfile.TarInfo(f"gaia/{age}z{name}P00O1D1E1.isc_gaia-dr3-new")
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
+        files[f"isocz{name}p00o1d1e1.isc_gaia-dr3.tar.gz"] = packed.getvalue()
+        files[f"isocz{name}p00o1d1e1.isc_john.tar.gz"] = b"not wanted"
+    links = "".join(f'<a href="{n}">{n}</a>' for n in files)
+    files[""] = f"<html><body><a href='?C=N'>Name</a>{links}</body></html>".encode()
+    there.serve("/PREISOCS/P00", files)
+    return files

@@ -6,8 +6,9 @@ import zipfile
 
 import numpy as np
 import pyarrow as pa
+from astropy.table import Table
+from servers import BROKEN, Server
 
-from fetch.sites import BROKEN, Site
 from xptools.arrays import to_numpy
 
 SCALARS = {
@@ -68,27 +69,26 @@ def ecsv(rows: dict[int, dict]) -> str:
 class DataLink:
     """ESA's DataLink: at most 5000 identifiers, ZIP of CSV; `without` have no spectrum, `forgets` rows per reply."""
 
-    def __init__(self, there: Site, structures=("RAW", "INDIVIDUAL")):
+    def __init__(self, there: Server, structures=("RAW", "INDIVIDUAL")):
         self.structures, self.without, self.single, self.forgets, self.widths = structures, set(), set(), [], (55, 55)
         self.asked, self.upper, self.doubles = [], False, False
         there.paths["/data-server/data"] = self.serve
 
     def serve(self, request):
         form = request.form
-        ids = [int(i) for i in form["ID"].split(",")]
-        if form["DATA_STRUCTURE"] not in self.structures:
-            words = f"Invalid Data Structure parameter: '{form['DATA_STRUCTURE']}', valid ones are: "
-            request.send(500, BROKEN.format(words + ", ".join(self.structures)).encode(), "text/html")
-            return
+        ids = [int(i) for i in form["id"].split(",")]
+        page = {"Content-Type": "text/html"}
+        if form["data_structure"] not in self.structures:
+            words = f"Invalid Data Structure parameter: '{form['data_structure']}', valid ones are: "
+            return 500, page, BROKEN.format(words + ", ".join(self.structures)).encode()
         if len(ids) > 5000:
             words = f"Maximum number of Source Ids reached (max: 5000, found: {len(ids)})"
-            request.send(500, BROKEN.format(words).encode(), "text/html")
-            return
-        assert form["RETRIEVAL_TYPE"] == "XP_CONTINUOUS" and form["RELEASE"] == "Gaia DR3"
+            return 500, page, BROKEN.format(words).encode()
+        assert form["retrieval_type"] == "XP_CONTINUOUS" and form["release"] == "Gaia DR3"
         self.asked.append(ids)
         found = [i for i in ids if i not in self.without]
         found = found[: len(found) - (self.forgets.pop(0) if self.forgets else 0)]
-        request.send(200, self.packed(found[::-1]), "application/zip")
+        return 200, {"Content-Type": "application/zip"}, self.packed(found[::-1])
 
     def packed(self, ids: list[int]) -> bytes:
         """The ZIP archive."""
@@ -107,28 +107,45 @@ class DataLink:
 
 
 class TapTable:
-    """A TAP service with the spectra as a table: synchronous queries by identifier, CSV; a token if wanted."""
+    """A TAP service with the spectra as a table: synchronous queries by identifier, CSV; a token if wanted.
 
-    def __init__(self, there: Site, token: str = ""):
-        self.token, self.without, self.queries = token, set(), []
+    It knows identifiers in the query and, if it `uploads`, a table of them sent along.
+    """
+
+    def __init__(self, there: Server, token: str = "", uploads: bool = False):
+        self.token, self.uploads, self.without, self.queries = token, uploads, set(), []
         there.paths["/tap/sync"] = self.serve
-        there.paths["/tap/async"] = lambda r: self.allowed(r) and r.send(200, b"<uws:jobs/>", "text/xml")
+        there.paths["/tap/async"] = lambda r: self.refused(r) or (200, {"Content-Type": "text/xml"}, b"<uws:jobs/>")
+        there.paths["/tap/capabilities"] = self.capabilities
 
-    def allowed(self, request) -> bool:
+    def refused(self, request):
         if self.token and request.headers.get("Authorization") != f"Token {self.token}":
-            request.send(401, b"Invalid token.")
-            return False
-        return True
+            return 401, {}, b"Invalid token."
+        return None
+
+    def capabilities(self, request):
+        method = '<uploadMethod ivo-id="ivo://ivoa.net/std/TAPRegExt#upload-inline"/>' if self.uploads else ""
+        text = f'<c><capability standardID="ivo://ivoa.net/std/TAP">{method}</capability></c>'
+        return 200, {"Content-Type": "text/xml"}, text.encode()
 
     def serve(self, request):
-        if not self.allowed(request):
-            return
-        query = request.form["QUERY"]
+        if no := self.refused(request):
+            return no
+        query = request.form["query"]
         self.queries.append(query)
-        names = re.search(r"SELECT (.*) FROM gaiadr3.xp_continuous_mean_spectrum", query)[1].split(", ")
-        ids = [int(i) for i in re.search(r"IN \((.*)\)", query)[1].split(", ")]
-        found = {i: star(i) for i in ids if i not in self.without}
-        request.send(200, csv(found, names, "{}").encode(), "text/csv")
+        names = [n.rpartition(".")[2] for n in re.search(r"SELECT (.*) FROM", query)[1].split(", ")]
+        assert "FROM gaiadr3.xp_continuous_mean_spectrum" in query
+        found = {i: star(i) for i in self.wanted(request, query) if i not in self.without}
+        return 200, {"Content-Type": "text/csv"}, csv(found, names, "{}").encode()
+
+    def wanted(self, request, query: str) -> list[int]:
+        """The identifiers of the query, or those of the table that came with it."""
+        if "upload" not in request.form:
+            return [int(i) for i in re.search(r"IN \((.*)\)", query)[1].split(", ")]
+        name, _, place = request.form["upload"].partition(",param:")
+        assert f"TAP_UPLOAD.{name}" in query
+        table = Table.read(io.BytesIO(request.uploads[place]), format="votable")
+        return table["source_id"].tolist()
 
 
 def same(table: pa.Table, ids, single=(), correlations=True, widths=(55, 55)) -> None:

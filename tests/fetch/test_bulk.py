@@ -5,11 +5,12 @@ import hashlib
 
 import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 from tables import read
 
-from fetch.sites import Files
 from fetch.spectra import COLUMNS, IDS, LEVEL8, ecsv, same, star
+from xptools.archive import bulk, spectra, spectrafiles, wire
 
 
 def sorted_files() -> dict[str, dict[int, dict]]:
@@ -65,15 +66,118 @@ def test_bulk_files_from_the_network_only_those_needed_and_none_left(there, star
     folder = tmp_path / "bulk"
     folder.mkdir()
     bulk_folder(folder, "csv.gz")
-    files = Files(there, "/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
-    there.faults = ["", "trunc", "corrupt"]
+    files = there.serve("/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
+    there.queue = ["", "cut", "corrupt"]
     wanted = [*IDS, LEVEL8 * 700]
     code, _, said, out = fetch(stars(wanted), "--bulk", f"{there.url}/bulk", "--parallel", 1, service="")
     assert code == 0, said
     same(read(out), wanted, SINGLE)
     assert files.ranges, "a download that was cut goes on where it was"
-    assert not any("000020" in path for _, path in there.seen)
+    assert not any("000020" in path for path in there.seen)
     assert not (tmp_path / "out.parquet.parts").exists()
+
+
+@pytest.fixture
+def served(there, tmp_path):
+    """The folder of ECSV behind HTTP; returns its Files."""
+    folder = tmp_path / "bulk"
+    folder.mkdir()
+    bulk_folder(folder, "csv.gz")
+    return there.serve("/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
+
+
+def test_ecsv_is_never_on_disc(there, served, stars, fetch, monkeypatch):
+    monkeypatch.setattr(bulk, "download", None)
+    code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
+    assert code == 0, said
+    same(read(out), IDS, SINGLE)
+
+
+@pytest.mark.parametrize("tag", [True, False])
+@pytest.mark.parametrize("fault", ["cut", "choke", "drop", 503, "html202", "corrupt"])
+def test_a_fault_in_the_stream_costs_no_star(there, served, stars, fetch, fault, tag):
+    served.tag = tag
+    there.plan(("GET", "000000", {1}, fault), ("GET", "000000", {2}, "cut"))
+    there.stall = 1.5
+    code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", "--timeout", 0.5, service="")
+    assert code == 0, said
+    same(read(out), IDS, SINGLE)
+
+
+def test_a_wrong_sum_puts_nothing_in_place(there, served, stars, fetch, tmp_path):
+    there.plan(("GET", "000000", "*", "corrupt"))
+    code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
+    assert code == 65 and "md5" in said and len(there.log) == 3
+    assert not out.exists() and not list((tmp_path / "out.parquet.parts").glob("*.parquet"))
+
+
+def test_another_file_in_the_middle_is_begun_again(there, served, stars, fetch, tmp_path):
+    """Without a sum it is the server's ETag that tells; without both, a cut stream is begun again."""
+    name = next(n for n in served.files if "000000" in n)
+    served.files.pop("_MD5SUM.txt")
+    served.files[""] = f'<html><a href="{name}">{name}</a></html>'.encode()
+    old, new = served.files[name], gzip.compress(ecsv({i: star(i) for i in IDS}).encode(), 9)
+    for tag in (True, False):
+        served.files[name], served.tag, served.ranges = old, tag, []
+        there.plan(("GET", "000000", {1}, "cut"))
+        whole = served.__call__
+
+        def changed(request, whole=whole):
+            reply = whole(request)
+            if "000000" in request.path:
+                served.files[name] = new
+            return reply
+
+        there.paths["/bulk"] = changed
+        code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
+        assert code == 0, said
+        same(read(out), IDS)
+
+
+def test_a_stream_is_read_as_it_comes_and_kept_on_disc():
+    """Of 60 MB of text no more than a few blocks are in memory at once."""
+    rows = {LEVEL8 * 7 + k: star(k % 7) for k in range(200)}
+    text = ecsv(rows).encode()
+    head, body = text[: text.index(b"\n", text.index(b"\nsolution_id") + 1) + 1], text.split(b"\n")
+    taken, lines = [], [line for line in body if line[:2] == b"45"]
+
+    def pieces():
+        yield head
+        for k in range(8):
+            taken.append(k)
+            yield b"\n".join(lines) + b"\n"
+
+    before = pa.total_allocated_bytes()
+    batches = spectrafiles.read_text(pieces(), "text", None)
+    next(batches)
+    assert len(taken) <= 2
+    whole = wire.blocks(pieces(), 1 << 20)
+    assert all(len(b) < 12 << 20 and b.endswith(b"\n") for b in whole)
+    ids = np.array(sorted(rows))
+    table = spectra.kept(spectrafiles.read_text(iter([text]), "text", ids), True, "text")
+    assert table.equals(spectra.normal(spectrafiles.read_text(iter([text]), "text", ids), True, "text"))
+    del batches
+    assert pa.total_allocated_bytes() - before < 0.2 * table.nbytes
+
+
+def test_a_full_disc_is_told(there, served, stars, fetch, monkeypatch):
+    monkeypatch.setattr(spectra, "spool", lambda: open("/dev/full", "r+b", buffering=0))
+    code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
+    assert code == 74 and "No space left" in said and "TRY: XP_TMPDIR" in said and not out.exists()
+    monkeypatch.undo()
+    assert fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")[0] == 0
+
+
+def test_gzip_in_any_number_of_members_and_cut_short():
+    text = bytes(range(256)) * 900
+    packed = gzip.compress(text[:7]) + gzip.compress(b"") + gzip.compress(text[7:])
+    for size in (3, 1000, 1 << 20):
+        pieces = [packed[i : i + size] for i in range(0, len(packed), size)]
+        assert b"".join(wire.plain(iter(pieces), "x")) == text
+    with pytest.raises(wire.Damaged, match="cut off"):
+        list(wire.plain([packed[:-20]], "x"))
+    with pytest.raises(wire.Damaged, match="damaged"):
+        list(wire.plain([packed[:200] + b"?" + packed[201:]], "x"))
 
 
 def test_a_listing_does_where_no_sums_are_published(there, stars, fetch, tmp_path):
@@ -82,7 +186,7 @@ def test_a_listing_does_where_no_sums_are_published(there, stars, fetch, tmp_pat
     bulk_folder(folder, "hdf5", sums=False)
     served = {p.name: p.read_bytes() for p in folder.iterdir()}
     page = "<html><body>" + "".join(f'<a href="{n}">{n}</a>' for n in served) + "</body></html>"
-    Files(there, "/bulk", {"": page.encode(), **served})
+    there.serve("/bulk", {"": page.encode(), **served})
     code, _, said, out = fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")
     assert code == 0, said
     assert "no _MD5SUM.txt" in said
@@ -103,13 +207,13 @@ def test_a_file_is_downloaded_once_though_stars_are_missing(there, stars, fetch,
     folder = tmp_path / "bulk"
     folder.mkdir()
     bulk_folder(folder, "csv.gz")
-    Files(there, "/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
+    there.serve("/bulk", {p.name: p.read_bytes() for p in folder.iterdir()})
     words = (stars([*IDS, IDS[-1] + 1]), "--bulk", f"{there.url}/bulk")
     assert fetch(*words, service="")[0] == 76
     code, _, said, out = fetch(*words, "--allow-missing", service="")
     assert code == 0, said
     same(read(out), IDS, SINGLE)
-    assert sum("000000-000009" in path for _, path in there.seen) == 1
+    assert sum("000000-000009" in path for path in there.seen) == 1
 
 
 def test_stars_that_no_file_can_hold_are_missing(stars, fetch, tmp_path):

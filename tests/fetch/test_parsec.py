@@ -37,10 +37,10 @@ def test_a_grid_of_tables_that_the_isochrones_reader_reads(there, fetch):
     assert code == 0 and "0 of 3 tables" in said and len(form.asked) == 3
 
 
-@pytest.mark.parametrize("fault", ["503", "drop", "trunc"])
+@pytest.mark.parametrize("fault", [503, "drop", "cut"])
 def test_a_fault_costs_a_try(there, fetch, fault):
     CmdForm(there)
-    there.faults = [fault, "", fault]
+    there.queue = [fault, "", fault]
     code, said, folder = fetch(*GRID)
     assert code == 0, said
     assert len(list(folder.iterdir())) == 3
@@ -58,10 +58,10 @@ def test_a_table_that_is_cut_is_asked_for_again(there, fetch, lines):
 
 def test_cut_off_and_run_again(there, fetch):
     form = CmdForm(there)
-    there.faults = ["", "", *["503"] * 30]
+    there.queue = ["", "", *[503] * 30]
     code, _, folder = fetch(*GRID)
     assert code == 75 and len(list(folder.iterdir())) == 1
-    there.faults = []
+    there.queue = []
     assert fetch(*GRID)[0] == 0 and form.asked == [-1.5, -1.25, -1.0]
     (folder / "parsec_mh-1.000.dat").write_text(isochrone_text(-1.0, [9.8]))
     assert fetch(*GRID)[0] == 0 and form.asked[3:] == [-1.0]

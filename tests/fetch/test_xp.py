@@ -14,7 +14,7 @@ from tables import read
 
 from fetch.services import Login
 from fetch.spectra import COLUMNS, IDS, LEVEL8, DataLink, TapTable, same, star
-from xptools.archive import datalink
+from xptools.archive import http
 from xptools.arrays import to_numpy
 from xptools.errors import DiskError
 
@@ -45,10 +45,10 @@ def test_the_table_is_ready_for_calibrate(there, stars, fetch, inside):
     assert np.isfinite(to_numpy(read(flux)["flux"])).all()
 
 
-@pytest.mark.parametrize("fault", ["503", "429", "500", "html", "202", "drop", "trunc", "corrupt", "stall"])
+@pytest.mark.parametrize("fault", [503, 429, "broken", "html", "html202", "drop", "cut", "corrupt", "choke"])
 def test_a_fault_costs_a_try_and_no_star(there, stars, fetch, fault):
     DataLink(there)
-    there.faults = [fault, fault]
+    there.queue = [fault, fault]
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1, "--timeout", 0.5)
     assert code == 0, said
     same(read(out), IDS)
@@ -56,11 +56,11 @@ def test_a_fault_costs_a_try_and_no_star(there, stars, fetch, fault):
 
 def test_a_service_that_stays_down_is_told_and_resumed(there, stars, fetch):
     link = DataLink(there)
-    there.faults = [""] + ["html"] * 99
+    there.queue = [""] + ["html"] * 99
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 75 and "HTML page" in said and "Traceback" not in said
     assert not out.exists()
-    there.faults, before = [], len(link.asked)
+    there.queue, before = [], len(link.asked)
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 0, said
     assert len(link.asked) == before + 2
@@ -212,13 +212,37 @@ def test_a_spoilt_part_is_fetched_again(there, stars, fetch, tmp_path):
 
 def test_tap_gives_the_same_table_and_only_the_columns_wanted(there, stars, fetch):
     tap = TapTable(there)
-    there.faults = ["503", "trunc", "html"]
+    there.queue = [503, "cut", "html"]
     code, _, said, out = fetch(stars(IDS), "--from", "aip", "--chunk", 10, "--no-correlations", service="/tap")
     assert code == 0, said
     same(read(out), IDS, correlations=False)
     assert all("correlations" not in q for q in tap.queries)
     code, _, said, out = fetch(stars(IDS), "--from", "aip", service="/tap")
     same(read(out), IDS)
+
+
+@pytest.mark.parametrize("upload", ["auto", "on", "off"])
+def test_stars_go_along_as_a_table_where_the_service_takes_one(there, stars, fetch, upload):
+    tap = TapTable(there, uploads=upload == "auto")
+    tap.without = set(IDS[::4])
+    there.plan(("POST", "sync", {1, 2}, "dropafter"), ("POST", "sync", {4}, "html202"), ("POST", "sync", {5}, "cuteof"))
+    words = ("--from", "aip", "--chunk", 10, "--upload", upload, "--parallel", 1)
+    code, _, said, out = fetch(stars(IDS), *words, service="/tap")
+    assert code == 76 and "asked 23, received 17, missing 6" in said
+    listed = out.with_name("out.parquet.missing.csv").read_text().split()
+    assert listed == ["source_id", *map(str, IDS[::4])]
+    assert all(
+        ("TAP_UPLOAD.stars" in q) == (upload != "off") and (" IN (" in q) == (upload == "off") for q in tap.queries
+    )
+    assert fetch(stars(IDS), *words, "--allow-missing", service="/tap")[0] == 0
+    same(read(out), [i for i in IDS if i not in tap.without])
+
+
+def test_a_service_that_refuses_a_table_is_told_with_the_cure(there, stars, fetch):
+    TapTable(there)
+    there.paths["/tap/sync"] = lambda r: (400, {}, b"uploads are not for you") if r.uploads else (200, {}, b"source_id")
+    code, _, said, _ = fetch(stars(IDS), "--from", "aip", "--upload", "on", service="/tap")
+    assert code == 69 and "uploads are not for you" in said and "TRY: --upload off" in said
 
 
 def test_a_token_is_sent_and_verified(there, stars, fetch, tmp_path):
@@ -269,7 +293,7 @@ def test_from_a_pipe_to_a_pipe(there, stars, xp):
 
 def test_a_full_disk_is_told_and_what_came_is_kept(there, stars, fetch, monkeypatch):
     link = DataLink(there)
-    plain, calls = datalink.spool, []
+    plain, calls = http.spool, []
 
     def spool():
         calls.append(1)
@@ -277,7 +301,7 @@ def test_a_full_disk_is_told_and_what_came_is_kept(there, stars, fetch, monkeypa
             raise DiskError("cannot keep a temporary copy: No space left on device. TRY: XP_TMPDIR=/another/disk")
         return plain()
 
-    monkeypatch.setattr(datalink, "spool", spool)
+    monkeypatch.setattr(http, "spool", spool)
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 74 and "No space left" in said and not out.exists()
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
@@ -296,16 +320,16 @@ def test_the_file_of_the_missing_is_written_if_named(there, stars, fetch, tmp_pa
 
 
 def test_the_real_files_in_all_spellings(stars, fetch, tmp_path, shared_data):
-    from xptools.archive import spectra
+    from xptools.archive import spectra, spectrafiles
 
     tables = []
     for name in ("XP_CONTINUOUS_RAW.csv", "XP_CONTINUOUS_RAW.ecsv"):
         with open(shared_data / "xp" / name, "rb", buffering=0) as raw:
-            tables.append(spectra.normal(spectra.read(raw, name), True, name))
+            tables.append(spectra.normal(spectrafiles.read(raw, name), True, name))
     assert tables[0].equals(tables[1])
     name = "XP_CONTINUOUS_RAW_with_missing_BP.csv"
     with open(shared_data / "xp" / name, "rb", buffering=0) as raw:
-        whole = spectra.normal(spectra.read(raw, name), True, name)
+        whole = spectra.normal(spectrafiles.read(raw, name), True, name)
     assert whole["source_id"][0].as_py() == 5405570973190252288
     assert np.isnan(to_numpy(whole["bp_coefficients"])[0]).all() and whole["bp_n_parameters"][0].as_py() == 0
     assert np.isfinite(to_numpy(whole["rp_coefficients"])).all()
@@ -314,14 +338,14 @@ def test_the_real_files_in_all_spellings(stars, fetch, tmp_path, shared_data):
 def test_formats_of_one_table(tmp_path):
     from astropy.table import Table
 
-    from xptools.archive import spectra
+    from xptools.archive import spectra, spectrafiles
 
     rows = {i: star(i) for i in IDS[:4]}
     plain = {"source_id": list(rows), **{n: [r[n] for r in rows.values()] for n in COLUMNS}}
     for path in (tmp_path / "s.fits", tmp_path / "s.vot"):
         Table(plain).write(path, format="votable" if path.suffix == ".vot" else "fits")
         with open(path, "rb", buffering=0) as raw:
-            same(spectra.normal(spectra.read(raw, path.name), True, path.name), rows)
+            same(spectra.normal(spectrafiles.read(raw, path.name), True, path.name), rows)
 
 
 def test_no_star_is_an_empty_table(there, stars, fetch):

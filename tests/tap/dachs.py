@@ -1,7 +1,7 @@
 """A real TAP service on loopback: GAVO's DaCHS over a PostgreSQL cluster of its own, in a folder that goes away.
 
 Needs Debian's python3-gavo, postgresql with pgsphere and q3c (.ci/run installs them; never gavodachs2-server, whose
-installation wants a running database). `python dachs.py` starts one, prints its address and stops it at Ctrl-C.
+installation wants a running database). `python dachs.py` starts one, prints its address and stops it at a signal.
 """
 
 import contextlib
@@ -205,6 +205,8 @@ class Dachs:
 
 if __name__ == "__main__":
     service = Dachs(40_000, 8000)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         print(service.start().url, flush=True)
         signal.pause()

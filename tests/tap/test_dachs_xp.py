@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from servers import serving
 from tables import read
 
 from tap import universe
 from tap.conftest import MOST, ROWS
+from tap.test_dachs import through
 from xptools.arrays import to_numpy
 
 
@@ -39,6 +41,27 @@ def test_every_star_of_the_service_bit_for_bit(xp, dachs, truth, tmp_path, corre
             empty = np.nan if values.dtype.kind == "f" else 0
             np.testing.assert_array_equal(values[row], empty if wanted is None else wanted, name)
     assert ("bp_coefficient_correlations" in table.schema.names) == correlations
+
+
+@pytest.mark.parametrize("upload", ["auto", "off"])
+def test_an_uploaded_table_of_stars_and_what_is_missing(xp, dachs, truth, tmp_path, upload):
+    """Stars with and without a spectrum in one request: those that stay away are named, the others come once."""
+    stars = universe.stars(ROWS)["source_id"]
+    there = sorted(map(int, truth["source_id"]))
+    absent = sorted(set(map(int, stars[:400])) - set(there))
+    ids, out = tmp_path / "ids.csv", tmp_path / "s.parquet"
+    ids.write_text("\n".join(["source_id", *map(str, [*there, *absent])]) + "\n")
+    words = ("fetch", "xp", "--from", "aip", "--no-correlations", "--chunk", 500, "--upload", upload, "--tries", 1, ids)
+    with serving(through(dachs)) as proxy:
+        line = (*words, "--service", f"{proxy.url}/tap", "-o", out)
+        done = xp(*line, timeout=200)
+        kinds = {h.get("Content-Type", "").split(";")[0] for m, path, h, _ in proxy.log if path.endswith("/sync")}
+        assert done.returncode == 76 and f"missing {len(absent)}".encode() in done.stderr, done.stderr
+        assert kinds == {"multipart/form-data" if upload == "auto" else "application/x-www-form-urlencoded"}
+        listed = out.with_name("s.parquet.missing.csv").read_text().split()[1:]
+        assert listed == list(map(str, absent)) and not out.exists()
+        assert xp(*line, "--allow-missing", timeout=200).returncode == 0
+    assert read(out)["source_id"].to_pylist() == there
 
 
 def test_a_query_larger_than_the_service_s_limit_is_counted(xp, dachs, truth, tmp_path):

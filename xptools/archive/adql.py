@@ -12,6 +12,9 @@ from xptools.errors import UsageError
 TOKEN = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|[()]|[A-Za-z_]\w*|.", re.S)
 CLAUSES = {"FROM", "WHERE"}
 CUTTING = {"GROUP", "HAVING", "ORDER", "UNION", "INTERSECT", "EXCEPT", "OFFSET", "TOP", "DISTINCT", "WITH"}
+AGGREGATES = {"COUNT", "SUM", "AVG", "MIN", "MAX"}
+FOLDING = {"GROUP", "HAVING", "UNION", "INTERSECT", "EXCEPT", "DISTINCT", "WITH"}
+TRANSLATED = re.compile(r"\b(LOG|LOG10|TRUNCATE|RAND)\s*\(", re.I)  # twice is not once, see above
 JOINING = {"JOIN", "NATURAL", "INNER", "LEFT", "RIGHT", "FULL", "CROSS"}
 
 
@@ -37,6 +40,37 @@ def parts(text: str) -> Parts:
     end = places.get("WHERE", len(text))
     tables = text[places["FROM"] + 4 : end].strip()
     return Parts(text[words[0][1] + 6 : places["FROM"]].strip(), tables, text[end + 5 :].strip(), _key(tables))
+
+
+class Count(NamedTuple):
+    """A query for one number `n`, and how many rows that many make: at most `top`, without the first `offset`."""
+
+    adql: str
+    top: int | None
+    offset: int
+
+    def rows(self, n: int) -> int:
+        """Rows of the query whose count is n."""
+        left = max(0, n - self.offset)
+        return left if self.top is None else min(left, self.top)
+
+
+def count(text: str) -> Count | None:
+    """How the rows of a whole query are counted; None where that cannot be said without running it."""
+    words = list(_outer(text))
+    names, places = [w for w, _ in words], {w: at for w, at in reversed(words)}
+    if not words or names[0] != "SELECT" or "FROM" not in places:
+        return None
+    end = min((places[w] for w in ("ORDER", "OFFSET") if w in places), default=len(text))
+    offset = re.match(r"OFFSET\s+(\d+)", text[places["OFFSET"] :], re.I) if "OFFSET" in places else None
+    top = re.match(r"TOP\s+(\d+)", text[places["TOP"] :], re.I) if "TOP" in places else None
+    skipped = int(offset[1]) if offset else 0
+    if not FOLDING & set(names) and not AGGREGATES & set(names[: names.index("FROM")]):
+        counting = f"SELECT COUNT(*) AS n FROM {text[places['FROM'] + 4 : end].strip()}"
+        return Count(counting, int(top[1]) if top else None, skipped)
+    if TRANSLATED.search(text) or "WITH" in names:
+        return None
+    return Count(f"SELECT COUNT(*) AS n FROM ({text[:end].strip()}) AS whole", None, skipped)
 
 
 def _outer(text: str):

@@ -1,14 +1,15 @@
 """The archive's bulk files of XP spectra, in a folder or at an address: CDN's ECSV, gzipped, and Flatiron's HDF5.
 
 A file's name tells the range of HEALPix pixels (level 8) of its sources, source_id >> 43, so only files that can hold
-wanted identifiers are read. Each is checked against _MD5SUM.txt where there is one, filtered while it is read, and
-deleted again if it was downloaded.
+wanted identifiers are read. Each is checked against _MD5SUM.txt where there is one. ECSV is filtered as it comes and
+never on disc; its rows count once its last byte has come and the sum is right. HDF5, which is not in order, is
+downloaded, filtered and deleted again.
 """
 
-import gzip
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import progress
-from xptools.archive import spectra
+from xptools.archive import spectra, spectrafiles, wire
 from xptools.archive.download import download
 from xptools.archive.gather import Piece
-from xptools.archive.http import Client, Refused
+from xptools.archive.http import Client
+from xptools.archive.place import Place
 from xptools.errors import DataError, InputError
 
 CDN = "https://cdn.gea.esac.esa.int/Gaia/gdr3/Spectroscopy/xp_continuous_mean_spectrum"
@@ -27,7 +29,9 @@ FLATIRON = "https://sdsc-users.flatironinstitute.org/~gaia/dr3/hdf5/XpContinuous
 SUMS = "_MD5SUM.txt"
 LEVEL8 = 43
 NAME = re.compile(r"[\w.-]*?(\d{6})-(\d{6})\.(?:csv|ecsv|csv\.gz|ecsv\.gz|hdf5|h5)(?![\w.])")
+HDF5 = (".hdf5", ".h5")
 BLOCK = 4096
+DAMAGED_TRIES = 2  # a server that sends other bytes than those of the sum twice has them so
 FILES, FILE_BYTES = 3386, {"csv": 993e6, "hdf5": 1.66e9}  # 3362 GB in all; HDF5 estimated from the columns
 
 
@@ -40,15 +44,15 @@ class BulkFile(NamedTuple):
     md5: str | None = None
 
 
-class Bulk:
+class Bulk(Place):
     """A route: whole files, one after the other; a piece is what one file can hold."""
 
     def __init__(self, where: str, client: Client | None = None, work: Path | None = None,
                  correlations: bool = True, parallel: int = 1, keep: bool = False):  # fmt: skip
-        self.where, self.client, self.work, self.keep = where.rstrip("/"), client, work, keep
+        super().__init__(where, client)
+        self.work, self.keep = work, keep
         self.correlations, self.parallel = correlations, parallel
         self.steady = True
-        self.remote = where.startswith(("http://", "https://"))
         self.files: list[BulkFile] = []
 
     def stop(self) -> None:
@@ -74,36 +78,66 @@ class Bulk:
         file = next((f for f in self.files if f.name.split(".")[0] == piece.name), None)
         if file is None:
             return spectra.normal([], self.correlations, self.where)
-        path = self._fetched(file) if self.remote else self._checked(file)
+        if not (file.name.endswith(HDF5) or (self.client and self.keep)):
+            return self._streamed(file, piece.ids)
+        path = self._whole(file)
         try:
-            return spectra.normal(rows(path, piece.ids, self.correlations), self.correlations, str(path))
+            return spectra.kept(rows(path, piece.ids, self.correlations), self.correlations, str(path))
         finally:
-            if self.remote and not self.keep:
+            if self.client and not self.keep:
                 path.unlink(missing_ok=True)
 
-    def _fetched(self, file: BulkFile) -> Path:
-        target = self.work / file.name
-        if target.exists() and file.md5 and not _wrong(target, file.md5):
-            return target
-        sums = {"md5": file.md5} if file.md5 else None
-        return download(self.client, f"{self.where}/{file.name}", target, sums=sums)
+    def _streamed(self, file: BulkFile, ids: np.ndarray) -> pa.Table:
+        """The wanted rows of a text, read once; from the network again where it cannot be gone on with."""
+        where = f"{self.where}/{file.name}"
+        if self.client is None:
+            return self._filtered(wire.near(Path(where), file.md5), where, ids)
+        for attempt in range(1, self.client.tries + 1):
+            try:
+                return self._filtered(wire.far(self.client, where, file.md5), where, ids)
+            except (wire.Broken, wire.Damaged) as fault:
+                if attempt >= (self.client.tries if isinstance(fault, wire.Broken) else DAMAGED_TRIES):
+                    raise
+                self.client.rest(self.client.pause * 2 ** (attempt - 1))
+        raise AssertionError("a file is tried at least once")
 
-    def _checked(self, file: BulkFile) -> Path:
-        path = Path(self.where) / file.name
-        if file.md5 and (found := _wrong(path, file.md5)):
+    def _filtered(self, pieces: Iterator[bytes], where: str, ids: np.ndarray) -> pa.Table:
+        """What is wanted of a stream, once all of it has come and its sum is right."""
+        table, fault = None, None
+        with closing(pieces):
+            try:
+                text = spectrafiles.read_text(wire.plain(pieces, where), where, ids)
+                table = spectra.kept(text, self.correlations, where)
+            except DataError as found:
+                fault = found
+            for _ in pieces:  # to its end: a wrong sum says more than what was made of it
+                pass
+        if fault is not None:
+            raise fault
+        return table
+
+    def _whole(self, file: BulkFile) -> Path:
+        """A file on disc, compared with its sum: HDF5 cannot be read from its beginning to its end."""
+        path = Path(self.where) / file.name if self.client is None else self.work / file.name
+        if path.exists() and file.md5 and not (found := _wrong(path, file.md5)):
+            return path
+        if self.client is not None:
+            sums = {"md5": file.md5} if file.md5 else None
+            return download(self.client, f"{self.where}/{file.name}", path, sums=sums)
+        if file.md5:
             raise DataError(f"{path} has the md5 {found}, not {file.md5}. TRY: download that file again")
         return path
 
     def _listed(self) -> list[BulkFile]:
         """The files there are, by their ranges; with sums from _MD5SUM.txt where it exists."""
-        text = self._text(SUMS)
+        text = self.text(SUMS)
         if text is not None:
             sums = [line.split() for line in text.splitlines() if len(line.split()) >= 2]
             named = {words[-1].lstrip("*").rpartition("/")[2]: words[0] for words in sums}
         else:
             progress.warn(f"{self.where} has no {SUMS}: files are checked for wholeness, not for content")
             named = dict.fromkeys(self._names())
-        here = named if self.remote else {n: s for n, s in named.items() if (Path(self.where) / n).is_file()}
+        here = named if self.client else {n: s for n, s in named.items() if (Path(self.where) / n).is_file()}
         files = [
             BulkFile(n, int(m[1]), int(m[2]), s) for n, s in here.items() if (m := NAME.fullmatch(n.rpartition("/")[2]))
         ]
@@ -113,19 +147,8 @@ class Bulk:
             )
         return sorted(files, key=lambda f: f.first)
 
-    def _text(self, name: str) -> str | None:
-        if not self.remote:
-            path = Path(self.where) / name
-            return path.read_text() if path.is_file() else None
-        try:
-            return self.client.request("GET", f"{self.where}/{name}").text
-        except Refused as fault:
-            if fault.status != 404:
-                raise
-            return None
-
     def _names(self) -> list[str]:
-        if not self.remote:
+        if self.client is None:
             folder = Path(self.where)
             if not folder.is_dir():
                 raise InputError(f"there is no folder {folder}. TRY: --bulk DIR, or an address")
@@ -136,17 +159,9 @@ class Bulk:
 
 def rows(path: Path, wanted: np.ndarray, correlations: bool = True) -> Iterator[pa.RecordBatch]:
     """Batches of the wanted rows of one bulk file."""
-    with open(path, "rb") as f:
-        magic = f.read(8)
-    if magic.startswith(b"\x89HDF"):
-        yield from _hdf5(path, wanted, correlations)
-    elif magic.startswith(b"\x1f\x8b"):
-        with gzip.open(path) as head:
-            data = pa.CompressedInputStream(pa.OSFile(str(path)), "gzip")
-            yield from spectra.read_text(head, str(path), data, wanted)
-    else:
-        with open(path, "rb", buffering=0) as raw:
-            yield from spectra.read(raw, str(path), wanted)
+    if path.name.endswith(HDF5):
+        return _hdf5(path, wanted, correlations)
+    return spectrafiles.read_text(wire.plain(wire.near(path), str(path)), str(path), wanted)
 
 
 def _hdf5(path: Path, wanted: np.ndarray, correlations: bool) -> Iterator[pa.RecordBatch]:

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import numpy as np
+
 from xptools.archive.manifest import OPEN, TODO
 
 FINEST = 1 << 11  # a source's running number within its pixel of level 12 is above that: no range is cut finer
@@ -37,6 +39,12 @@ def leaves(lo: int, hi: int, width: int, counts: dict[int, int], most: int) -> l
     if start <= hi:
         out.append((start, hi, TODO, held))
     return out
+
+
+def shares(lo: int, hi: int, stars: np.ndarray, most: int) -> list[Piece]:
+    """A range in ranges with at most `most` of these stars (ascending) each, all open."""
+    edges = [lo, *(int(x) for x in stars[most::most]), hi + 1]
+    return [(a, b - 1, OPEN, None) for a, b in pairwise(edges)]
 
 
 def quarters(lo: int, hi: int) -> list[Piece]:

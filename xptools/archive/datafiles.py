@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xptools import manifest, progress
-from xptools.archive import records
+from xptools.archive import records, unpack
 from xptools.archive.download import download
 from xptools.archive.http import Client
-from xptools.errors import DiskError, UnavailableError, UsageError
+from xptools.errors import DataError, DiskError, UnavailableError, UsageError
 from xptools.manifest import External
 
 
@@ -43,7 +43,19 @@ def states(files: list[External], whole: bool = False, to: Path | None = None) -
     """Which of the files are here, `to` being one more place; sums are compared only with `whole`."""
     roots = [*([to] if to else []), *manifest.roots()]
     found = [(f, f.find(roots)) for f in files]
-    return [State(f, path, f.fault(path, whole) if path else "") for f, path in found]
+    return [State(f, path, f.fault(path, whole) or _unread(f, path, whole) if path else "") for f, path in found]
+
+
+def _unread(file: External, path: Path, whole: bool) -> str:
+    """What is wrong with tables that somebody has put there, "" if nothing; those of an archive have been read."""
+    if not (whole and file.packed) or (path.parent / manifest.WHOLE).exists():
+        return ""
+    for table in sorted(path.parent.glob(file.name)):
+        try:
+            unpack.readable(table)
+        except DataError as fault:
+            return str(fault).partition(" TRY:")[0]
+    return ""
 
 
 def size(file: External) -> str:
@@ -70,7 +82,7 @@ def table(found: list[State]) -> str:
         here = "absent" if state.path is None else state.fault or f"here: {state.path}"
         known = "md5" if file.md5 else "sha256" if file.sha256 else "none published"
         known = "of the record" if file.zenodo or file.dataverse else known
-        check = f"by hand: {file.by_hand}" if file.by_hand else f"checksum: {known}"
+        check = f"checksum: {known}"
         record = ", ".join(w for w in (f"doi:{file.doi}" if file.doi else file.url, file.licence, file.cite) if w)
         lines.append(f"{file.key:<24} {size(file):<20} {here}\n    {file.what}\n    {record}; {check}")
     return "\n".join(lines)
@@ -93,18 +105,23 @@ class Fetcher:
     def get(self, file: External) -> list[Path]:
         """Download what an entry stands for; UnavailableError for what only a person can get."""
         folder = self.to / file.folder if self.to else manifest.home(file)
-        if file.by_hand:
-            where = folder or "a folder of XP_DATA"
-            raise UnavailableError(f"{file.key} has no address. {file.url}: {file.by_hand}: {where}. TRY: a browser")
         if folder is None:
             raise UsageError(f"there is no place for {file.key} (--cache off). TRY: --to DIR")
-        found = records.files(self.client, file)
+        try:
+            found = records.files(self.client, file)
+        except UnavailableError as fault:
+            if not file.by_hand:
+                raise
+            words, again = str(fault).partition(" TRY:")[0], f"xp fetch data {file.key}"
+            raise UnavailableError(f"{words} By hand: {file.by_hand} {folder}. TRY: that, then {again}") from fault
         known = [r.bytes for r in found if r.bytes is not None]
         self._room(folder, sum(known))
         host = found[0].url.split("/")[2]
         total = readable(sum(known)) if known else size(file)
         self.say(f"xp fetch data: {file.key}, {len(found)} file(s), {total}, from {host} into {folder}")
         paths = [self._one(file, r, folder / Path(r.name).name) for r in found]
+        if file.packed:
+            return unpack.isochrones(paths, folder, file.name)
         if "*" in file.name:
             (folder / manifest.WHOLE).write_text(json.dumps([p.name for p in paths]))
         return paths

@@ -7,11 +7,11 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from xptools.archive import spectra
+from xptools.archive import spectra, spectrafiles
 from xptools.archive.gather import Piece, chunks
-from xptools.archive.http import PIECE, Client, is_page, plain
+from xptools.archive.http import Client, is_page, plain
+from xptools.archive.wire import Damaged
 from xptools.errors import RemoteError, UnavailableError
-from xptools.io.spool import spool
 
 ESA = "https://gea.esac.esa.int/data-server/data"
 MOST = 5000
@@ -45,7 +45,7 @@ class DataLink:
         with self._asked(ids) as packed:
             try:
                 return spectra.normal(self._unpacked(packed), self.correlations, self.url)
-            except spectra.Damaged as fault:  # the network's fault, not the user's
+            except Damaged as fault:  # the network's fault, not the user's
                 raise RemoteError(str(fault)) from fault
 
     def _asked(self, ids: np.ndarray) -> BinaryIO:
@@ -54,7 +54,6 @@ class DataLink:
             packed, complaint = self._posted(ids)
             if not complaint:
                 return packed
-            packed.close()
             self.structure = self._other_structure(complaint)
         raise UnavailableError(f"{self.url} accepts none of the structures {', '.join(STRUCTURES)}. TRY: --from aip")
 
@@ -68,22 +67,13 @@ class DataLink:
             "VALID_DATA": "false",
             "USE_ZIP_ALWAYS": "true",
         }
-        packed = spool()
-        try:
-            with self.client.streamed(self.url, accept=(200, 400, 500), method="POST", data=form) as reply:
-                for block in reply.iter_content(PIECE):
-                    packed.write(block)
-                kind, status = reply.headers.get("Content-Type", ""), reply.status_code
-            packed.seek(0)
-            head = packed.read(4)
-            if head == b"PK\3\4" or head == b"PK\5\6":
-                packed.seek(0)
-                return packed, ""
-            packed.seek(0)
-            return packed, self._complaint(status, kind, packed.read(8192))
-        except BaseException:
-            packed.close()
-            raise
+        packed, reply = self.client.kept(self.url, accept=(200, 400, 500), method="POST", data=form)
+        start = packed.read(8192)
+        packed.seek(0)
+        if start.startswith((b"PK\3\4", b"PK\5\6")):
+            return packed, ""
+        with packed:
+            return packed, self._complaint(reply.status_code, reply.headers.get("Content-Type", ""), start)
 
     def _complaint(self, status: int, kind: str, start: bytes) -> str:
         """Why there are no spectra, in the service's words where they are about our request; else raises."""
@@ -106,7 +96,7 @@ class DataLink:
         raise UnavailableError(f"the archive refuses: {complaint[:200]}. {self.url}. TRY: --from aip, or --bulk")
 
     def _unpacked(self, packed: BinaryIO) -> Iterator[pa.RecordBatch]:
-        for name, member in spectra.unzipped(packed, self.url):
+        for name, member in spectrafiles.unzipped(packed, self.url):
             # Only the mean spectra in coefficients; an archive without a product holds nothing.
             if "continuous" in name.lower() or "mean_spectrum" in name.lower():
-                yield from spectra.read(member, f"{name} of {self.url}")
+                yield from spectrafiles.read(member, f"{name} of {self.url}")

@@ -14,6 +14,7 @@ import requests
 
 from xptools.archive.http import PIECE, Client, Refused, refuse_page
 from xptools.errors import DataError, OutputError, RemoteError
+from xptools.io.spool import disk
 
 
 def download(
@@ -114,7 +115,8 @@ class Part:
             if begins:
                 self._sign(reply)
             while first:
-                f.write(first)
+                with disk(self.target.parent):
+                    f.write(first)
                 hook(len(first))
                 first = next(pieces, b"")
         if self.total is not None and self.size() < self.total:

@@ -9,6 +9,7 @@ A service that fails for good is left for the next one; what is missing in the e
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from xptools.archive.meter import Meter
 from xptools.archive.mirrors import Mirrors
 from xptools.archive.services import Service
 from xptools.archive.tap import Died, Overflow, Slow, Tap
-from xptools.errors import DataError, IncompleteError
+from xptools.errors import DataError, IncompleteError, XpError
 
 UNCOUNTED = 1_000_000_000  # MAXREC of a query whose rows are not counted
+UPLOADED = 20_000  # stars that go along with a query at most
 COUNTS_AGAIN = 3  # times a range is fetched whose rows are not those counted
 
 
@@ -48,7 +50,8 @@ class Fetch:
 
     def __post_init__(self):
         self.client: Client = self.mirrors.client
-        self.cut = self.mirrors.query.cut
+        self.query = self.mirrors.query
+        self.cut = self.query.cut
         self.turn = threading.Condition()
         self.busy: set[int] = set()
         self.threads: list[threading.Thread] = []
@@ -67,13 +70,20 @@ class Fetch:
             else:
                 self.meter.add(rows=r.rows or 0, old=True)
         for r in self.manifest.ranges(SHORT):
-            self.manifest.set(r.lo, state=OPEN if self.cut else TODO, expected=None, rows=None, job=None)
+            self.manifest.set(r.lo, state=OPEN, expected=None, rows=None, job=None)
         self._expect()
 
     # --- counting ----------------------------------------------------------------------------------------------------
 
     def survey(self, r: Range) -> None:
-        """Count a range in bins, and put ranges of known size in its place."""
+        """Count a range in bins, and put ranges of known size in its place; a query that is not cut as a whole."""
+        if not self.cut:
+            self.manifest.set(r.lo, state=TODO, expected=self._total(r))
+            return
+        stars = self.query.along(r.lo, r.hi)
+        if stars is not None and len(stars) > min(self.most(), UPLOADED):
+            self.manifest.split(r.lo, cuts.shares(r.lo, r.hi, stars, min(self.most(), UPLOADED)))
+            return
         width = cuts.width(r.lo, r.hi)
         try:
             counts = self._counts(r, width)
@@ -82,26 +92,47 @@ class Fetch:
         else:
             self.manifest.split(r.lo, cuts.leaves(r.lo, r.hi, width, counts, self.most()))
 
+    def _total(self, r: Range) -> int | None:
+        """Rows of a query that is not cut, None (and that is told) if they cannot be counted."""
+        counting, why = self.query.counting, "of its form"
+        if counting is not None:
+            try:
+                table = self.mirrors.ask(
+                    lambda service, tap: self._small(service, tap, r, self.mirrors.total(service), 2)
+                )
+                return counting.rows(int(table.column(0)[0].as_py()))
+            except (Slow, DataError) as fault:
+                why = str(fault).partition(" TRY:")[0].rstrip(".")
+        self.tell(
+            f"the rows cannot be counted beforehand ({why}); only a reply that says that it is cut would be noticed"
+        )
+        return None
+
     def _counts(self, r: Range, width: int) -> dict[int, int]:
-        return self.mirrors.ask(lambda service, tap: self._counted(service, tap, r, width))
+        """Rows of a range by bin."""
 
-    def _counted(self, service: Service, tap: Tap, r: Range, width: int) -> dict[int, int]:
-        """Rows by bin: a job of its own."""
+        def counted(service: Service, tap: Tap) -> pa.Table:
+            return self._small(service, tap, r, self.mirrors.bins(service, r.lo, r.hi, width), 4 * cuts.BINS)
 
-        def once() -> dict[int, int]:
+        table = self.mirrors.ask(counted)
+        table = table.rename_columns([n.lower() for n in table.schema.names])
+        return {int(p): int(n) for p, n in zip(table["p"].to_pylist(), table["n"].to_pylist(), strict=True)}
+
+    def _small(self, service: Service, tap: Tap, r: Range, adql: str, most: int) -> pa.Table:
+        """The answer to a question about a range: a job of its own."""
+
+        def once() -> pa.Table:
             self._drop_job(r.lo)
-            url = uws.create(tap, self.mirrors.bins(service, r.lo, r.hi, width), 4 * cuts.BINS, self.manifest.runid)
+            url = uws.create(tap, adql, most, self.manifest.runid, self.query.along(r.lo, r.hi))
             self.manifest.set(r.lo, job=url, service=service.name)
             try:
-                table = self._answer(uws.Job(tap, url), f"count-{r.lo:019d}")
+                return self._answer(uws.Job(tap, url), f"count-{r.lo:019d}")
             finally:
                 self._drop_job(r.lo)
-            table = table.rename_columns([n.lower() for n in table.schema.names])
-            return {int(p): int(n) for p, n in zip(table["p"].to_pylist(), table["n"].to_pylist(), strict=True)}
 
         return self._again(once)
 
-    def _again(self, act: Callable[[], dict | pa.Table]) -> dict | pa.Table:
+    def _again(self, act: Callable[[], pa.Table]) -> pa.Table:
         """What `act()` returns, tried again when the server lost the job."""
         for attempt in range(self.client.tries):
             try:
@@ -163,7 +194,8 @@ class Fetch:
                 return
             self._drop_job(r.lo)
             # The table may have changed since it was counted, or another service have another.
-            self.manifest.set(r.lo, expected=sum(self._counts(r, r.hi + 1).values()))
+            expected = sum(self._counts(r, r.hi + 1).values()) if self.cut else self._total(r)
+            self.manifest.set(r.lo, expected=expected)
         self.manifest.set(r.lo, state=SHORT, rows=table.num_rows)
 
     def _whole(self, table: pa.Table, r: Range) -> bool:
@@ -172,7 +204,7 @@ class Fetch:
             return True  # it says itself that it is whole, and nothing else is known
         if table.num_rows != r.expected or (self.unique and parts.doubles(table)):
             return False
-        return not parts.outside(table, r.lo, r.hi)
+        return not (self.cut and parts.outside(table, r.lo, r.hi))
 
     def _rows(self, service: Service, tap: Tap, lo: int) -> pa.Table:
         """The rows of a range by a job: the one in the manifest, else a new one."""
@@ -182,7 +214,8 @@ class Fetch:
             if not r.job or r.service != service.name:
                 # One more than was counted: a range that has grown shows.
                 most = UNCOUNTED if r.expected is None else r.expected + 1
-                url = uws.create(tap, self.mirrors.rows(service, r.lo, r.hi), most, self.manifest.runid)
+                adql, stars = self.mirrors.rows(service, r.lo, r.hi), self.query.along(r.lo, r.hi)
+                url = uws.create(tap, adql, most, self.manifest.runid, stars)
                 self.manifest.set(lo, job=url, service=service.name)
                 self.meter.add(jobs=1)
                 r = self.manifest.at(lo)
@@ -242,6 +275,8 @@ class Fetch:
         self._begin(OPEN, TODO)
 
     def _begin(self, *states: str) -> None:
+        if self.manifest.ranges(*states):
+            self.manifest.note(swept=False)
         # Daemons: a reader that goes away ends the program at once, whatever a server is doing.
         work = {"target": self._loop, "args": (states,), "daemon": True}
         self.threads = [threading.Thread(**work) for _ in range(self.parallel)]
@@ -272,7 +307,7 @@ class Fetch:
         self._ended()
         self._sweep()
         if short := self.manifest.ranges(SHORT):
-            raise missing(short)
+            raise missing(short, self.cut)
 
     def _ended(self) -> None:
         for thread in self.threads:
@@ -324,20 +359,28 @@ class Fetch:
         for r in self.manifest.ranges(DONE, SHORT):
             if r.job:
                 self._drop_job(r.lo)
-        for tap in self.mirrors.taps.values():
-            for url in uws.orphans(tap, self.manifest.runid):
-                uws.Job(tap, url).delete()
+        if self.manifest.word("swept"):
+            return
+        # Also those of an earlier run, which was killed before it could write an address down.
+        used = {r.service for r in self.manifest.ranges()} | set(self.mirrors.taps)
+        for service in self.mirrors.services:
+            if service.name in used - self.mirrors.down:
+                with suppress(XpError):  # a server that does not answer is no failure of the fetch
+                    tap = self.mirrors.tap(service)
+                    for url in uws.orphans(tap, self.manifest.runid):
+                        uws.Job(tap, url).delete()
+        self.manifest.note(swept=True)
 
 
-def missing(short: list[Range]) -> IncompleteError:
-    """The error that names the ranges which are not whole."""
-    spans = "; ".join(f"{r.lo} to {r.hi}: {r.rows or 0:,} of {_counted(r)}" for r in short[:5])
+def missing(short: list[Range], cut: bool = True) -> IncompleteError:
+    """The error that names the ranges which are not whole; `cut`: they are ranges of a query in pieces."""
+    spans = "; ".join(f"{r.lo} to {r.hi}: {_came(r)}" for r in short[:5])
     more = f" and {len(short) - 5} more ranges" if len(short) > 5 else ""
-    return IncompleteError(
-        f"the archive gave other numbers of rows than it counts, in source_id {spans}{more}. "
-        "TRY: the same command again, or another --service"
-    )
+    where, cure = f"source_id {spans}{more}", "the same command again, or another --service"
+    if not cut:
+        where, cure = f"its one reply: {_came(short[0])}", "it without --whole, in pieces, or fewer rows"
+    return IncompleteError(f"the archive gave other numbers of rows than it counts, in {where}. TRY: {cure}")
 
 
-def _counted(r: Range) -> str:
-    return "more" if r.expected is None else f"{r.expected:,}"
+def _came(r: Range) -> str:
+    return f"{r.rows or 0:,} of {'more' if r.expected is None else f'{r.expected:,}'}"

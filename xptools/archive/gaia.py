@@ -10,23 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
-from xptools import metadata, settings
+from xptools import io, metadata, settings
 from xptools.archive import credentials, parts
 from xptools.archive.fetching import Fetch
 from xptools.archive.http import Client
 from xptools.archive.manifest import DONE, OPEN, TODO, Manifest
-from xptools.archive.meter import Meter, size
+from xptools.archive.meter import BIG, Meter, size
 from xptools.archive.mirrors import Mirrors
 from xptools.archive.query import FIDELITY, PAPER, Query, given, structured
 from xptools.archive.services import Service, services
 from xptools.columns import GAIA
-from xptools.errors import UsageError
+from xptools.errors import DataError, UsageError
 from xptools.io.batches import even
-from xptools.protocol import Source
+from xptools.lookup import identifiers
+from xptools.protocol import Source, spelled
 
-BIG = 1e9  # bytes; a fetch of more is announced with its plan
 GUESS = 2e6  # bytes/s of an archive
 
 
@@ -48,6 +49,7 @@ class Wish:
     timeout: float = 60.0
     credentials: str = ""
     provenance: bool = True
+    ids: str = ""
 
     def services(self) -> tuple[Service, ...]:
         """The services, in order."""
@@ -62,7 +64,8 @@ class Wish:
             return given(self.adql, self.whole)
         if FIDELITY in self.columns and not self.joined():
             raise UsageError(f"no table of {FIDELITY} is known at {self.service}. TRY: --fidelity TABLE")
-        return structured(self.names(), self.table, self.where, self.region, self.joined())
+        stars = stars_of(self.ids) if self.ids else None
+        return structured(self.names(), self.table, self.where, self.region, self.joined(), stars)
 
     def names(self) -> tuple[str, ...]:
         """The columns asked for, source_id first."""
@@ -80,7 +83,20 @@ class Wish:
     def ident(self) -> str:
         """What makes two fetches the same: the query, wherever it is asked."""
         query = self.query()
-        return hashlib.sha256(repr((query.select, query.tail, query.ranges, query.cut)).encode()).hexdigest()
+        parts = repr((query.select, query.tail, query.ranges, query.cut)).encode()
+        return hashlib.sha256(parts + (b"" if query.stars is None else query.stars.tobytes())).hexdigest()
+
+
+def stars_of(path: str) -> np.ndarray:
+    """The identifiers of a table, each once, ascending; UsageError if it has none."""
+    with io.open_reader(path, ["source_id"]) as reader:
+        if (key := spelled(reader.schema, "source_id")) is None:
+            raise DataError(f"{path} has no column source_id. TRY: xp info {path}")
+        found = [identifiers(batch.column(key), key, path) for batch in reader]
+    stars = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+    if not len(stars):
+        raise UsageError(f"{path} has no star to ask for. TRY: xp info {path}")
+    return stars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,18 +135,26 @@ def opened(wish: Wish, folder: Path, kind: str, meter: Meter, tell: Callable[[st
     client = Client(wish.timeout, wish.tries, max(4, wish.parallel + 1))
     manifest = Manifest(folder)
     with manifest.held():
-        manifest.begin(wish.ident, query.ranges, OPEN if query.cut else TODO, wish=dataclasses.asdict(wish))
+        manifest.begin(wish.ident, query.ranges, OPEN, wish=dataclasses.asdict(wish))
         sign_in = (lambda c, url: credentials.sign_in(c, url, known)) if known else None
         mirrors = Mirrors(manifest, query, found, client, sign_in)
         step = Gaia(" ".join(str(query).split()), service=tuple(s.name for s in found))
         out = metadata.with_record(mirrors.schema(), step) if wish.provenance else mirrors.schema()
         fetch = Fetch(manifest, mirrors, meter, out, wish.job_rows, wish.parallel, not wish.adql, kind, tell)
-        fetch.counted = lambda rows, jobs: tell(planned(out, rows, jobs)) if weight(out, rows) > BIG else None
+        fetch.counted = lambda rows, jobs: _announced(query, out, rows, jobs, tell)
         try:
             yield dataclasses.replace(step, fetch=fetch)
         finally:
             client.stopping.set()
             manifest.close()
+
+
+def _announced(query: Query, out: pa.Schema, rows: int, jobs: int, tell: Callable[[str], None]) -> None:
+    """Say how many of the stars asked for are there, and what a large fetch will cost."""
+    if query.stars is not None:
+        tell(f"asked for {len(query.stars):,} stars, of which {rows:,} are there")
+    if weight(out, rows) > BIG:
+        tell(planned(out, rows, jobs))
 
 
 @contextmanager

@@ -127,11 +127,13 @@ def request(route: str, ids: np.ndarray, **rest: object) -> dict:
     return {"route": route, "ids": hashlib.sha256(ids.tobytes()).hexdigest(), "count": len(ids), **rest}
 
 
-def gather(route: Route, folder: Folder, pieces: list[Piece], tries: int, hook: Callable[[int], None]) -> np.ndarray:
+def gather(
+    route: Route, folder: Folder, pieces: list[Piece], tries: int, hook: Callable[[int, bool], None]
+) -> np.ndarray:
     """Fetch what the folder does not hold yet; returns the identifiers that stayed missing (ascending).
 
-    `hook(n)` hears of n identifiers settled. What a piece lacks is asked for `tries` times and on
-    while any of it comes.
+    `hook(n, old)` hears of n identifiers settled, whether by an earlier run. What a piece lacks is asked for `tries`
+    times and on while any of it comes.
     """
     missing: list[np.ndarray] = []
     stopped = threading.Event()
@@ -144,7 +146,7 @@ def gather(route: Route, folder: Folder, pieces: list[Piece], tries: int, hook: 
             _add(folder, piece, route.get(Piece(piece.name, lacking)), lacking)
             lacking = np.setdiff1d(piece.ids, folder.ids(piece), assume_unique=True)
             settled = route.steady or (asked >= tries and len(lacking) == before)
-        hook(len(piece.ids))
+        hook(len(piece.ids), not asked)
         return lacking
 
     with folder.held(), ThreadPoolExecutor(max(1, route.parallel)) as pool:
@@ -162,7 +164,8 @@ def gather(route: Route, folder: Folder, pieces: list[Piece], tries: int, hook: 
 
 def _add(folder: Folder, piece: Piece, new: pa.Table, asked: np.ndarray) -> None:
     """Put new rows into the part of a piece: only those asked for, each once."""
-    new = new.filter(pa.array(spectra.among(new["source_id"].to_numpy(), asked)))
+    if not (wanted := spectra.among(new["source_id"].to_numpy(), asked)).all():
+        new = new.filter(pa.array(wanted))
     old = folder.read(piece)
     if old is None or new.num_rows:
         folder.keep(piece, new if old is None else spectra.together([old, new]))

@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xptools import metadata
-from xptools.archive.http import Client, Refused
+from xptools.archive.place import Place
 from xptools.archive.ranged import Ranged
+from xptools.archive.region import Region, parse
 from xptools.arrays import to_numpy
 from xptools.columns import KNOWN, XP
 from xptools.cores import expression
@@ -29,6 +31,7 @@ from xptools.io import foreign
 from xptools.protocol import spelled
 
 PROPERTIES = ("hats.properties", "properties")
+DEEPEST = "_healpix_29"  # the column with every row's pixel of that order, by which rows are sorted
 JOINT = {"coeff": "coefficients", "coeff_error": "coefficient_errors"}
 
 
@@ -40,15 +43,8 @@ class Partition(NamedTuple):
     path: str
 
 
-@dataclass
-class Catalogue:
-    """A HATS catalogue at `where`; `client` for an address."""
-
-    where: str
-    client: Client | None = None
-
-    def __post_init__(self):
-        self.where = self.where.rstrip("/")
+class Catalogue(Place):
+    """A HATS catalogue."""
 
     def open(self, part: Partition) -> BinaryIO:
         """A partition's file."""
@@ -58,18 +54,6 @@ class Catalogue:
             return open(Path(self.where) / part.path, "rb", buffering=0)
         except OSError as fault:
             raise InputError(f"the catalogue lacks {part.path}: {fault.strerror}. {self.where}. TRY: get it") from fault
-
-    def text(self, name: str) -> str | None:
-        """A small file of the catalogue, None if it has no such."""
-        if self.client is None:
-            path = Path(self.where) / name
-            return path.read_text() if path.is_file() else None
-        try:
-            return self.client.request("GET", f"{self.where}/{name}").text
-        except Refused as fault:
-            if fault.status != 404:
-                raise
-            return None
 
     def partitions(self) -> list[Partition]:
         """Its files in the order of the sky."""
@@ -87,22 +71,42 @@ class Catalogue:
             raise InputError(f"{self.where} is no HATS catalogue: no partition_info.csv. TRY: the folder that has it")
         return sorted(found, key=lambda p: (p.pixel << 2 * (29 - p.order), p.order))
 
+    @cached_property
+    def properties(self) -> dict[str, str]:
+        """What the catalogue says of itself, {} if nothing."""
+        text = next((t for name in PROPERTIES if (t := self.text(name)) is not None), "")
+        pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+        return {key.strip(): value.strip() for key, _, value in pairs}
+
+    @property
     def rows(self) -> int | None:
-        """How many rows the catalogue says that it has."""
-        for name in PROPERTIES:
-            said = re.search(r"^hats_nrows\s*=\s*(\d+)", self.text(name) or "", re.M)
-            if said:
-                return int(said[1])
-        return None
+        """How many rows it says that it has."""
+        said = self.properties.get("hats_nrows", "")
+        return int(said) if said.isdigit() else None
+
+    @property
+    def position(self) -> tuple[str, str]:
+        """What its columns of right ascension and declination are called."""
+        return self.properties.get("hats_col_ra", "ra"), self.properties.get("hats_col_dec", "dec")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is wanted of a catalogue: columns (none: those that xp knows; "*" all), a condition, spectra taken apart."""
+    """What is wanted of a catalogue: columns (none: those that xp knows; "*" all), a condition, spectra taken apart.
+
+    `region` is a piece of the sky as `region.parse` reads it, `position` the columns that it is about.
+    """
 
     columns: tuple[str, ...] = ()
     where: str = ""
     spectra: bool = False
+    region: str = ""
+    position: tuple[str, str] = ("ra", "dec")
+
+    @property
+    def sky(self) -> Region:
+        """The region."""
+        return parse(self.region)
 
     def names(self, schema: pa.Schema) -> list[str]:
         """The columns to give, as the catalogue spells them; DataError for one that is not there."""
@@ -158,14 +162,19 @@ def batches(file: BinaryIO, choice: Choice, rows: int = 16384) -> Iterator[pa.Re
     source = parquet.schema_arrow
     out = schema_of(source, choice)
     condition, columns = choice.condition(source)
+    sky, place = choice.sky, [_there(source, name) for name in choice.position] if choice.region else []
     joint = [_there(source, key) for key in JOINT] if choice.spectra else []
-    wanted = list(dict.fromkeys([*(n for n in choice.names(source) if n not in joint), *columns.values(), *joint]))
+    wanted = list(
+        dict.fromkeys([*(n for n in choice.names(source) if n not in joint), *columns.values(), *joint, *place])
+    )
     every = [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)]
-    groups = [i for i, group in enumerate(every) if _may_hold(group, choice.where, columns)]
+    groups = [i for i, group in enumerate(every) if _may_hold(group, choice, columns, place)]
     for batch in parquet.iter_batches(rows, row_groups=groups, columns=wanted, use_threads=False) if groups else ():
         if condition is not None:
             arrays = {name: to_numpy(batch.column(spelling), spelling) for name, spelling in columns.items()}
             batch = batch.filter(pa.array(condition.condition(arrays)[0]))
+        if place and batch.num_rows:
+            batch = batch.filter(pa.array(sky.inside(*(to_numpy(batch.column(name), name) for name in place))))
         if batch.num_rows:
             yield _shaped(batch, out, joint)
 
@@ -184,20 +193,24 @@ def _shaped(batch: pa.RecordBatch, out: pa.Schema, joint: list[str]) -> pa.Recor
     return pa.RecordBatch.from_arrays(columns, schema=out)
 
 
-def _may_hold(group: Any, where: str, columns: dict[str, str]) -> bool:
-    """Whether a row group can hold rows that meet the condition, by its statistics."""
-    if not where:
-        return True
-    limits = {}
-    for k in range(group.num_columns):
-        column = group.column(k)
-        if column.path_in_schema in columns.values() and column.is_stats_set and column.statistics.has_min_max:
-            limits[column.path_in_schema] = column.statistics
-    for name, kind, value in _terms(where):
-        stats = limits.get(columns[name])
-        if stats is not None and isinstance(stats.min, int | float) and _outside(kind, value, stats):
+def _may_hold(group: Any, choice: Choice, columns: dict[str, str], place: list[str]) -> bool:
+    """Whether a row group can hold rows that meet the condition and lie in the region, by its statistics."""
+    every = (group.column(k) for k in range(group.num_columns))
+    limits = {c.path_in_schema: c.statistics for c in every if c.is_stats_set and c.statistics.has_min_max}
+    terms = [(columns[name], kind, value) for name, kind, value in _terms(choice.where)]
+    if place:
+        low, high = choice.sky.declinations()
+        terms += [(place[1], ast.GtE, low), (place[1], ast.LtE, high)]
+        if (span := limits.get(DEEPEST)) is not None and not choice.sky.touches(*_pixel(span.min, span.max)):
             return False
-    return True
+    found = ((limits.get(name), kind, value) for name, kind, value in terms)
+    return not any(s and isinstance(s.min, int | float) and _outside(kind, value, s) for s, kind, value in found)
+
+
+def _pixel(first: int, last: int) -> tuple[int, int]:
+    """Order and number of the smallest pixel that holds these two of order 29."""
+    up = (int(first ^ last).bit_length() + 1) // 2
+    return (29 - up, int(first) >> 2 * up) if up <= 29 else (0, int(first) >> 58)
 
 
 def _outside(kind: type, value: float, stats: Any) -> bool:
@@ -208,6 +221,8 @@ def _outside(kind: type, value: float, stats: Any) -> bool:
 
 def _terms(where: str) -> list[tuple[str, type, float]]:
     """The parts `column < number` that every row must meet."""
+    if not where:
+        return []
     tree = ast.parse(where.strip(), mode="eval").body
     parts = tree.values if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And) else [tree]
     found = []
@@ -224,8 +239,6 @@ def _terms(where: str) -> list[tuple[str, type, float]]:
 
 def counted(catalogue: Catalogue, found: int) -> None:
     """IncompleteError (76) unless the catalogue's files have as many rows as it says."""
-    said = catalogue.rows()
-    if said is not None and said != found:
-        raise IncompleteError(
-            f"the catalogue says {said:,} rows, its files have {found:,}. {catalogue.where}. TRY: get the lacking files"
-        )
+    if catalogue.rows is not None and catalogue.rows != found:
+        said = f"the catalogue says {catalogue.rows:,} rows, its files have {found:,}"
+        raise IncompleteError(f"{said}. {catalogue.where}. TRY: get the lacking files")

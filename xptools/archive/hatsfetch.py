@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from xptools import metadata, progress, stream
 from xptools.archive import gather, hats
 from xptools.archive.http import Client
+from xptools.archive.meter import Meter
 from xptools.archive.spectrafetch import checked, draws, place_of
 
 
@@ -26,29 +27,48 @@ def called(place: str) -> str:
 @contextmanager
 def prepared(
     place: str, wanted: tuple, parallel: int, timeout: float, work: str, options: stream.Options
-) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """(files to read, whether they hold only what is wanted): parts are removed when all has been read."""
-    choice = hats.Choice(*wanted)
+) -> Iterator[tuple[hats.Choice, tuple[str, ...], bool]]:
+    """(what is wanted, files to read, whether they hold only that): parts are removed when all has been read."""
     checked(options)
-    if "://" not in place:
-        catalogue = hats.Catalogue(place)
-        files = [Path(catalogue.where) / p.path for p in catalogue.partitions()]
-        rows = 0
-        for part, file in zip(catalogue.partitions(), files, strict=True):
-            with catalogue.open(part):
-                rows += pq.read_metadata(file).num_rows
-        hats.counted(catalogue, rows)
-        yield tuple(map(str, files)), False
-        return
-    catalogue = hats.Catalogue(place, Client(timeout, parallel=parallel))
-    parts = catalogue.partitions()
-    request = {"catalogue": place, "wanted": repr(choice), "partitions": [p.path for p in parts]}
-    request["partitions"] = hashlib.sha256(json.dumps(request["partitions"]).encode()).hexdigest()
+    far = "://" in place
+    catalogue = hats.Catalogue(place, Client(timeout, parallel=parallel) if far else None)
+    choice = hats.Choice(*wanted)
+    if choice.region:
+        choice = replace(choice, position=catalogue.position)
+    every = catalogue.partitions()
+    # The first is read where none is touched: a table without rows has columns too.
+    parts = [p for p in every if choice.sky.touches(p.order, p.pixel)] or every[:1]
+    if not options.quiet and choice.region:
+        progress.say(f"xp fetch hats: {len(parts)} of {len(every)} partitions touch {choice.region}")
+    read = _fetched(catalogue, parts, choice, parallel, work, options) if far else _near(catalogue, parts)
+    with read as (files, rows):
+        if len(parts) == len(every):
+            hats.counted(catalogue, rows)
+        yield choice, files, far
+
+
+@contextmanager
+def _near(catalogue: hats.Catalogue, parts: list[hats.Partition]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The files of a folder, and their rows."""
+    rows = 0
+    for part in parts:
+        with catalogue.open(part) as file:
+            rows += pq.read_metadata(file).num_rows
+    yield tuple(str(Path(catalogue.where) / p.path) for p in parts), rows
+
+
+@contextmanager
+def _fetched(
+    catalogue: hats.Catalogue, parts: list[hats.Partition], choice: hats.Choice, parallel: int, work: str, options
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """What is wanted of the files behind an address, in files here, and the rows of the whole files."""
+    request = {"catalogue": catalogue.where, "wanted": repr(choice)}
+    request["partitions"] = hashlib.sha256(json.dumps([p.path for p in parts]).encode()).hexdigest()
     folder = gather.Folder(place_of(Path(work) if work else None, options, request, "hats"), request)
     if not options.quiet:
-        progress.say(f"xp fetch hats: {len(parts)} partitions from {place}; parts in {folder.path}")
-    hats.counted(catalogue, _fetched(catalogue, parts, choice, folder, parallel, options))
-    yield tuple(str(folder.part(_piece(p))) for p in parts), True
+        progress.say(f"xp fetch hats: {len(parts)} partitions from {catalogue.where}; parts in {folder.path}")
+    rows = _gathered(catalogue, parts, choice, folder, parallel, options)
+    yield tuple(str(folder.part(_piece(p))) for p in parts), rows
     if not stream.previews(options):
         folder.clear()
 
@@ -57,13 +77,17 @@ def _piece(part: hats.Partition) -> gather.Piece:
     return gather.Piece(f"{part.order:02d}-{part.pixel:012d}", np.zeros(0, np.int64))
 
 
-def _fetched(catalogue, parts, choice, folder, parallel: int, options) -> int:
-    """Fetch what the folder lacks; returns the rows of all files of the catalogue."""
-    bar, guard = progress.Bar("fetch hats", len(parts), draws(options)), threading.Lock()
+def _gathered(catalogue, parts, choice, folder, parallel: int, options) -> int:
+    """Fetch what the folder lacks; returns the rows of these files of the catalogue."""
+    draw = draws(options)
+    meter = Meter("xp fetch hats", draw, "partitions")
+    meter.expect(len(parts))
+    catalogue.client.heard = lambda n: meter.add(bytes=n)
 
     def one(part: hats.Partition) -> int:
         path = folder.part(_piece(part))
-        if not path.exists():
+        old = path.exists()
+        if not old:
             file = catalogue.open(part)
             source = pq.ParquetFile(file, pre_buffer=False)
             found = list(hats.batches(file, choice))
@@ -71,8 +95,7 @@ def _fetched(catalogue, parts, choice, folder, parallel: int, options) -> int:
             schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
             table = pa.Table.from_batches([b.replace_schema_metadata(schema.metadata) for b in found], schema)
             folder.keep(_piece(part), table)
-        with guard:
-            bar.add(1)
+        meter.add(rows=1, old=old)
         return int(pq.read_schema(path).metadata[b"xp.rows_of_file"])
 
     try:
@@ -84,4 +107,6 @@ def _fetched(catalogue, parts, choice, folder, parallel: int, options) -> int:
                 pool.shutdown(cancel_futures=True)
                 raise
     finally:
-        bar.close()
+        meter.close()
+        if draw:
+            progress.say(f"xp fetch hats: {meter.words()}, {meter.seconds:.0f} s")

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import requests
 
 from xptools import settings
 from xptools.errors import PermissionFault, RemoteError, UnavailableError, UsageError
+from xptools.io.spool import disk, spool
 
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 LONGEST = 120.0  # s; longest wait between two tries, if the server names none
@@ -68,6 +69,7 @@ class Client:
         self.timeout, self.tries = (min(10.0, timeout), timeout), max(1, tries)
         self.pause = PAUSE if pause is None else pause
         self.slots, self.stopping = threading.BoundedSemaphore(parallel), threading.Event()
+        self.heard: Callable[[int], None] = lambda _: None  # of the bytes that come
         self.session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=8, pool_maxsize=parallel + 2)
         for scheme in ("http://", "https://"):
@@ -96,6 +98,7 @@ class Client:
             judge(reply, accept)
             if reply.ok and not (page or reply.is_redirect):
                 refuse_page(reply, reply.content[:1024])
+            self.heard(len(reply.content))
             return reply
 
         return self.patiently(ask, url, self.tries if retry else 1)
@@ -110,6 +113,30 @@ class Client:
                 yield reply
             finally:
                 reply.close()
+
+    def text(self, url: str) -> str | None:
+        """A small text, None where there is no such thing (404)."""
+        try:
+            return self.request("GET", url).text
+        except Refused as fault:
+            if fault.status != 404:
+                raise
+            return None
+
+    def kept(self, url: str, **rest: Any) -> tuple[BinaryIO, requests.Response]:
+        """A reply's body in a file without a name, at its beginning, and its head; one try, `rest` as for streamed."""
+        body = spool()
+        try:
+            with self.streamed(url, **rest) as reply:
+                for block in reply.iter_content(PIECE):
+                    with disk():
+                        body.write(block)
+                    self.heard(len(block))
+            body.seek(0)
+            return body, reply
+        except BaseException:
+            body.close()
+            raise
 
     def patiently(
         self, act: Callable[[], Any], url: str, tries: int | None = None, progress: Callable[[], int] = lambda: 0

@@ -5,12 +5,14 @@ import time
 
 from xptools import progress
 
+BIG = 1e9  # bytes; a fetch of more is announced with its plan
+
 
 class Meter:
-    """Counts that threads add to; drawn on stderr if `draw`."""
+    """Counts that threads add to, of rows or what `unit` says; drawn on stderr if `draw`."""
 
-    def __init__(self, name: str, draw: bool):
-        self.guard, self.started = threading.Lock(), time.monotonic()
+    def __init__(self, name: str, draw: bool, unit: str = "rows"):
+        self.guard, self.started, self.unit = threading.Lock(), time.monotonic(), unit
         self.rows = self.bytes = self.jobs = self.new = 0
         self.total: int | None = None
         self.bar = None
@@ -51,7 +53,8 @@ class Meter:
         of = f" of {self.total:,}" if self.total is not None else ""
         left = self.left()
         ends = f", {time.strftime('%H:%M:%S', time.gmtime(left))} left" if left else ""
-        return f"{self.rows:,}{of} rows, {size(self.bytes)}, {self.jobs} jobs{ends}"
+        jobs = f", {self.jobs} jobs" if self.unit == "rows" else ""
+        return f"{self.rows:,}{of} {self.unit}, {size(self.bytes)}{jobs}{ends}"
 
     def close(self) -> None:
         """Take the bar away."""

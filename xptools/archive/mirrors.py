@@ -78,7 +78,8 @@ class Mirrors:
         for truth in TRUTHS if "{true}" in self.query.tail else TRUTHS[:1]:
             self.truths[service.name] = truth
             try:
-                return tap.sync(self.query.rows(0, 0, truth), 1)
+                stars = self.query.stars
+                return tap.sync(self.query.rows(0, 0, truth), 1, None if stars is None else stars[:1])
             except Overflow as fault:
                 if fault.table is None:
                     raise
@@ -102,6 +103,10 @@ class Mirrors:
     def bins(self, service: Service, lo: int, hi: int, width: int) -> str:
         """The ADQL that counts a range."""
         return self.query.bins(lo, hi, width, self.truths[service.name])
+
+    def total(self, service: Service) -> str:
+        """The ADQL that counts a query which is not cut."""
+        return self.query.total(self.truths[service.name])
 
     @property
     def most(self) -> int | None:

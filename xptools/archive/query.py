@@ -4,13 +4,14 @@ The bits of a source_id above the 35th are its HEALPix pixel of level 12 (nested
 source_id // 2**(59 - 2n), and a range of source_id is a piece of the sky that the archive's primary key finds at once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from xptools.archive import adql
-from xptools.errors import UsageError
+from xptools.archive.region import ALL, parse
+from xptools.archive.tap import JOIN
 
-BASE_PIXEL = 1 << 59
-ALL = (0, 12 * BASE_PIXEL - 1)
 # Li+ 2026, Sec. 2, as their ADQL has it.
 PAPER = (
     "has_xp_continuous = {true} AND parallax > 1 AND parallax_over_error > 10 AND phot_g_mean_mag < 17.5 "
@@ -24,6 +25,7 @@ class Query:
     """`SELECT {select} {tail}`, `key` being source_id in it; {lo}, {hi}, {true} stand for what is put in.
 
     `ranges` are the pieces of the sky it is about. Not `cut`: `tail` is the whole query, which runs as it is.
+    `stars` are identifiers (ascending) that go along as an uploaded table, of those in the range asked for.
     """
 
     select: str
@@ -31,9 +33,26 @@ class Query:
     key: str = "source_id"
     ranges: tuple[tuple[int, int], ...] = (ALL,)
     cut: bool = True
+    stars: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    def along(self, lo: int, hi: int) -> np.ndarray | None:
+        """The stars from lo to hi that go along with a query, None for a query without."""
+        if self.stars is None:
+            return None
+        first, last = np.searchsorted(self.stars, [lo, hi + 1])
+        return self.stars[first:last]
 
     def __str__(self) -> str:
         return f"SELECT {self.select} {self.tail}" if self.cut else self.tail
+
+    @property
+    def counting(self) -> adql.Count | None:
+        """How the rows of a query that is not cut are counted."""
+        return adql.count(self.tail)
+
+    def total(self, true: str) -> str:
+        """The query that counts them."""
+        return _filled(self.counting.adql, 0, 0, true)
 
     def rows(self, lo: int, hi: int, true: str) -> str:
         """The query for source_id from lo to hi."""
@@ -44,17 +63,21 @@ class Query:
         return _filled(f"SELECT {self.key} / {width} AS p, COUNT(*) AS n {self.tail} GROUP BY p", lo, hi, true)
 
 
-def structured(columns: tuple[str, ...], table: str, where: str, region: str, fidelity: str) -> Query:
+def structured(
+    columns: tuple[str, ...], table: str, where: str, region: str, fidelity: str, stars: np.ndarray | None = None
+) -> Query:
     """The query from its parts; `fidelity` is the table that is joined for fidelity_v2, "" for none."""
-    condition, ranges = sky(region)
+    sky = parse(region)
     wanted = [c for c in columns if c != FIDELITY]
     select = ", ".join("g.*" if c == "*" else f"g.{c}" for c in wanted)
-    join = ""
+    join = "" if stars is None else f" {JOIN} g.source_id"
     if fidelity and (FIDELITY in columns or "*" in columns):
         select += f", f.{FIDELITY}"
-        join = f" LEFT OUTER JOIN {fidelity} AS f ON f.source_id = g.source_id"
-    terms = ["g.source_id BETWEEN {lo} AND {hi}", *([f"({where})"] if where.strip() else []), *condition]
-    return Query(select, f"FROM {table} AS g{join} WHERE {' AND '.join(terms)}", "g.source_id", ranges)
+        join += f" LEFT OUTER JOIN {fidelity} AS f ON f.source_id = g.source_id"
+    terms = ["g.source_id BETWEEN {lo} AND {hi}", *([f"({where})"] if where.strip() else []), *sky.adql()]
+    return Query(
+        select, f"FROM {table} AS g{join} WHERE {' AND '.join(terms)}", "g.source_id", sky.ranges(), stars=stars
+    )
 
 
 def given(text: str, whole: bool) -> Query:
@@ -69,45 +92,6 @@ def given(text: str, whole: bool) -> Query:
     terms = [] if "{lo}" in text and "{hi}" in text else [f"{found.key} BETWEEN {{lo}} AND {{hi}}"]
     terms += [f"({found.where})" if terms else found.where] if found.where else []
     return Query(found.select, f"FROM {found.tables} WHERE {' AND '.join(terms)}", found.key)
-
-
-def sky(region: str) -> tuple[list[str], tuple[tuple[int, int], ...]]:
-    """A region as conditions of ADQL and as ranges of source_id: `cone:RA,DEC,RADIUS` [deg], `healpix:LEVEL/PIXELS`."""
-    if not region:
-        return [], (ALL,)
-    kind, _, words = region.partition(":")
-    try:
-        if kind == "cone":
-            ra, dec, radius = (float(w) for w in words.split(","))
-            if not (-90 <= dec <= 90 and 0 < radius <= 180):
-                raise ValueError
-            circle = f"CIRCLE('ICRS', {ra!r}, {dec!r}, {radius!r})"
-            return [f"1 = CONTAINS(POINT('ICRS', g.ra, g.dec), {circle})"], (ALL,)
-        if kind == "healpix":
-            return [], _pixels(words)
-    except ValueError:
-        pass
-    raise UsageError(f"--region {region!r} is none. TRY: cone:RA,DEC,RADIUS [deg], or healpix:LEVEL/FIRST-LAST,PIXEL")
-
-
-def _pixels(words: str) -> tuple[tuple[int, int], ...]:
-    level_text, _, text = words.partition("/")
-    level = int(level_text)
-    spans = []
-    for piece in text.split(","):
-        first, _, last = piece.partition("-")
-        spans.append((int(first), int(last or first)))
-    if not 0 <= level <= 12 or not all(0 <= a <= b < 12 * 4**level for a, b in spans):
-        raise ValueError
-    width = 1 << (59 - 2 * level)
-    merged: list[tuple[int, int]] = []
-    for a, b in sorted(spans):
-        lo, hi = a * width, (b + 1) * width - 1
-        if merged and lo <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(hi, merged[-1][1]))
-        else:
-            merged.append((lo, hi))
-    return tuple(merged)
 
 
 def _filled(text: str, lo: int, hi: int, true: str) -> str:

@@ -1,8 +1,9 @@
 """What the records of Zenodo and Dataverse say of their files: address, size, checksum, licence."""
 
 import fnmatch
+import re
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from xptools.archive.http import Client
 from xptools.errors import RemoteError, UnavailableError
@@ -26,6 +27,8 @@ def files(client: Client, file: External) -> list[Remote]:
     """
     if file.get:
         return [Remote(file.name, file.get, file.bytes, _sums(file), file.licence or "")]
+    if file.listing:
+        return _listing(client, file)
     url = file.zenodo or file.dataverse
     told = _json(client, url)
     listed = _zenodo(told) if file.zenodo else _dataverse(told, url)
@@ -38,6 +41,16 @@ def files(client: Client, file: External) -> list[Remote]:
             if r.sums.get(kind, wanted) != wanted:
                 raise UnavailableError(f"the record has another {r.name} than xp knows. {url}. TRY: look at {file.url}")
     return found
+
+
+def _listing(client: Client, file: External) -> list[Remote]:
+    """The files that a folder's own page links to."""
+    page = client.request("GET", file.listing, page=True).text
+    links = sorted(set(re.findall(r"""href=["']?([^"'> ]+)""", page)))
+    found = [link for link in links if fnmatch.fnmatch(link.rpartition("/")[2], file.packed)]
+    if not found:
+        raise UnavailableError(f"{file.listing} lists no {file.packed}. TRY: look at {file.url}")
+    return [Remote(link.rpartition("/")[2], urljoin(file.listing, link), None, {}) for link in found]
 
 
 def _sums(file: External) -> dict[str, str]:

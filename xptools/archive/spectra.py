@@ -4,30 +4,27 @@ A band without a spectrum is a row of NaN, its whole numbers 0. Lists keep the w
 DR4); a table in which a band is nowhere known gets that of the other band.
 """
 
-from collections.abc import Iterable, Iterator
+import mmap
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
-from xptools import io, metadata
+from xptools import metadata
+from xptools.archive.wire import Damaged
 from xptools.arrays import to_arrow, to_numpy
 from xptools.columns import GAIA, XP, Column
 from xptools.errors import DataError
-from xptools.io import sniff
-from xptools.io.spool import spooled
-from xptools.io.text import Plan
+from xptools.io.spool import disk, spool
+from xptools.io.text import NULLS
 from xptools.protocol import spelled
 
 BANDS = ("bp", "rp")
 LISTS = ("coefficients", "coefficient_errors", "coefficient_correlations")
 ROW_BYTES = {True: 37_000, False: 6_000}  # of text, with and without correlations
+NOTHING = {*NULLS, "[]", "()", "{}"}
 UNKNOWN = "xp.bands_unknown"  # metadata of a part: bands that no star in it has
-
-
-class Damaged(DataError):
-    """What came is cut or spoilt; another try may bring it whole."""
 
 
 def _scalars(tag: str) -> dict[str, Column]:
@@ -73,6 +70,21 @@ def normal(batches: Iterable[pa.RecordBatch], correlations: bool, where: str) ->
     """Batches from any reader as one table of spectra, sorted by source_id; a star that came twice stands once."""
     tables = [_table(b, correlations, where) for b in batches]
     return together(tables) if tables else empty(correlations)
+
+
+def kept(batches: Iterable[pa.RecordBatch], correlations: bool, where: str) -> pa.Table:
+    """As `normal`, but what is in the table lies in a file without a name, not in memory."""
+    count = 0
+    with spool() as file:
+        for batch in batches:
+            table, count = _table(batch, correlations, where), count + 1
+            with disk(), pa.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table)
+        if not count:
+            return empty(correlations)
+        file.flush()
+        whole = pa.BufferReader(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        return together([pa.ipc.open_stream(whole).read_all() for _ in range(count)])
 
 
 def empty(correlations: bool = True) -> pa.Table:
@@ -160,79 +172,33 @@ def _values(column: pa.Array, name: str, where: str) -> np.ndarray:
 
 def numbers(column: pa.Array, kind: type) -> np.ndarray:
     """Texts "(a, b)", "[a,b]" or "{a,b}" as an array (rows, width); a null or empty one is a row of NaN."""
-    from xptools.cores.decimals import parse
-
     column = column.slice(0)
     offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
     data = column.buffers()[2]
     raw = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
-    starts, stops = offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
-    valid = column.is_valid().to_numpy(zero_copy_only=False) & (stops - starts > 4)
-    bracket = np.isin(raw[np.minimum(starts, len(raw) - 1)], np.frombuffer(b"([{", np.uint8))
-    if not bracket[valid].all():
-        raise DataError("a cell holds no list")
-    values = parse(raw, (starts + 1)[valid], (stops - 1)[valid], kind)
-    if valid.all():
+    cells = np.stack([offsets[:-1], offsets[1:]], axis=1).astype(np.int64)
+    cells[~column.is_valid().to_numpy(zero_copy_only=False), 1] = 0
+    return listed(raw, cells, kind)
+
+
+def listed(raw: np.ndarray, cells: np.ndarray, kind: type) -> np.ndarray:
+    """Lists in brackets at raw[cells[i, 0] : cells[i, 1]] as an array (rows, width), NaN where there is none.
+
+    The width is 0 where there is no list at all. DataError for a cell that is neither a list nor empty.
+    """
+    from xptools.cores.decimals import parse
+
+    starts, stops = cells[:, 0], cells[:, 1]
+    bracket = (stops - starts > 2) & np.isin(raw[np.minimum(starts, len(raw) - 1)], np.frombuffer(b"([{", np.uint8))
+    for start, stop in cells[~bracket & (stops > starts)]:
+        if raw[start:stop].tobytes().decode("utf-8", "replace") not in NOTHING:
+            raise DataError("a cell holds no list")
+    values = parse(raw, (starts + 1)[bracket], (stops - 1)[bracket], kind)
+    if bracket.all():
         return values
-    block = np.full((len(column), values.shape[1]), np.nan, kind)
-    block[valid] = values
+    block = np.full((len(cells), values.shape[1]), np.nan, kind)
+    block[bracket] = values
     return block
-
-
-# --- readers -------------------------------------------------------------------------------------------------------
-
-
-def read(raw: BinaryIO, name: str, wanted: np.ndarray | None = None) -> Iterator[pa.RecordBatch]:
-    """Batches of a table of spectra in any format, from an open file; only the rows of `wanted` (sorted) if given."""
-    head = raw.read(sniff.HEAD)
-    found = sniff.kind(head)
-    if found in ("csv", "ecsv"):
-        raw.seek(0)
-        yield from read_text(raw, name, raw, wanted)
-        return
-    if found not in io.reader._OPENERS:
-        raise sniff.refuse(found, name)
-    raw.seek(0)
-    for batch in io.reader._OPENERS[found](raw, name, None, 1024):
-        yield chosen(batch, wanted)
-
-
-def read_text(head: BinaryIO, name: str, data: BinaryIO | pa.NativeFile, wanted: np.ndarray | None = None):
-    """Batches of CSV or ECSV, lists still texts: `head` is read for the header, `data` from the beginning."""
-    skip, first = 0, b""
-    for first in iter(head.readline, b""):
-        if not first.startswith(b"#"):
-            break
-        skip += 1
-    names = [n.strip().strip('"') for n in first.decode("utf-8-sig", "replace").strip().split(",")]
-    if "source_id" not in [n.lower() for n in names]:
-        raise DataError(f"{name} has no column source_id in its header {first[:60]!r}. TRY: another service or file")
-    kinds = {n: metadata.arrow_type(c.type) for n, c in columns().items()}
-    types = {n: _text_type(kinds.get(n.lower())) for n in names}
-    keep = [n for n in names if n.lower() in kinds]
-    try:
-        for batch in Plan(name, ",", skip, types).open(data, keep):
-            yield chosen(batch, wanted)
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise Damaged(f"{name}: {str(fault).splitlines()[0][:160]}. TRY: fetch it again") from fault
-
-
-def _text_type(kind: pa.DataType | None) -> pa.DataType:
-    if kind is None or pa.types.is_fixed_size_list(kind):
-        return pa.string()
-    return pa.int64() if pa.types.is_integer(kind) else pa.float64()
-
-
-def chosen(batch: pa.RecordBatch, wanted: np.ndarray | None) -> pa.RecordBatch:
-    """The rows whose source_id is wanted."""
-    if wanted is None:
-        return batch
-    spelling = spelled(batch.schema, "source_id")
-    if spelling is None:
-        raise DataError(f"there is no column source_id among {', '.join(batch.schema.names[:8])}. TRY: another file")
-    ids = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
-    kept = among(ids, wanted)
-    return batch if kept.all() else batch.filter(pa.array(kept))
 
 
 def among(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -240,17 +206,3 @@ def among(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     if len(wanted) == 0:
         return np.zeros(len(ids), bool)
     return wanted[np.minimum(np.searchsorted(wanted, ids), len(wanted) - 1)] == ids
-
-
-def unzipped(packed: BinaryIO, where: str) -> Iterator[tuple[str, BinaryIO]]:
-    """The members of a ZIP archive as open files, each tested against its checksum; DataError for a damaged one."""
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(packed) as archive:
-            for member in archive.infolist():
-                with archive.open(member) as packed_member, spooled(packed_member) as plain:
-                    plain.seek(0)
-                    yield member.filename, plain
-    except (zipfile.BadZipFile, EOFError, zipfile.zlib.error) as fault:
-        raise Damaged(f"the ZIP archive is damaged ({fault}). {where}. TRY: the same command again") from fault

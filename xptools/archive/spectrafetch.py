@@ -1,6 +1,5 @@
 """Spectra for the stars of a table: its identifiers, a route, the count of what came, one table."""
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,6 +9,7 @@ import numpy as np
 from xptools import io, progress, settings, stream
 from xptools.archive import bulk, credentials, datalink, gather, spectra, tapspectra
 from xptools.archive.http import Client
+from xptools.archive.meter import BIG, Meter
 from xptools.arrays import to_numpy
 from xptools.errors import DataError, IncompleteError, OutputError, UsageError
 from xptools.lookup import identifiers
@@ -43,6 +43,7 @@ class Wish:
     missing: str
     allow_missing: bool
     credentials: str
+    upload: str = "auto"
 
 
 def wanted(table: str) -> Stars:
@@ -94,21 +95,24 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
     folder = gather.Folder(place_of(wish.work, options, request, "xp"), request)
     way = _route(wish, service, folder.path)
     pieces = way.pieces(stars.ids)
-    bar = progress.Bar("fetch xp", len(stars.ids), draws(options))
     if not options.quiet:
         host = urlsplit(service).netloc or service
         words = f"{len(stars.ids):,} stars from {host} in {len(pieces):,} pieces"
         progress.say(f"xp fetch xp: {words}; parts in {folder.path}")
-    guard = threading.Lock()
-
-    def count(n: int) -> None:
-        with guard:
-            bar.add(n)
-
+        if len(stars.ids) * spectra.ROW_BYTES[wish.correlations] > BIG:
+            progress.say(planned(stars, wish.correlations))
+    meter = Meter("xp fetch xp", draws(options))
+    meter.expect(len(stars.ids))
+    if way.client is not None:
+        way.client.heard = lambda n: meter.add(bytes=n)
     try:
-        missing = gather.gather(way, folder, pieces, wish.tries, count)
+        missing = gather.gather(
+            way, folder, pieces, wish.tries, lambda n, old: meter.add(rows=n, jobs=not old, old=old)
+        )
     finally:
-        bar.close()
+        meter.close()
+        if draws(options):
+            progress.say(f"xp fetch xp: {meter.words()}, {meter.seconds:.0f} s")
     _reconciled(stars, missing, wish, options, folder)
     parts, sizes = folder.parts(pieces)
     host = service if "://" in service else Path(service).name
@@ -154,8 +158,9 @@ def _route(wish: Wish, service: str, work: Path) -> gather.Route:
         return bulk.Bulk(service, client, work, wish.correlations, wish.parallel, wish.keep_work)
     if wish.route == "aip":
         return tapspectra.TapSpectra(
-            client, service, chunk=wish.chunk or tapspectra.MOST, correlations=wish.correlations, parallel=wish.parallel
-        )
+            client, service, chunk=wish.chunk or tapspectra.MOST, correlations=wish.correlations,
+            parallel=wish.parallel, upload=wish.upload,
+        )  # fmt: skip
     return datalink.DataLink(
         client, service, wish.release, wish.chunk or datalink.MOST, wish.correlations, wish.parallel
     )

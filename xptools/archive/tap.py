@@ -11,15 +11,23 @@ import xml.etree.ElementTree as ET
 import zlib
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+import numpy as np
 import pyarrow as pa
 
+from xptools import metadata
 from xptools.archive.http import Client, Refused, plain
+from xptools.columns import GAIA
 from xptools.errors import DataError, RemoteError, XpError
 from xptools.io import votable, votablestream
+from xptools.io.votableout import VotableSink
 from xptools.io.votablestream import ServerSays
+
+KEY = "source_id"
+UPLOAD = "stars"  # the name of a table that goes along with a query
+JOIN = f"JOIN TAP_UPLOAD.{UPLOAD} AS u ON u.{KEY} ="
 
 # What a server says of itself, not of the query; and what it says when the query took too long.
 SLOW = r"time[d ]?\s?-?out|time limit|statement timeout|took too long|execution duration"
@@ -78,14 +86,33 @@ class Tap:
                         return int(e.text)
         return None
 
+    @cached_property
+    def uploads(self) -> bool:
+        """Whether the service says that it takes tables along with a query."""
+        methods = (e.get("ivo-id", "") for c in self._capabilities for e in c.iter() if local(e) == "uploadMethod")
+        return any(name.lower().endswith("#upload-inline") for name in methods)
+
     def words(self, adql: str, maxrec: int, **more: str) -> dict[str, str]:
         """The form that a query is sent as."""
         form = {"REQUEST": "doQuery", "LANG": "ADQL", "FORMAT": self.format, "MAXREC": str(maxrec), "QUERY": adql}
         return form | more
 
-    def sync(self, adql: str, maxrec: int) -> pa.Table:
+    def form(self, words: dict[str, str], stars: np.ndarray | None) -> dict[str, Any]:
+        """What requests sends: a form, and with it the identifiers `stars` as the table TAP_UPLOAD.stars, if any."""
+        if stars is None:
+            return {"data": words}
+        batch = pa.record_batch([pa.array(stars)], schema=pa.schema([metadata.field_of(KEY, GAIA[KEY])]))
+        out = io.BytesIO()
+        sink = VotableSink(out, batch.schema)
+        sink.write(batch)
+        sink.close()
+        file = (f"{UPLOAD}.vot", out.getvalue(), "application/x-votable+xml")
+        return {"data": words | {"UPLOAD": f"{UPLOAD},param:{UPLOAD}"}, "files": {UPLOAD: file}}
+
+    def sync(self, adql: str, maxrec: int, stars: np.ndarray | None = None) -> pa.Table:
         """The table of a query, at once; DataError with the server's words, Overflow if there is more."""
-        reply = self.client.request("POST", f"{self.url}/sync", accept=(200, 400), data=self.words(adql, maxrec))
+        form = self.form(self.words(adql, maxrec), stars)
+        reply = self.client.request("POST", f"{self.url}/sync", accept=(200, 400), **form)
         if reply.status_code >= 400:
             raise self.refused(message(reply.content))
         return self.table(io.BytesIO(reply.content))

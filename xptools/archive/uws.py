@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urljoin
 
+import numpy as np
 import requests
 
 from xptools.archive.download import download
@@ -26,11 +27,11 @@ class Gone(Died):
     """The job is no more (its time ran out, or somebody removed it)."""
 
 
-def create(tap: Tap, adql: str, maxrec: int, runid: str) -> str:
-    """Make a job and return its address; it does not run yet."""
-    words = tap.words(adql, maxrec, RUNID=runid)
+def create(tap: Tap, adql: str, maxrec: int, runid: str, stars: np.ndarray | None = None) -> str:
+    """Make a job, with a table of stars if there is one, and return its address; it does not run yet."""
+    form = tap.form(tap.words(adql, maxrec, RUNID=runid), stars)
     reply = tap.client.request(
-        "POST", f"{tap.url}/async", accept=(200, 201, 302, 303, 400), page=True, redirects=False, data=words
+        "POST", f"{tap.url}/async", accept=(200, 201, 302, 303, 400), page=True, redirects=False, **form
     )
     if place := reply.headers.get("Location"):
         return urljoin(reply.url, place)

@@ -14,7 +14,9 @@ XP_DATA or INPUT_DIR, or in the cache, is compared and not downloaded.""",
     "CHECKING": """Size and checksum are those of the manifest, or those that the record on Zenodo or Dataverse states
 when it is asked. Where none is published, xp says so, notes the sha256 of the first download beside the file
 (FILE.sha256, as sha256sum writes it), and compares with that from then on. A web page instead of data, a wrong size or
-a wrong checksum: refused, nothing is put in place. A download that was cut goes on where it was.""",
+a wrong checksum: refused, nothing is put in place. A download that was cut goes on where it was. BaSTI's isochrones
+come in archives: all tables of all of them are read before any is put in place, and tables that somebody put there by
+hand are read too.""",
 }
 
 
@@ -47,9 +49,7 @@ def command(names, listed, to, manifest, again, quiet, progress):
 
     place = Path(to).expanduser() if to else None
     if listed:
-        every = tuple(e.key for e in datafiles.every(manifest))
-        found = datafiles.states(datafiles.named(names or every, manifest), to=place)
-        return click.echo(datafiles.table(found))
+        return click.echo(listing(names, manifest, place))
     if not names:
         raise UsageError("name what to fetch. TRY: xp fetch data --list")
     say = (lambda _: None) if quiet else screen.say
@@ -63,3 +63,11 @@ def command(names, listed, to, manifest, again, quiet, progress):
     for path in datafiles.fetch(found, lambda: datafiles.Fetcher(Client(), place, draw, say), again):
         click.echo(path)
     return None
+
+
+def listing(names: tuple[str, ...] = (), manifest: str = "", to: Path | None = None) -> str:
+    """What there is of these names (none: of all), as text."""
+    from xptools.archive import datafiles
+
+    every = tuple(e.key for e in datafiles.every(manifest))
+    return datafiles.table(datafiles.states(datafiles.named(names or every, manifest), to=to))

@@ -13,7 +13,9 @@ NOTES = {
 are HEALPix pixels). Each job then fetches ranges of at most --job-rows rows. A reply is taken only if it is whole, does
 not say that it is cut, and has exactly the rows that were counted, none twice. A range that overflows the service's
 limit, or takes too long, is cut finer. Rows that stay missing end the command with status 76 and the ranges named; no
-table is written that looks whole. A query with --whole is not counted: only a reply that says it is cut is noticed.""",
+table is written that looks whole. A query with --whole is counted as a whole; where that is not possible (of what is
+grouped after a logarithm, or where the archive refuses), xp says so, and only a reply that says it is cut is
+noticed.""",
     "RESUMING": """With -o DIR/ the rows become one Parquet file per range in that folder, beside manifest.sqlite, which
 holds the address of each job before it is started. Whatever ended the command, the same command (or `xp fetch resume
 DIR`) goes on: running jobs are found again, finished ones are fetched and removed from the server. The files' names
@@ -24,6 +26,8 @@ in that order. The truth of has_xp_continuous is written as {true} in --where an
 takes it. fidelity_v2 is joined from external.gaiaedr3_spurious at esa, elsewhere with --fidelity.""",
     "COLUMNS": """By default every column that a command of xp reads (xp-columns(5)), with xp's types and units.
 Other columns keep those of the archive, names in lower case. An unknown value is null.""",
+    "STARS": """With --ids the source_id of a table go along with the queries, at most 20,000 at once, and are joined
+there (TAP's upload). xp says how many of them are there; xp join --how anti finds the others.""",
 }
 
 
@@ -36,6 +40,7 @@ Other columns keep those of the archive, names in lower case. An unknown value i
         "xp fetch gaia -o gaia/",
         "xp fetch gaia --where 'parallax > 50' --service esa,aip -o near.parquet",
         "xp fetch gaia --region healpix:5/1024-1027 | xp select -o stars.parquet",
+        "xp fetch gaia --ids apogee.parquet --columns ruwe,parallax -o apogee-gaia.parquet",
         "xp fetch gaia --adql query.adql -o own/",
     ),
     see=("fetch", "fetch resume", "fetch status", "select"),
@@ -43,9 +48,11 @@ Other columns keep those of the archive, names in lower case. An unknown value i
 )
 @click.option("--service", default="esa", show_default=True, metavar="LIST", help="Services, in the order tried.")
 @click.option("--where", default="", metavar="ADQL",
-              help="Which rows; 'all' for all of them.  [default: those of Li+ 2026]")  # fmt: skip
+              help="Which rows; 'all' for all of them.  [default: those of Li+ 2026; all with --ids]")  # fmt: skip
 @click.option("--columns", default="", metavar="LIST", help="Columns, or * for all.  [default: those that xp reads]")
-@click.option("--region", default="", metavar="REGION", help="cone:RA,DEC,RADIUS [deg], or healpix:LEVEL/FIRST-LAST.")
+@click.option("--region", default="", metavar="REGION", 
+              help="cone:RA,DEC,RADIUS or box:RA1,RA2,DEC1,DEC2 [deg], or healpix:LEVEL/FIRST-LAST.")  # fmt: skip
+@click.option("--ids", default="", metavar="FILE", help="Only the stars of this table, which is uploaded in pieces.")
 @click.option("--table", default="gaiadr3.gaia_source", show_default=True, metavar="NAME", help="Table of sources.")
 @click.option("--fidelity", default="", metavar="TABLE", help="Table that fidelity_v2 is joined from, or none.")
 @click.option("--adql", default="", metavar="FILE|QUERY", help="Another query, instead of the options above.")
@@ -57,7 +64,7 @@ Other columns keep those of the archive, names in lower case. An unknown value i
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Count the rows, print what the fetch would cost, and stop.")
 def command(
-    service, where, columns, region, table, fidelity, adql, whole, job_rows, parallel, tries, timeout, credentials,
+    service, where, columns, region, ids, table, fidelity, adql, whole, job_rows, parallel, tries, timeout, credentials,
     plan, **common,
 ):  # fmt: skip
     """Fetch rows of Gaia's source table, in any number.
@@ -70,14 +77,17 @@ def command(
     from xptools.archive import gaia
     from xptools.archive.query import PAPER
 
-    if adql and (where or columns or region or fidelity):
-        raise UsageError("--adql is the whole query. TRY: it without --where, --columns, --region and --fidelity")
+    if adql and (where or columns or region or ids or fidelity):
+        raise UsageError(
+            "--adql is the whole query. TRY: it without --where, --columns, --region, --ids and --fidelity"
+        )
     if whole and not adql:
         raise UsageError("--whole is for --adql. TRY: --adql FILE --whole")
+    where = "" if where == "all" or (ids and not where) else where or PAPER
     wish = gaia.Wish(
         _text(adql), whole, tuple(c.strip().lower() for c in columns.split(",") if c.strip()), table,
-        "" if where == "all" else where or PAPER, region, fidelity, service, job_rows, parallel, tries, timeout,
-        credentials, not common["no_provenance"],
+        where, region, fidelity, service, job_rows, parallel, tries, timeout, credentials,
+        not common["no_provenance"], ids,
     )  # fmt: skip
     carry_out(wish, plan, common)
 
@@ -135,6 +145,9 @@ def _filled(source) -> None:
 def _planned(source) -> None:
     from xptools.archive import gaia
 
-    rows = source.fetch.count()
-    jobs = sum(bool(r.expected) for r in source.fetch.manifest.ranges())
+    rows, ranges = source.fetch.count(), source.fetch.manifest.ranges()
+    if any(r.expected is None for r in ranges):
+        click.echo(f"{source.adql}\na number of rows that is not known, in one job")
+        return
+    jobs = sum(bool(r.expected) for r in ranges)
     click.echo(f"{source.adql}\n{gaia.planned(source.schema(), rows, jobs)}")

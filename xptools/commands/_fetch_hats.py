@@ -17,13 +17,15 @@ class Rows(Source):
     columns: tuple[str, ...] = ()
     where: str = ""
     spectra: bool = False
+    region: str = ""
+    position: tuple[str, str] = ("ra", "dec")
     paths: tuple[str, ...] = ()
     ready: bool = False
 
     name: ClassVar[str] = "fetch-hats"
 
     def params(self):
-        return {k: v for k, v in super().params().items() if k not in ("paths", "ready")}
+        return {k: v for k, v in super().params().items() if k not in ("paths", "ready", "position")}
 
     def added(self):
         return {}
@@ -54,7 +56,11 @@ class Rows(Source):
         from xptools.archive import hats
 
         # parts that were fetched hold what is wanted already
-        return hats.Choice(("*",)) if self.ready else hats.Choice(self.columns, self.where, self.spectra)
+        return (
+            hats.Choice(("*",))
+            if self.ready
+            else hats.Choice(self.columns, self.where, self.spectra, self.region, self.position)
+        )
 
 
 @plain_command(
@@ -63,6 +69,7 @@ class Rows(Source):
     output=True,
     examples=(
         "xp fetch hats --where 'parallax > 1 and phot_g_mean_mag < 17.5' gaia_hats/ -o stars.parquet",
+        "xp fetch hats --region cone:56.75,24.12,2 gaia_hats/ -o pleiades.parquet",
         "xp fetch hats --spectra mmu_gaia/ | xp calibrate -o flux.parquet",
     ),
     see=("fetch-gaia", "select", "join"),
@@ -71,18 +78,24 @@ class Rows(Source):
 https://data.lsdb.io/hats/gaia_dr3/gaia; the place is the one that has partition_info.csv. From an address only the
 wanted columns of row groups that can hold wanted rows are downloaded, partition by partition, into --work; the same
 command goes on where it was cut off. Rows come in the catalogue's order, by place on the sky.""",
+        "REGIONS": """With --region only the partitions whose HEALPix pixel touches the region are opened, and in them
+only row groups that can hold some of it; of their rows those are given whose position is in it, by the columns that the
+catalogue's properties name (hats_col_ra, hats_col_dec; else ra and dec). A box may go through right ascension 0:
+box:350,10,-5,5.""",
         "COUNTING": """The rows of all files are compared with hats_nrows of the catalogue's properties: a catalogue
-with lacking files ends with status 76.""",
+with lacking files ends with status 76. Where --region leaves files out, nothing is known of their rows.""",
     },
 )
 @click.argument("place", metavar="DIR|URL")
 @click.option("--columns", default="", metavar="LIST", help="Columns, or * for all.  [default: those that xp reads]")
 @click.option("--where", default="", metavar="EXPR", help="Rows, as in xp select --where.")
+@click.option("--region", default="", metavar="REGION",
+              help="cone:RA,DEC,RADIUS or box:RA1,RA2,DEC1,DEC2 [deg], or healpix:LEVEL/FIRST-LAST.")  # fmt: skip
 @click.option("--spectra", is_flag=True, help="Take coeff and coeff_error apart into BP and RP columns.")
 @click.option("--parallel", type=click.IntRange(1, 8), default=3, show_default=True, help="Partitions at once.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Longest silence [s].")
 @click.option("--work", default="", metavar="DIR", help="Folder for the parts.  [default: beside the output]")
-def command(place, columns, where, spectra, parallel, timeout, work, **common):
+def command(place, columns, where, region, spectra, parallel, timeout, work, **common):
     """Read a catalogue in HATS, from a folder or over HTTP: chosen columns of chosen rows.
 
     HATS is Parquet by pixel of the sky, as LSDB writes it and as Gaia DR3 is published in. With --spectra the
@@ -93,6 +106,7 @@ def command(place, columns, where, spectra, parallel, timeout, work, **common):
 
     names = tuple(c.strip() for c in columns.split(",") if c.strip())
     options = run_options(common)
-    with hatsfetch.prepared(place, (names, where, spectra), parallel, timeout, work, options) as (paths, ready):
-        made = Rows(hatsfetch.called(place), names, where, spectra, paths, ready)
+    wanted = (names, where, spectra, region)
+    with hatsfetch.prepared(place, wanted, parallel, timeout, work, options) as (choice, paths, ready):
+        made = Rows(hatsfetch.called(place), *wanted, choice.position, paths, ready)
         stream.run([stream.Plan(made)], options)

@@ -40,7 +40,7 @@ def command(folder):
     if short:
         from xptools.archive.fetching import missing
 
-        raise missing(short)
+        raise missing(short, not wish.whole)
     if left:
         raise RemoteError(f"{rows:,} rows are sound, {left} ranges are left. {folder}. TRY: xp fetch resume {folder}")
     click.echo(f"{rows:,} rows in {sum(bool(r.file) for r in done)} parts, all whole")

@@ -14,9 +14,11 @@ ROUTES = ("datalink", "aip", "bulk")
 NOTES = {
     "ROUTES": """datalink: ESA's service, 5000 stars a request, up to 37 kB a star. What a reply leaves out is asked for
 again. aip: the TAP service of AIP (--service for another one with the table gaiadr3.xp_continuous_mean_spectrum), 1000
-stars a query, 6 kB a star with --no-correlations. bulk: the files of the whole release in a folder or at an address
+stars a query, 6 kB a star with --no-correlations; the stars go along as an uploaded table where the service says that
+it takes one (--upload), else in the query itself. bulk: the files of the whole release in a folder or at an address
 (--bulk), either ECSV as ESA's CDN has them or HDF5 as Flatiron has them; only files that can hold the stars are read,
-each is checked against _MD5SUM.txt, and downloaded ones are deleted after use. A file has 65,000 stars in 1 GB: it is
+each compared with _MD5SUM.txt. ECSV is filtered as it comes and never on disc; its stars count once all of the file has
+come with the right sum. HDF5 is downloaded and deleted after use. A file has 65,000 stars in 1 GB: it is
 the right route for more than a few thousand stars per file, or for millions.""",
     "COUNTING": """Every star asked for is in the table, or in the file of the missing (--missing), or has
 has_xp_continuous = false in TABLE and is not asked for. Stars missing after --tries requests: exit status 76 and no
@@ -93,6 +95,8 @@ class Spectra(Source):
 @click.option("--release", default="Gaia DR3", show_default=True, help="Release, as DataLink calls it.")
 @click.option("--no-correlations", is_flag=True, help="Leave the correlations of the coefficients out.")
 @click.option("--chunk", type=click.IntRange(1), help="Stars per request.  [default: 5000 datalink, 1000 aip]")
+@click.option("--upload", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+              help="Send the stars as a table along with a query (aip).")  # fmt: skip
 @click.option("--parallel", type=click.IntRange(1, 8), default=2, show_default=True, help="Requests at once.")
 @click.option("--tries", type=click.IntRange(1), default=3, show_default=True, help="Times to ask, at least.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Longest silence [s].")
@@ -103,8 +107,8 @@ class Spectra(Source):
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Print what each route would cost and stop; needs no network.")
 def command(
-    table, route, service, bulk, release, no_correlations, chunk, parallel, tries, timeout, work, keep_work, missing,
-    allow_missing, credentials, plan, **common,
+    table, route, service, bulk, release, no_correlations, chunk, upload, parallel, tries, timeout, work, keep_work,
+    missing, allow_missing, credentials, plan, **common,
 ):  # fmt: skip
     """Fetch the XP spectra (BP and RP coefficients) of the stars of a table.
 
@@ -123,6 +127,6 @@ def command(
         return click.echo(work_of.planned(stars, not no_correlations))
     options = work_of.Wish(
         "bulk" if bulk else route, service or bulk, release, not no_correlations, chunk, parallel, tries, timeout,
-        Path(work) if work else None, keep_work, missing, allow_missing, credentials,
+        Path(work) if work else None, keep_work, missing, allow_missing, credentials, upload,
     )  # fmt: skip
     return work_of.fetched(stars, options, run_options(common), Spectra)

@@ -52,3 +52,33 @@ def _polar(dec, quarter, nside):
     x = np.where(north, nside - 1 - falling, rising)
     y = np.where(north, nside - 1 - rising, falling)
     return x, y, np.where(north, corner, corner + 8)
+
+
+_RING = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4])  # of the southern corner of each face, in units of nside
+_TURN = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])  # its longitude, in units of 45 deg
+
+
+def centre(order: int, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination [deg], each (n,), of the centres of nested pixels (n,), order <= 29."""
+    pixel = np.asarray(pixel, np.int64)
+    nside, face = 1 << order, pixel >> (2 * order)
+    x = y = np.zeros_like(pixel)
+    for k in range(order):
+        x, y = x | ((pixel >> k) & (1 << k)), y | ((pixel >> (k + 1)) & (1 << k))
+    ring = _RING[face] * nside - x - y - 1
+    polar = np.minimum(ring, 4 * nside - ring)
+    length = np.minimum(polar, nside)
+    ra = np.mod((_TURN[face] * length + x - y) * 45.0 / length, 360.0)
+    belt = np.degrees(np.arcsin(np.clip((2 * nside - ring) * 2.0 / (3 * nside), -1, 1)))
+    cap = 90.0 - 2 * np.degrees(np.arcsin(np.minimum(polar, nside) / (np.sqrt(6.0) * nside)))
+    return ra, np.where(polar >= nside, belt, np.where(ring < 2 * nside, cap, -cap))
+
+
+def radius(order: int) -> float:
+    """The largest distance of a pixel's corner from its centre [deg]."""
+    nside = 1 << order
+    # Of a pixel that touches the end of the polar cap: centre at z = 2/3, corner a ring above it.
+    low, high = np.arcsin(2 / 3), np.arcsin(1 - (1 - 1 / nside) ** 2 / 3)
+    turn = np.pi / (4 * nside)
+    half = np.sin((high - low) / 2) ** 2 + np.cos(low) * np.cos(high) * np.sin(turn / 2) ** 2
+    return float(np.degrees(2 * np.arcsin(np.sqrt(half))))

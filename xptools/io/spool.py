@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from xptools.errors import DiskError
@@ -21,16 +23,27 @@ def spooled(raw: BinaryIO, head: bytes = b"") -> BinaryIO:
     """A copy of what is left of a stream, after `head`, that can be read anywhere; at its end."""
     whole = spool()
     try:
-        whole.write(head)
-        shutil.copyfileobj(raw, whole, 1 << 20)
-        whole.flush()
-    except OSError as fault:
-        whole.close()
-        raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
-    except BaseException:  # what was read failed
+        with disk():
+            whole.write(head)
+            shutil.copyfileobj(raw, whole, 1 << 20)
+            whole.flush()
+        return whole
+    except BaseException:  # also what was read may have failed
         whole.close()
         raise
-    return whole
+
+
+@contextmanager
+def disk(folder: object = "") -> Iterator[None]:
+    """Turns a failure of writing, to a file of `spool` or in a folder, into DiskError."""
+    try:
+        yield
+    except OSError as fault:
+        if folder:
+            raise DiskError(
+                f"cannot write in {folder}: {os.strerror(fault.errno or 0)}. TRY: df -h {folder}"
+            ) from fault
+        raise _failed(os.environ.get("XP_TMPDIR"), fault) from fault
 
 
 def _failed(folder: str | None, fault: OSError) -> DiskError:

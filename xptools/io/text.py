@@ -38,11 +38,16 @@ class Plan:
     words: dict[str, dict[str, str]] = field(default_factory=dict)
     history: dict[bytes, bytes] | None = None
 
-    def open(self, whole: BinaryIO, columns: list[str] | None = None) -> csv.CSVStreamingReader:
-        """A pyarrow reader from the beginning; ArrowInvalid for a bad row."""
+    def open(
+        self, whole: BinaryIO, columns: list[str] | None = None, names: list[str] | None = None
+    ) -> csv.CSVStreamingReader:
+        """A pyarrow reader from the beginning, of these columns; ArrowInvalid for a bad row.
+
+        With `names` the text has no header.
+        """
         return csv.open_csv(
             native(whole),
-            csv.ReadOptions(block_size=BLOCK, skip_rows=self.skip),
+            csv.ReadOptions(block_size=BLOCK, skip_rows=self.skip, column_names=names),
             csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=False),
             csv.ConvertOptions(
                 null_values=NULLS, strings_can_be_null=True, column_types=self.types, include_columns=columns
