@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-OBSERVED = 0.33  # of the stars drawn from the default universe: what the archive's query keeps
+OBSERVED = 0.4415  # of the stars drawn from the default universe: what the archive's query keeps
 SEED = 31
 
 

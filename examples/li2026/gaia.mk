@@ -17,6 +17,9 @@ OTHERS := $(if $(BASTI),BaSTI)
 VARIANTS := alpha0.3
 TRACKS_alpha0.3 := $(LIGHT)
 VOLUMES_alpha0.3 := --alpha-fe 0.3
+KEPT := $(OUT)/kept.csv
+# The catalogue's completeness, a curve or a map as `xp veff --completeness` reads it, if there is one.
+COMPLETENESS ?=
 GIANTS_TABLE ?= $(OUT)/aspgap.parquet
 
 #: make fetch DATA=gaia    what the recipe holds, with sizes
@@ -35,7 +38,8 @@ $(OUT)/dust.whole: | $(OUT)
 $(OUT)/catalogue.parquet: | $(OUT)
 	$(XP) fetch gaia -o $@
 
-$(OUT)/mass.safetensors: $(OUT)/parsec/.whole
+$(OUT)/mass.safetensors $(OUT)/mass-PARSEC.safetensors $(OUT)/candidates.parquet $(OUT)/fig1.pdf: $(OUT)/parsec/.whole
+$(READINGS:%=$(OUT)/phi-%.parquet) $(EFFECTS:%=$(OUT)/volumes-%.parquet): $(OUT)/parsec/.whole
 
 $(OUT)/stars.parquet: $(OUT)/catalogue.parquet $(OUT)/dust.whole $(ETA_MODEL)
 	$(XP) run 'deredden $(DUST) | $(ETA)' $< -o $@
@@ -65,7 +69,7 @@ $(OUT)/spectra.parquet: $(OUT)/sample.parquet $(OUT)/spectra-all.parquet $(FEH_M
 	$(PYTHON) model.py $(OUT)/flux.parquet $(FEH_MODEL) -o $@
 
 # The share that passes the cut on eta, from the giants, per [Fe/H] (Li+ 2026 take it for the same at every mass).
-$(OUT)/kept.parquet: $(OUT)/giants-eta.parquet
+$(OUT)/kept.csv: $(OUT)/giants-eta.parquet
 	$(PYTHON) tables.py giants-kept $< -o $@
 
 $(OUT)/thinned.parquet: $(OUT)/sample.parquet

@@ -16,6 +16,8 @@ VARIANTS := 10Gyr 12Gyr alpha0.3
 VOLUMES_12Gyr := --age 12
 VOLUMES_alpha0.3 := --alpha-fe 0.3
 MH_PARSEC := -1.5:0
+KEPT := $(OUT)/kept.parquet
+COMPLETENESS := completeness.csv
 CHECKED := $(OUT)/recovery.csv $(OUT)/selection.csv $(OUT)/models.csv
 
 $(OUT)/dust.fits: dust.py | $(OUT)
