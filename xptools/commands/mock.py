@@ -35,8 +35,8 @@ synthetic G, BP and RP are the star's own before dust and noise, is dimmed by th
 Gaia's design matrices into coefficients. Under dust its photometry differs from the star's by some mmag, as that has
 black bodies' extinction. Errors follow 2,000 real stars as functions of magnitude; all stars share the mean
 correlations of two real ones, by which the noise is drawn. It is a model to test programs with, not an atmosphere: what
-a network learns from it is not true of real stars. It has no emission, rotation, activity, carbon stars or white dwarfs; blends
-and spurious parallaxes do not touch the spectra.""",
+a network learns from it is not true of real stars. It has no emission, rotation, activity, carbon stars or white
+dwarfs; blends and spurious parallaxes do not touch the spectra.""",
     "THE MASS FUNCTION": """--imf FILE is TOML: breaks (masses, rising), feh_edges, and slopes, one row per [Fe/H] bin
 with one exponent of dN/dM per mass segment, negative where low masses dominate. Example:
 breaks = [0.1, 0.5, 1.1]
