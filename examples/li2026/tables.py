@@ -161,6 +161,19 @@ def models(paths: list[str]) -> list[Row]:
     return out
 
 
+def report(paths: list[str]) -> list[Row]:
+    """Slopes and xi_MR with their statistical error, and as systematic error the spread over models (models.csv)."""
+    with open(paths[1], newline="") as stream:
+        spread = {float(r["feh_lo"]): r for r in csv.DictReader(stream) if r["name"] == "spread"}
+    out = laws(paths[:1])
+    for row in out:
+        for key in ("alpha1", "alpha2", "xi"):
+            found = spread[row["feh_lo"]][key]
+            row[f"{key}_sys"] = float(found) if found else None
+    order = [k + e for k in ("alpha1", "alpha2", "xi") for e in ("", "_err", "_sys", "_true")]
+    return [{k: r[k] for k in ("feh_lo", "feh_hi", "stars", *order) if k in r} for r in out]
+
+
 def giants_kept(paths: list[str]) -> list[Row]:
     """Share of giants with 10**eta > 10 per [Fe/H] bin: what `xp veff --eta-completeness` reads."""
     table = pq.read_table(paths[0])
@@ -207,7 +220,7 @@ def written(rows: list[Row], path: str) -> None:
     part.rename(path)
 
 
-WRITERS = (cutflow, training, poor, functions, laws, precision, recovery, changes, models, giants_kept)
+WRITERS = (cutflow, training, poor, functions, laws, precision, recovery, changes, models, report, giants_kept)
 PARTS = {f.__name__.replace("_", "-"): f for f in WRITERS}
 
 
