@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "li2026"
-SMALL = ("STARS=12000", "MASS_EPOCHS=5")
+SMALL = ("STARS=12000", "MASS_EPOCHS=5", "SPECTRA=")  # what spectra cost is in compilers
 
 
 def script(name: str):
@@ -33,7 +33,7 @@ def make(xp, tmp_path_factory):
 
     def run(*words):
         fixed = (f"OUT={out}", f"XP={xp.program} -q", f"PYTHON={sys.executable}", "PARSEC=", *SMALL)
-        return subprocess.run(["make", "-C", EXAMPLE, *fixed, *words], capture_output=True, text=True, timeout=300)
+        return subprocess.run(["make", "-C", EXAMPLE, *fixed, *words], capture_output=True, text=True, timeout=600)
 
     run.out = out
     return run
@@ -70,6 +70,7 @@ def test_nothing_is_made_twice_and_only_what_depends_on_a_parameter(make, made):
     planned = make("-n", "-W", "conf/functions.toml", "table1", "table5").stdout
     assert planned.count(" run ") == 2 and "mock" not in planned and "select" not in planned
     assert "mock 13000" in make("-n", "STARS=13000", "table1").stdout
+    assert "--spectra --correlations" in make("-n", "SPECTRA=1", "table1").stdout
 
 
 def test_the_archives_steps_are_planned(make, tmp_path):

@@ -25,10 +25,11 @@ $(OUT)/dust.fits: dust.py | $(OUT)
 
 # Every star of the universe in one stream: catalogue, dust, [Fe/H] from its spectrum, velocities and eta. The spectra
 # with their correlations, 13 kB a star, are never written.
+FROM_SPECTRA := --spectra --correlations | convert --drop feh,feh_err,bp_n_relevant_bases,rp_n_relevant_bases \
+    | deredden $(DUST) | $(FEH) | convert --drop $(DROPPED)
 $(OUT)/stars.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(FEH_MODEL) $(ETA_MODEL)
-	$(XP) run --config conf/universe.toml "mock $(STARS) --binaries $(PAIRS) --map-file $(MAP) --spectra --correlations \
-	    | convert --drop feh,feh_err,bp_n_relevant_bases,rp_n_relevant_bases | deredden $(DUST) | $(FEH) | $(ETA) \
-	    | convert --drop $(DROPPED)" -o $@
+	$(XP) run --config conf/universe.toml "mock $(STARS) --binaries $(PAIRS) --map-file $(MAP) \
+	    $(if $(SPECTRA),$(FROM_SPECTRA),| deredden $(DUST)) | $(ETA)" -o $@
 
 $(OUT)/validation.parquet: $(OUT)/stars.parquet
 	$(XP) select --cstar-nsigma 3 --fidelity 0.5 $< -o $@
