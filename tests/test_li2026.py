@@ -16,8 +16,14 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "li2026"
 SMALL = ("STARS=12000", "MASS_EPOCHS=5", "SPECTRA=")  # what spectra cost is in compilers
 
 
-def script(name: str):
-    """One of the folder's scripts as a module."""
+@pytest.fixture
+def script(monkeypatch):
+    """One of the folder's scripts as a module, by its name."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    return loaded
+
+
+def loaded(name: str):
     spec = importlib.util.spec_from_file_location(f"li2026_{name}", EXAMPLE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -82,7 +88,7 @@ def test_the_archives_steps_are_planned(make, tmp_path):
         assert words in planned.stdout, planned.stderr
 
 
-def test_binaries_leave_the_slope_only_if_q_does_not_follow_the_mass():
+def test_binaries_leave_the_slope_only_if_q_does_not_follow_the_mass(script):
     binaries = script("binaries")
     value, error = binaries.PUBLISHED
     slope, scatter = binaries.experiment("uniform-q", repeats=30)
@@ -96,7 +102,7 @@ def test_binaries_leave_the_slope_only_if_q_does_not_follow_the_mass():
     assert binaries.fitted(m, (0.1, 1e6)) == pytest.approx(1 + 1 / np.log(m / 0.1).mean(), abs=1e-4)
 
 
-def test_verify_tells_pass_from_fail(tmp_path, capsys):
+def test_verify_tells_pass_from_fail(script, tmp_path, capsys):
     verify = script("verify")
     (tmp_path / "t.csv").write_text("name,x,x_err\na,2.30,0.05\nb,3.0,0.05\n")
     head = '[[check]]\nname = "{0}"\nsource = "a paper"\nfile = "t.csv"\nwhere = {{ name = "{0}" }}\ncolumn = "x"\n'

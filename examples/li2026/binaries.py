@@ -13,6 +13,7 @@ import csv
 
 import numpy as np
 from scipy.optimize import brentq
+from whole import whole
 
 SALPETER = 2.35
 SYSTEMS, SHARE, WIDEST_Q = 10_000, 0.4, 0.5
@@ -84,7 +85,7 @@ def main() -> None:
         for pairing in args.pairing or PAIRINGS:
             slope, scatter = experiment(pairing, limits, args.repeats)
             rows.append((pairing, *limits, round(slope, 4), round(scatter, 4), *PUBLISHED))
-    with open(args.output, "w", newline="") as stream:
+    with whole(args.output) as part, open(part, "w", newline="") as stream:
         out = csv.writer(stream)
         out.writerow(["pairing", "mass_lo", "mass_hi", "slope", "scatter", "published", "published_err"])
         out.writerows(rows)

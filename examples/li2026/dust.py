@@ -10,6 +10,7 @@ import sys
 import healpy
 import numpy as np
 from astropy.io import fits
+from whole import whole
 
 NSIDE, SHELLS = 32, 60
 E_PER_PC, HEIGHT = 1e-4, 100.0  # of the layer in the plane, and its scale height [pc]
@@ -42,7 +43,8 @@ def main(path: str) -> None:
         hdus.append(fits.BinTableHDU.from_columns([column]))
     inner = fits.ImageHDU(rho[0] * edges[0].astype(np.float32), name="MEAN OF INTEGRATED INNER")
     inner.header.update(CTYPE=f"Inner density integrated within {edges[0]:g} pc", ORDERING="NESTED")
-    fits.HDUList([*hdus, inner]).writeto(path, overwrite=True)
+    with whole(path) as part, open(part, "wb") as stream:
+        fits.HDUList([*hdus, inner]).writeto(stream)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from whole import whole
 
 CLOSE = 0.15  # of pairs: their velocities differ between visits
 
@@ -47,7 +48,8 @@ def main() -> None:
     table = pq.read_table(args.spectra)
     for name, values in labels(table).items():
         table = table.append_column(name, pa.array(values))
-    pq.write_table(table, args.output)
+    with whole(args.output) as part:
+        pq.write_table(table, part)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import argparse
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from whole import whole
 
 from xptools.artefact import load
 from xptools.commands.feh import DEFAULT
@@ -41,7 +42,8 @@ def main() -> None:
     kind = table.schema.field("flux").type
     made = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), kind.value_type), values.shape[1])
     field = pa.field("model_flux", made.type, metadata=table.schema.field("flux").metadata)
-    pq.write_table(table.append_column(field, made), args.output)
+    with whole(args.output) as part:
+        pq.write_table(table.append_column(field, made), part)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from whole import whole
 
 from xptools import artefact, metadata
 from xptools.cores import quality
@@ -210,14 +211,12 @@ def shown(rows: list[Row]) -> None:
 def written(rows: list[Row], path: str) -> None:
     """The rows as CSV, as a whole or not at all; floats to six digits."""
     names = list(dict.fromkeys(k for row in rows for k in row))
-    part = Path(f"{path}.part")
-    with part.open("w", newline="") as stream:
+    with whole(path) as part, open(part, "w", newline="") as stream:
         out = csv.writer(stream)
         out.writerow(names)
         for row in rows:
             values = [row.get(n) for n in names]
             out.writerow([f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for v in values])
-    part.rename(path)
 
 
 WRITERS = (cutflow, training, poor, functions, laws, precision, recovery, changes, models, report, giants_kept)
@@ -233,7 +232,8 @@ def main() -> None:
     if args.part == "share":
         print(f"{share(args.files):.6f}")
     elif args.part == "published":
-        pq.write_table(published([]), args.output)
+        with whole(args.output) as part:
+            pq.write_table(published([]), part)
     else:
         rows = PARTS[args.part](args.files)
         shown(rows)
