@@ -43,12 +43,15 @@ def _require(wanted: str | None) -> None:
             )
 
 
-def limit_threads(n: int) -> None:
-    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that."""
+def limit_threads(n: int, first: int | None = None) -> None:
+    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that.
+
+    `first` is the place of the first of them among the allowed ones.
+    """
     if hasattr(os, "sched_setaffinity") and n:
         allowed = sorted(os.sched_getaffinity(0))
         # The commands of one pipe must not all sit on the first core.
-        first = os.getpid() % len(allowed)
+        first = (os.getpid() if first is None else first) % len(allowed)
         os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:n])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):

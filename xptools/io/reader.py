@@ -53,14 +53,19 @@ class Reader:
             self.files.close()
 
 
-def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: int = BATCH_ROWS) -> Reader:
-    """Open a table by path, or stdin for `-`; only `columns` (those that exist) if given.
+def open_reader(
+    path: str = "-",
+    columns: list[str] | None = None,
+    batch_rows: int = BATCH_ROWS,
+    groups: tuple[int, int] | None = None,
+) -> Reader:
+    """Open a table by path, or stdin for `-`; only `columns` (those that exist) and these row groups if given.
 
     Raises InputError (66) if it cannot be opened, DataError (65) if it is no table or is cut off.
     """
     files = Files()
     try:
-        reader = _cleaned(_opened(files, path, columns, batch_rows), columns)
+        reader = _cleaned(_opened(files, path, columns, batch_rows, groups), columns)
     except BaseException:
         files.close()
         raise
@@ -68,7 +73,7 @@ def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: i
     return reader
 
 
-def _opened(files: "Files", path: str, columns: list[str] | None, batch_rows: int) -> Reader:
+def _opened(files: "Files", path: str, columns: list[str] | None, batch_rows: int, groups) -> Reader:
     name = "standard input" if path == "-" else path
     raw = files.keep(_open(path))
     head = _head(raw)
@@ -83,6 +88,8 @@ def _opened(files: "Files", path: str, columns: list[str] | None, batch_rows: in
         raise sniff.refuse(found, name)
     whole = raw if raw.seekable() else _spooled(files, raw, head)
     whole.seek(0)
+    if groups is not None:
+        return _parquet(whole, name, columns, batch_rows, groups)
     return opener(whole, name, columns, batch_rows)
 
 
@@ -195,7 +202,7 @@ def _arrow_batches(file, name: str) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: int) -> Reader:
+def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: int, groups=None) -> Reader:
     import pyarrow.parquet as pq
 
     with _damage(name, "Parquet file"):
@@ -205,13 +212,14 @@ def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: 
     whole_schema = schema
     if columns is not None:
         schema = _chosen(schema, columns)
-    return Reader(
-        name, "parquet", whole_schema, file.metadata.num_rows, _parquet_batches(file, name, schema, batch_rows)
-    )
+    chosen = range(*groups) if groups else range(file.num_row_groups)
+    with _damage(name, "Parquet file"):
+        rows = sum(file.metadata.row_group(i).num_rows for i in chosen)
+    return Reader(name, "parquet", whole_schema, rows, _parquet_batches(file, name, schema, batch_rows, chosen))
 
 
-def _parquet_batches(file, name: str, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    it = file.iter_batches(fitting(schema, batch_rows), columns=schema.names)
+def _parquet_batches(file, name: str, schema: pa.Schema, batch_rows: int, groups: range) -> Iterator[pa.RecordBatch]:
+    it = file.iter_batches(fitting(schema, batch_rows), row_groups=list(groups), columns=schema.names)
     while True:
         with _damage(name, "Parquet file"):
             batch = next(it, None)
