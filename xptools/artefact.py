@@ -5,18 +5,16 @@ has to be found beside the file. The one metadata key `xptools` is JSON text wit
 reader opens it; `about` reads only the first kilobytes.
 """
 
-import errno
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xptools import interrupt
-from xptools.errors import DataError, DiskError, InputError, OutputError
+from xptools import atomic
+from xptools.errors import DataError, InputError, OutputError
 
 FORMAT = 1
 KEY = "xptools"
@@ -72,32 +70,8 @@ def save(path: str | Path, about: About, arrays: dict[str, np.ndarray]) -> None:
 
 
 def write(path: Path, raw: bytes) -> None:
-    """These bytes as a file: whole or not at all; a device or a pipe is written in place."""
-    try:
-        _write(path, raw)
-    except OSError as error:
-        kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else OutputError
-        raise kind(f"cannot write the model. {path}: {error.strerror}. TRY: another -o") from error
-
-
-def _write(path: Path, raw: bytes) -> None:
-    if path.exists() and not path.is_file():
-        path.write_bytes(raw)
-        return
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    interrupt.unfinished(Path(name))
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(raw)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    finally:
-        interrupt.finished(Path(name))
+    """These bytes as a model file: whole or not at all; a device or a pipe is written in place."""
+    atomic.write(path, raw, "the model")
 
 
 def about(path: str | Path) -> About:
