@@ -4,20 +4,22 @@ Dask tries a unit again when its worker dies; data stay on the file system that 
 """
 
 import contextlib
+import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from xptools.errors import BusyError, UnavailableError, UsageError
+from xptools.errors import BusyError, InputError, UnavailableError, UsageError
 from xptools.scale.units import Unit
 from xptools.scale.work import Job, Result, work
 
 CURE = "TRY: pip install 'xptools[cluster]'"
 WORDS = {"queue": str, "account": str, "walltime": str, "cores": int, "mem": str, "jobs": int, "processes": int}
 PATIENCE = "60"  # s that a worker lives on without its scheduler
-CONNECT = 20  # s
+CONNECT = 10  # s
 
 
 def on_cluster(job: Job, units: Iterable[Unit], scheduler: str, scheduler_file: str, slurm: str) -> Iterator[Result]:
@@ -63,11 +65,23 @@ def _client(scheduler: str, scheduler_file: str, slurm: str, stack: contextlib.E
         cluster = stack.enter_context(slurm_cluster(words))
         cluster.adapt(minimum_jobs=0, maximum_jobs=words.get("jobs", 1))
         return Client(cluster)
+    address = _address(scheduler_file) if scheduler_file else scheduler
     try:
-        return Client(scheduler_file=scheduler_file, timeout=CONNECT) if scheduler_file else Client(scheduler, CONNECT)
+        return Client(address, timeout=CONNECT)
     except (OSError, ValueError, TimeoutError) as fault:
-        where = scheduler_file or scheduler
-        raise UnavailableError(f"no Dask scheduler answers at {where}. TRY: dask scheduler, dask worker") from fault
+        raise UnavailableError(f"no Dask scheduler answers at {address}. TRY: dask scheduler, dask worker") from fault
+
+
+def _address(scheduler_file: str) -> str:
+    # distributed itself waits without end for a file that is not there.
+    try:
+        return json.loads(Path(scheduler_file).read_text())["address"]
+    except OSError as fault:
+        words = f"cannot open {scheduler_file}: {fault.strerror.lower()}"
+        raise InputError(f"{words}. TRY: dask scheduler --scheduler-file {scheduler_file}") from fault
+    except (ValueError, KeyError, TypeError) as fault:
+        words = f"{scheduler_file} is no scheduler file of Dask"
+        raise InputError(f"{words}. TRY: dask scheduler --scheduler-file {scheduler_file}") from fault
 
 
 def parsed(text: str) -> dict[str, Any]:
