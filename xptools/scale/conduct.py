@@ -118,7 +118,7 @@ def _kept(folder: Folder, units: tuple[Unit, ...]) -> dict[str, Record]:
     gone = next((part for part in known if part not in named), None)
     if gone is not None:
         words = f"{known[gone].name} is no longer in the input, but its part {gone} is in {folder.path}"
-        raise DataError(f"{words}. TRY: remove the part and {folder.own / 'parts' / (gone + '.json')}")
+        raise DataError(f"{words}. TRY: remove the part and {folder.record(gone)}")
     for unit in units:
         record = known.get(unit.part)
         if record is None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from xptools import atomic, progress
 from xptools.errors import BusyError, DataError, OutputError, PermissionFault
@@ -102,8 +103,11 @@ class Folder:
 
     def records(self) -> dict[str, Record]:
         """The records there are: part -> record."""
-        root = self.own / "parts"
-        return {p.relative_to(root).as_posix()[:-5]: _record(p) for p in sorted(root.rglob("*.json"))}
+        return {unquote(p.stem): _record(p) for p in sorted((self.own / "parts").glob("*.json"))}
+
+    def record(self, part: str) -> Path:
+        """The file of a part's record; all in one folder, or a catalogue's readers would take them for partitions."""
+        return self.own / "parts" / f"{quote(part, safe='')}.json"
 
     def there(self, part: str, record: Record) -> bool:
         """Whether the part of a record is in the folder; a catalogue has no partitions without rows."""
@@ -121,9 +125,9 @@ class Folder:
 
     def note(self, unit: Unit, record: Record) -> None:
         """Write a part's record: from now on it is done."""
-        path = self.own / "parts" / f"{unit.part}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, json.dumps(asdict(record), sort_keys=True).encode(), "the record of a part")
+        atomic.write(
+            self.record(unit.part), json.dumps(asdict(record), sort_keys=True).encode(), "the record of a part"
+        )
 
     def sweep(self, units: Iterable[Unit] | None = None) -> None:
         """Remove what killed workers left half-written: everywhere, or of these units only."""
