@@ -54,13 +54,15 @@ they share; only names and counts cross the network. Start workers with dask wor
 xp run PIPE in/ out/ --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT. The last shard to end completes a
 catalogue.""",
     "OTHER ENGINES": """Steps take and give Arrow, so they run inside other engines as well. In Python, with
-import pyarrow as pa, polars as pl, duckdb, lsdb, xptools:
+import pandas as pd, polars as pl, pyarrow as pa, duckdb, lsdb, xptools:
 
 \b
-polars  frame.lazy().map_batches(lambda f: pl.from_arrow(xptools.through("mass", f)))
-DuckDB  duckdb.from_arrow(xptools.through("mass", duckdb.sql("from 'stars.parquet'")))
+polars  frame.lazy().map_batches(lambda f: pl.from_arrow(xptools.through("mass", f)),
+                                 validate_output_schema=False)
+DuckDB  masses = xptools.through("mass", duckdb.sql("from 'stars.parquet'")).read_all()
+        duckdb.sql("select avg(mass) from masses")
 LSDB    def masses(frame):
-            table = pa.Table.from_pandas(pd.DataFrame(frame))
+            table = pa.Table.from_pandas(pd.DataFrame(frame), preserve_index=False)
             return xptools.through("mass", table).read_all().to_pandas()
         lsdb.open_catalog("gaia.hats").map_partitions(masses).compute()
 Spark   step = xptools.op("mass")
@@ -75,7 +77,7 @@ Spark   step = xptools.op("mass")
     examples=(
         "xp run 'deredden --map none | mass' stars.parquet -o masses.parquet",
         "xp run 'mock 100000 | deredden --map none | mass | veff | mf --method exact' -o phi.parquet",
-        "xp run 'deredden --map none | mass' stars.parquet parts/ --jobs 2",
+        "xp run 'deredden --map none | mass' stars.parquet parts --jobs 2",
         "xp run 'mass | veff | mf --method exact' gaia/ -o phi.parquet --jobs 8",
         "xp run 'feh | mass' gaia.hats/ masses.hats/ --scheduler-file scheduler.json",
     ),

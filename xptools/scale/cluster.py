@@ -19,7 +19,6 @@ from xptools.scale.work import Job, Result, work
 CURE = "TRY: pip install 'xptools[cluster]'"
 WORDS = {"queue": str, "account": str, "walltime": str, "cores": int, "mem": str, "jobs": int, "processes": int}
 PATIENCE = "60"  # s that a worker lives on without its scheduler
-CONNECT = 10  # s
 
 
 def on_cluster(job: Job, units: Iterable[Unit], scheduler: str, scheduler_file: str, slurm: str) -> Iterator[Result]:
@@ -59,7 +58,8 @@ def _client(scheduler: str, scheduler_file: str, slurm: str, stack: contextlib.E
         from distributed import Client
     except ImportError as fault:
         raise UnavailableError(f"the package distributed is not installed. {CURE}") from fault
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # xp says what has happened, once
+    for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # xp says what has happened, once
     if slurm:
         words = parsed(slurm)
         cluster = stack.enter_context(slurm_cluster(words))
@@ -67,7 +67,7 @@ def _client(scheduler: str, scheduler_file: str, slurm: str, stack: contextlib.E
         return Client(cluster)
     address = _address(scheduler_file) if scheduler_file else scheduler
     try:
-        return Client(address, timeout=CONNECT)
+        return Client(address)
     except (OSError, ValueError, TimeoutError) as fault:
         raise UnavailableError(f"no Dask scheduler answers at {address}. TRY: dask scheduler, dask worker") from fault
 

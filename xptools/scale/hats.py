@@ -50,9 +50,8 @@ def write(out: Path, root: Path, rows: dict[str, int], schema, whole: bool) -> N
     said = {k: v for k, v in said.items() if k not in lost}
     said |= {"hats_nrows": str(sum(rows.values())), "hats_builder": f"xptools {xptools.__version__}"}
     if "hats_cols_default" in said:
-        before = said["hats_cols_default"].split()
-        new = [n for n in schema.names if n in before or n not in _names(root)]
-        said["hats_cols_default"] = " ".join(new)
+        before, had = said["hats_cols_default"].split(), _names(root)
+        said["hats_cols_default"] = " ".join(n for n in schema.names if n in before or n not in had)
     text = "".join(f"{key}={value}\n" for key, value in said.items()).encode()
     for name in PROPERTIES:
         atomic.write(out / name, text, "the catalogue's properties")
