@@ -90,10 +90,17 @@ def about(path: str | Path) -> About:
         raise _not_a_model(path) from error
     if not isinstance(header, dict):
         raise _not_a_model(path)
-    end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-    if whole < 8 + size + end:
-        raise DataError(f"the model file is cut short: {whole} of {8 + size + end} bytes. {path}. TRY: copy it again")
-    text = header.get("__metadata__", {}).get(KEY)
+    try:
+        end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+        if whole < 8 + size + end:
+            words = f"the model file is cut short: {whole} of {8 + size + end} bytes. {path}"
+            raise DataError(f"{words}. TRY: copy it again")
+        return _told(header.get("__metadata__", {}).get(KEY), path)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise DataError(f"the model file is damaged ({type(error).__name__}). {path}. TRY: copy it again") from error
+
+
+def _told(text: str | None, path: Path) -> About:
     if text is None:
         raise DataError(f"a safetensors file, but not written by xp: no '{KEY}' in its metadata. {path}. TRY: xp train")
     told = json.loads(text)
@@ -107,9 +114,13 @@ def about(path: str | Path) -> About:
 def load(path: str | Path, kind: str) -> Artefact:
     """Description and arrays of a model file of this kind; another kind is refused by name."""
     told = demand(about(path), kind, path)
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file  # heavy, and `about` must stay quick
 
-    return Artefact(told, load_file(path))
+    try:
+        return Artefact(told, load_file(path))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the model file is damaged ({error}). {path}. TRY: copy it again") from error
 
 
 def demand(told: About, kind: str, path: str | Path) -> About:
