@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from xptools import interrupt
+from xptools import interrupt, session
 from xptools.errors import DataError, MissingColumns, XpError
 from xptools.options import GLOBAL_NAMES, GLOBAL_OPTIONS, SECTIONS, UsageError, XpCommand
 
@@ -176,6 +176,7 @@ def main() -> None:
     """Entry point: run, and exit with the status the man page promises."""
     _fill_descriptors()
     interrupt.listen()
+    session.lean()
     debug = "--debug" in sys.argv or os.environ.get("XP_DEBUG", "") not in ("", "0", "false")
     if not (debug or sys.warnoptions):
         # stderr carries xp's own sentences only.

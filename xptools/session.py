@@ -1,6 +1,7 @@
 """What a process settles before it runs: global options, threads, the version that was asked for."""
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -58,3 +59,28 @@ def limit_threads(n: int, first: int | None = None) -> None:
         os.environ[key] = str(cores) if n else os.environ.get(key, str(cores))
     # Spinning OpenMP threads starve the other commands of a pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+class WithoutPandas:
+    """Finds pandas, and does not load it."""
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None):
+        """A module of this name whose import fails; others are found elsewhere."""
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, self) if name == "pandas" else None
+
+    def create_module(self, _spec: Any) -> None:
+        raise ModuleNotFoundError("xp has no use for pandas", name="pandas")
+
+    def exec_module(self, _module: Any) -> None:
+        """Never reached."""
+
+
+def lean() -> None:
+    """In a process of xp alone: let pyarrow do without pandas, which it loads to ask whether an array is one of its.
+
+    That takes as long as all the rest of a small command.
+    """
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, WithoutPandas())

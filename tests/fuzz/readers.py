@@ -1,5 +1,7 @@
 """Spoil good files at random and read them, for as long as wanted: every reader ends well or refuses in a sentence.
 
+`make fuzz` does it for an hour.
+
     python tests/fuzz/readers.py --seconds 3600 --keep /tmp/found
 
 Targets: every table format, packed ones, model files, isochrones, expressions of xp select, configuration files. A case

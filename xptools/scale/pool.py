@@ -76,6 +76,7 @@ def _pool(workers: int, jobs: int) -> ProcessPoolExecutor:
 def _begin(slots, cores: int) -> None:
     """In a new worker, before anything heavy is imported: its cores, and an end together with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    session.lean()
     session.limit_threads(cores, slots.get() * cores)
     threading.Thread(target=_follow, daemon=True).start()
 
