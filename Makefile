@@ -38,11 +38,11 @@ demo: $(READY)
 	cd examples/demo && bash demo.sh
 
 test: $(READY)
-	$(PYTHON) -m pytest -n auto --dist loadgroup
+	$(PYTHON) -m pytest -n auto
 
 check: $(READY)
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m pytest -n auto --dist loadgroup
+	$(PYTHON) -m pytest -n auto
 
 man: $(READY)
 	$(PYTHON) -m xptools.manual man

@@ -12,12 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
     """With several workers (pytest -n) a file stays with one of them, and so does the folder that shares a server."""
-    for item in items:
-        place = item.path.parent if item.path.parent.name == "tap" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(place.relative_to(ROOT))))
+    from xdist.scheduler import LoadFileScheduling
+
+    class Places(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "tests/tap" if nodeid.startswith("tests/tap/") else super()._split_scope(nodeid)
+
+    return Places(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
