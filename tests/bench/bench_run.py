@@ -2,7 +2,7 @@
 
 The same pipe over the same files: the shell's loop over files with a pipe of three commands each, xargs with two
 processes, `xp run` in one process, with --jobs 2, as two shards side by side, and on a Dask cluster of two workers.
-Wall and processor time (children included, but not the workers of Dask, which are others' children), rows per core-second;
+Wall and processor time (children included, but not Dask's workers, which are others' children), rows per core-second;
 the parts of all are compared byte for byte.
 """
 
