@@ -40,6 +40,8 @@ CASES = {
     "the same in CSV": b"a,b\xff\n1,2\n",
     "a type of ECSV that there is not": ECSV.format(kind="int10").encode(),
     "another one": ECSV.format(kind="float30").encode(),
+    "a VOTable whose column has no name": b'<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD namecd="pos"/>'
+    b"<DATA><TABLEDATA><TR><TD>1</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>",
     "a VOTable in no known encoding": b'<?xml version="1.0" encoding="UTF--1"?><VOTABLE version="1.4"></VOTABLE>',
 }
 
