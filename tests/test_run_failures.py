@@ -88,7 +88,9 @@ def whole(out: Path, plain: dict[str, bytes]) -> None:
 def test_a_worker_that_is_killed_takes_nothing_with_it(start, source, plain, tmp_path):
     out = tmp_path / "out"
     process = start(PIPE, source, out, "--jobs", 2)
-    os.kill(writing(out), signal.SIGKILL)
+    worker = writing(out)
+    assert len(os.sched_getaffinity(worker)) == max(1, len(os.sched_getaffinity(0)) // 2)
+    os.kill(worker, signal.SIGKILL)
     ended(process, 0)
     whole(out, plain)
 

@@ -14,7 +14,7 @@ from tables import read, same, stars, write
 from xptools import metadata
 from xptools.scale import units
 
-PIPE = "convert --rename odd=o | select --where 'parallax > 5' -q | convert --drop note"
+PIPE = "convert --rename odd=o | select --where 'parallax > 5' | convert --drop note"
 NAMES = ("a.parquet", "b.arrow", "deep/c.fits")
 FOLD = "select --cutflow --parallax 5:15 --magnitude :14"
 

@@ -59,7 +59,7 @@ def conduct(plans: list[stream.Plan], wish: Wish, options: stream.Options) -> No
     if flow.last is not None:
         _reduce(job, inputs, wish, options)
     else:
-        _parts(job, inputs, wish, options)
+        _parts(job, inputs, wish, replace(options, output=wish.out))
 
 
 def _apart(wish: Wish, inputs: Inputs) -> None:
@@ -124,7 +124,7 @@ def _kept(folder: Folder, units: tuple[Unit, ...]) -> dict[str, Record]:
         if record is None:
             continue
         if not record.of(unit):
-            progress.say(f"xp run: {unit.name} has changed since its part was made, so it is made again")
+            progress.warn(f"{unit.name} has changed since its part was made, so it is made again")
         elif folder.there(unit.part, record):
             kept[unit.part] = record
     return kept
