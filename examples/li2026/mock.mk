@@ -63,7 +63,7 @@ $(OUT)/kept.parquet: $(OUT)/sound.parquet
 TRUE_FEH := convert --drop feh,feh_err --rename true_feh=feh
 TRUE_MASS := convert --drop mass,mass_err --rename true_mass=mass
 SOUND := select --isochrone --cstar-nsigma 3 --fidelity 0.5 --magnitude :17
-RUNGS := counts masses cuts eta feh deconvolved
+RUNGS := counts masses cuts eta feh
 STEPS_counts := select --magnitude :17 | $(TRUE_FEH) | $(TRUE_MASS)
 STEPS_masses := select --magnitude :17 | $(TRUE_FEH)
 STEPS_cuts := $(SOUND) | $(TRUE_FEH)
@@ -92,14 +92,19 @@ SKY_eta := sky-eta
 SKY_feh := sky-eta
 SKY_deconvolved := sky-eta
 .SECONDEXPANSION:
-$(RUNGS:%=$(OUT)/rung-%.parquet): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
+$(patsubst %,$(OUT)/rung-%.parquet,$(RUNGS) deconvolved): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
 	$(XP) run --config conf/functions.toml "$(STEPS_$*) | mf $(FUNCTION_$*) --truth --veff $(OUT)/$(SKY_$*).parquet" $< -o $@
 
 #: make recovery    recovered against injected mass functions, one measured thing for a true one after the other
 recovery: $(OUT)/recovery.csv
 $(OUT)/recovery.csv: $(RUNGS:%=$(OUT)/rung-%.parquet) tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
-.PHONY: recovery
+
+#: make deconvolve  the last rung with errors of mass and [Fe/H] undone by xp mf --deconvolve: ten minutes of CPU or more
+deconvolve: $(OUT)/deconvolved.csv
+$(OUT)/deconvolved.csv: $(OUT)/rung-feh.parquet $(OUT)/rung-deconvolved.parquet tables.py
+	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
+.PHONY: recovery deconvolve
 
 # The sample of the selection study, true masses and [Fe/H]: some stars are missing from the catalogue, the fainter the
 # more (completeness.csv says so too), so that each effect is in the stars and can be taken into V_eff.
