@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test check bench calibration recovery man clean
+.PHONY: help setup demo test check bench calibration recovery fuzz man clean
 
 help:
 	@echo 'make setup        the environment .venv with the tested versions (network, 2 GB of disk, minutes)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make check        ruff, then all tests'
 	@echo 'make man          the manual pages from the commands'
 	@echo 'make bench        throughput and memory against other programs (minutes)'
+	@echo 'make fuzz         spoilt files to every reader for an hour: none may crash, hang or go without a sentence'
 	@echo 'make calibration  200 mock universes: do the intervals cover the truth? (long)'
 	@echo 'make recovery     what the auto-encoder of xp vae recovers of mock spectra (long)'
 	@echo 'make clean        examples/demo/out and caches away'
@@ -49,11 +50,15 @@ man: $(READY)
 bench: $(READY)
 	for script in tests/bench/bench_*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
 
+fuzz: $(READY)
+	$(PYTHON) tests/fuzz/readers.py --seconds 3600
+
 recovery: $(READY)
 	$(PYTHON) tests/recovery_vae.py
 
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py
+	$(PYTHON) tests/calibration_joint.py
 
 clean:
 	rm -rf examples/*/out .pytest_cache .ruff_cache build dist

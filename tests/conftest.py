@@ -14,12 +14,17 @@ SHARED = ROOT.parent / "shared" / "data"
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With several workers (pytest -n) a file stays with one of them, and so does the folder that shares a server."""
+    """With several workers (pytest -n) a file stays with one of them, and so does the folder that shares a server.
+
+    Files of one name, a command's and its core's, share compiled kernels, and a worker.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class Places(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            return "tests/tap" if nodeid.startswith("tests/tap/") else super()._split_scope(nodeid)
+            if nodeid.startswith("tests/tap/"):
+                return "tests/tap"
+            return super()._split_scope(nodeid).rpartition("/")[2]
 
     return Places(config, log)
 

@@ -103,6 +103,15 @@ def stars(rows: int = 400, seed: int = 7, spectra: bool = False) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
+def exploded(table: pa.Table, names: dict[str, str], first: int = 0) -> pa.Table:
+    """Array columns as a column for each number: `names` has column -> stem of its columns, counted from `first`."""
+    columns = {n: table[n] for n in table.schema.names if n not in names}
+    for name, stem in names.items():
+        numbers = np.stack(table[name].to_pylist()).T
+        columns |= {f"{stem}_{i}": pa.array(column) for i, column in enumerate(numbers, first)}
+    return pa.table(columns)
+
+
 def same(one: pa.Table, other: pa.Table, words: tuple[str, ...] = ("unit", "ucd", "description")) -> None:
     """Assert equal names, types, words and values; null, NaN and empty text are one, bit for bit otherwise."""
     assert one.schema.names == other.schema.names

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tables import read, stars, write
+from tables import exploded, read, stars, write
 
 import xptools
 from xptools.commands._spectra_input import wavelengths
@@ -252,14 +252,10 @@ def test_design_files_that_are_none(shorter, spectra, tmp_path):
 @pytest.mark.parametrize(("values", "errors", "first"), [("{}_coeff", "e_{}_coeff", 0), (None, None, 1)])
 def test_coefficients_in_a_column_each(spectra, values, errors, first):
     names = [n for n in spectra.schema.names if not n.endswith("correlations")]
-    table = spread = spectra.select(names)
-    for band in ("bp", "rp"):
-        for kind, stem in (("coefficients", values), ("coefficient_errors", errors)):
-            name = f"{band}_{kind}"
-            columns = np.stack(table[name].to_pylist()).T
-            spread = spread.drop_columns([name])
-            for i, column in enumerate(columns, first):
-                spread = spread.append_column(f"{(stem or name).format(band)}_{i}", pa.array(column))
+    table = spectra.select(names)
+    kinds = (("coefficients", values), ("coefficient_errors", errors))
+    stems = {f"{band}_{kind}": (stem or f"{band}_{kind}").format(band) for band in ("bp", "rp") for kind, stem in kinds}
+    spread = exploded(table, stems, first)
     one, other = (xptools.op("calibrate --drop-coefficients")(batch(t)) for t in (table, spread))
     assert one.schema.names == other.schema.names
     for name in ("flux", "flux_err"):

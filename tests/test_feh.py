@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
+from tables import exploded
 
 import xptools
 from xptools import artefact
-from xptools.errors import DataError
+from xptools.errors import DataError, MissingColumns
 
 LABELS = ["teff", "teff_err", "mg", "mg_err", "feh", "feh_err", "teff_mg", "teff_feh", "mg_feh", "chi2", "feh_flag"]
 
@@ -105,6 +106,21 @@ def test_flux_with_its_covariance_is_as_good_as_coefficients(mock):
             # a fit ends within 0.005 of chi2 / 2, which is a tenth of a standard error
             assert np.nanquantile(off, 0.95) < 0.05 and np.nanmax(off) < 0.15
         assert not (column(got, "feh_flag") & 64).any()
+
+
+def test_coefficients_in_a_column_each(mock):
+    """As TOPCAT explodes arrays, correlations too; a number too few is a column that is missing."""
+    few = mock.slice(0, 20)
+    names = {n: n for n in few.schema.names if n.startswith(("bp_c", "rp_c"))}
+    spread = exploded(few, names, 1)
+    want, got = ran("feh", few), ran("feh", spread)
+    for name in LABELS:
+        assert np.array_equal(column(want, name), column(got, name), equal_nan=True)
+    short = {n: n.replace("coefficients", "coeff") for n in names if n.endswith("coefficients")}
+    few = exploded(few.drop_columns(CORRELATIONS), short)
+    assert (column(ran("feh", few), "feh_flag") & 64 > 0).all()
+    with pytest.raises(MissingColumns, match="rp_coefficients"):
+        xptools.op("feh").schema(few.drop_columns(["rp_coeff_7"]).schema)
 
 
 def test_errors_alone_are_flagged(mock):

@@ -200,3 +200,10 @@ def test_importing_xptools_does_nothing():
 def test_files_are_of_readable_size():
     long = {p.name: n for p in modules() if (n := len(p.read_text().splitlines())) > 400}
     assert not long
+
+
+def test_the_program_does_without_pandas(tmp_path):
+    """pyarrow loads it if it is there, to ask whether an array is one of its: twice the time of a small command."""
+    words = [sys.executable, "-X", "importtime", "-m", "xptools", "mock", "5", "-o", str(tmp_path / "x.parquet")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "pyarrow.lib" in done.stderr and "pandas.core" not in done.stderr

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tables import exploded, stars
 
 from xptools import artefact
 from xptools.cores import feh, feh_training, quality
@@ -151,6 +152,21 @@ def test_wrong_input_has_its_sentence(xp, tmp_path, change, options, code, words
     done = xp("train", "feh", tmp_path / "in.parquet", *options, "-o", tmp_path / "m")
     assert done.returncode == code and words in done.stderr, done.stderr
     assert not (tmp_path / "m").exists()
+
+
+def test_coefficients_in_a_column_each(tmp_path):
+    """The sample is the same, whether coefficients are arrays or a column for each."""
+    from xptools.commands import _feh_sample
+
+    whole = stars(150, spectra=True).append_column("teff", pa.array(np.linspace(4000.0, 6000.0, 150)))
+    names = {n: n for n in whole.schema.names if n.endswith(("p_coefficients", "coefficient_errors"))}
+    samples, path, default = [], tmp_path / "in.parquet", dict.fromkeys(("teff", "feh", "mg"), "")
+    for table in (whole, exploded(whole, names, 1)):
+        pq.write_table(table.drop_columns([n for n in table.schema.names if "correl" in n]), path)
+        samples.append(_feh_sample.table(str(path), default, None, None, "mag", False, print).sample)
+    assert len(samples[0].labels) == 150 and np.array_equal(samples[0].labels, samples[1].labels)
+    for one, other in zip(samples[0].spectra, samples[1].spectra, strict=True):
+        assert one is other or np.array_equal(one, other)
 
 
 def test_folds_are_a_star_s_own():

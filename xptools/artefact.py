@@ -5,18 +5,16 @@ has to be found beside the file. The one metadata key `xptools` is JSON text wit
 reader opens it; `about` reads only the first kilobytes.
 """
 
-import errno
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xptools import interrupt
-from xptools.errors import DataError, DiskError, InputError, OutputError
+from xptools import atomic
+from xptools.errors import DataError, InputError, OutputError
 
 FORMAT = 1
 KEY = "xptools"
@@ -72,32 +70,8 @@ def save(path: str | Path, about: About, arrays: dict[str, np.ndarray]) -> None:
 
 
 def write(path: Path, raw: bytes) -> None:
-    """These bytes as a file: whole or not at all; a device or a pipe is written in place."""
-    try:
-        _write(path, raw)
-    except OSError as error:
-        kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else OutputError
-        raise kind(f"cannot write the model. {path}: {error.strerror}. TRY: another -o") from error
-
-
-def _write(path: Path, raw: bytes) -> None:
-    if path.exists() and not path.is_file():
-        path.write_bytes(raw)
-        return
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    interrupt.unfinished(Path(name))
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(raw)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)  # mkstemp makes private files
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    finally:
-        interrupt.finished(Path(name))
+    """These bytes as a model file: whole or not at all; a device or a pipe is written in place."""
+    atomic.write(path, raw, "the model")
 
 
 def about(path: str | Path) -> About:
@@ -116,10 +90,17 @@ def about(path: str | Path) -> About:
         raise _not_a_model(path) from error
     if not isinstance(header, dict):
         raise _not_a_model(path)
-    end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-    if whole < 8 + size + end:
-        raise DataError(f"the model file is cut short: {whole} of {8 + size + end} bytes. {path}. TRY: copy it again")
-    text = header.get("__metadata__", {}).get(KEY)
+    try:
+        end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+        if whole < 8 + size + end:
+            words = f"the model file is cut short: {whole} of {8 + size + end} bytes. {path}"
+            raise DataError(f"{words}. TRY: copy it again")
+        return _told(header.get("__metadata__", {}).get(KEY), path)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise DataError(f"the model file is damaged ({type(error).__name__}). {path}. TRY: copy it again") from error
+
+
+def _told(text: str | None, path: Path) -> About:
     if text is None:
         raise DataError(f"a safetensors file, but not written by xp: no '{KEY}' in its metadata. {path}. TRY: xp train")
     told = json.loads(text)
@@ -133,9 +114,13 @@ def about(path: str | Path) -> About:
 def load(path: str | Path, kind: str) -> Artefact:
     """Description and arrays of a model file of this kind; another kind is refused by name."""
     told = demand(about(path), kind, path)
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file  # heavy, and `about` must stay quick
 
-    return Artefact(told, load_file(path))
+    try:
+        return Artefact(told, load_file(path))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"the model file is damaged ({error}). {path}. TRY: copy it again") from error
 
 
 def demand(told: About, kind: str, path: str | Path) -> About:

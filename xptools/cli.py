@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from xptools import interrupt
+from xptools import interrupt, session
 from xptools.errors import DataError, MissingColumns, XpError
 from xptools.options import GLOBAL_NAMES, GLOBAL_OPTIONS, SECTIONS, UsageError, XpCommand
 
@@ -176,6 +176,7 @@ def main() -> None:
     """Entry point: run, and exit with the status the man page promises."""
     _fill_descriptors()
     interrupt.listen()
+    session.lean()
     debug = "--debug" in sys.argv or os.environ.get("XP_DEBUG", "") not in ("", "0", "false")
     if not (debug or sys.warnoptions):
         # stderr carries xp's own sentences only.
@@ -208,15 +209,20 @@ def _guarded(debug: bool) -> int:
         return 143
     except BrokenPipeError:
         return _quiet_pipe()
-    except XpError as fault:
-        return _failed(_path(), _helped(fault), fault.code, debug)
-    except MemoryError:
-        return _failed(_path(), "out of memory. TRY: a smaller --batch-rows", 70, debug)
-    except OSError as fault:
-        return _failed(_path(), _disk(fault), 74, debug)
     except Exception as fault:
-        words = f"internal error, {type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
-        return _failed(_path(), f"{words}. This is a bug. TRY: --debug, and report what it shows", 1, debug)
+        return _failed(_path(), *described(fault), debug)
+
+
+def described(fault: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit status that goes with it."""
+    if isinstance(fault, XpError):
+        return _helped(fault), fault.code
+    if isinstance(fault, MemoryError):
+        return "out of memory. TRY: a smaller --batch-rows", 70
+    if isinstance(fault, OSError):
+        return _disk(fault), 74
+    words = f"internal error, {type(fault).__name__}: {str(fault).splitlines()[0] if str(fault) else ''}"
+    return f"{words}. This is a bug. TRY: --debug, and report what it shows", 1
 
 
 def _disk(fault: OSError) -> str:
@@ -284,4 +290,4 @@ def _fill_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-__all__ = ["GLOBAL_NAMES", "DataError", "XpCommand", "main", "makers", "names", "parse_step", "xp"]
+__all__ = ["GLOBAL_NAMES", "DataError", "XpCommand", "described", "main", "makers", "names", "parse_step", "xp"]

@@ -64,6 +64,12 @@ class RemoteError(XpError):
     code = 75
 
 
+class BusyError(XpError):
+    """Another process holds what is needed, or the cluster has gone; running again later goes on."""
+
+    code = 75
+
+
 class IncompleteError(XpError):
     """The archive gave fewer rows or objects than it should have."""
 

@@ -26,6 +26,7 @@ def listen() -> None:
     for number in CODES:
         if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _raise)
+    sys.unraisablehook = _swallowed
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -57,6 +58,12 @@ def leave(code: int) -> None:
 
 def _raise(_number, _frame):
     raise Terminated
+
+
+def _swallowed(event) -> None:
+    # A signal that arrives inside a callback of JAX is lost there with a traceback; the thread ends the program anyway.
+    if not isinstance(event.exc_value, KeyboardInterrupt | Terminated):
+        sys.__unraisablehook__(event)
 
 
 def _watch(reader: int) -> None:

@@ -158,20 +158,27 @@ def with_record(schema: pa.Schema, step) -> pa.Schema:
     """The schema with one more history record: what ran, on what, with which versions; no dates, no output path."""
     records = history(schema)
     digest = (schema.metadata or {}).get(INPUT)
-    record = {
+    place = {
         "id": f"xp-{step.name}.{len(records) + 1}",
         "pp": [records[-1]["id"]] if records else [],
+        "inputs": {"sha256": digest.decode()} if digest else {},
+    }
+    schema = without(schema, (INPUT,)) if digest else schema
+    new = {k: v for k, v in (place | record(step)).items() if v != {}}
+    return with_values(schema, {HISTORY.decode(): [*records, new]})
+
+
+def record(step) -> dict[str, Any]:
+    """All that decides what a step does to a row: its parameters, the content of its files, versions."""
+    return {
         "cmd": step.name,
         "params": _plain(step.params()),
-        "inputs": {"sha256": digest.decode()} if digest else {},
         "xp": _version("xptools"),
         "files": {role: {"name": Path(p).name, "sha256": sha256(p)} for role, p in sorted(step.files().items())},
         "cites": list(step.cites),
         "pkgs": {name: _version(name) for name in step.packages},
         "platform": f"{platform.system()}-{platform.machine()}".lower(),
     }
-    schema = without(schema, (INPUT,)) if digest else schema
-    return with_values(schema, {HISTORY.decode(): [*records, {k: v for k, v in record.items() if v != {}}]})
 
 
 def sha256(path: str | Path) -> str:

@@ -114,6 +114,11 @@ SHARED: dict[str, Callable] = {
         show_default=True,
         help="Unit of the extinction curve per unit of E.",
     ),
+    "drop-coefficients": _option(
+        "--drop-coefficients",
+        is_flag=True,
+        help="Leave coefficients, their errors and correlations out of the output.",
+    ),
     "isochrones": _option(
         "--isochrones",
         metavar="PATH",

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 _said: Counter[str] = Counter()
+_held: list[Counter[str]] = []
 
 
 def say(message: str) -> None:
@@ -16,11 +17,24 @@ def say(message: str) -> None:
             print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one place that writes to stderr
 
 
-def warn(message: str) -> None:
+def warn(message: str, times: int = 1) -> None:
     """A warning, shown the first time and counted after that."""
-    _said[message] += 1
-    if _said[message] == 1 and not os.environ.get("XP_QUIET"):
+    if _held:
+        _held[-1][message] += times
+        return
+    _said[message] += times
+    if _said[message] == times and not os.environ.get("XP_QUIET"):
         say(f"xp: warning: {message}")
+
+
+@contextlib.contextmanager
+def holding():
+    """Warnings are counted in what this gives, for somebody else to say."""
+    _held.append(Counter())
+    try:
+        yield _held[-1]
+    finally:
+        _held.pop()
 
 
 def repeated() -> list[str]:
@@ -54,7 +68,7 @@ class Bar:
             columns = (
                 rich.TextColumn("{task.description}"),
                 rich.BarColumn(),
-                rich.MofNCompleteColumn() if unit == "rows" else rich.DownloadColumn(),
+                rich.DownloadColumn() if unit == "B" else rich.MofNCompleteColumn(),
                 rich.TextColumn("{task.fields[rate]}"),
                 rich.TimeRemainingColumn(),
             )

@@ -1,6 +1,7 @@
 """What a process settles before it runs: global options, threads, the version that was asked for."""
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -43,15 +44,43 @@ def _require(wanted: str | None) -> None:
             )
 
 
-def limit_threads(n: int) -> None:
-    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that."""
+def limit_threads(n: int, first: int | None = None) -> None:
+    """Pin this process to n cores (0: all allowed) before JAX, Torch or numba are imported: all of them obey that.
+
+    `first` is the place of the first of them among the allowed ones.
+    """
     if hasattr(os, "sched_setaffinity") and n:
         allowed = sorted(os.sched_getaffinity(0))
         # The commands of one pipe must not all sit on the first core.
-        first = os.getpid() % len(allowed)
+        first = (os.getpid() if first is None else first) % len(allowed)
         os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:n])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[key] = str(cores) if n else os.environ.get(key, str(cores))
     # Spinning OpenMP threads starve the other commands of a pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+class WithoutPandas:
+    """Finds pandas, and does not load it."""
+
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None):
+        """A module of this name whose import fails; others are found elsewhere."""
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, self) if name == "pandas" else None
+
+    def create_module(self, _spec: Any) -> None:
+        raise ModuleNotFoundError("xp has no use for pandas", name="pandas")
+
+    def exec_module(self, _module: Any) -> None:
+        """Never reached."""
+
+
+def lean() -> None:
+    """In a process of xp alone: let pyarrow do without pandas, which it loads to ask whether an array is one of its.
+
+    That takes as long as all the rest of a small command.
+    """
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, WithoutPandas())

@@ -40,6 +40,8 @@ class Options:
     progress: str = "auto"
     quiet: bool = False
     report: Any = None
+    groups: tuple[int, int] | None = None  # row groups of a Parquet file, first and one after the last
+    digest: str | None = None  # of the whole input, where INPUT is one file of it
 
 
 @dataclass
@@ -51,6 +53,22 @@ class Outcome:
     flagged: dict[str, int] = field(default_factory=dict)
     tallies: dict[int, Tally] = field(default_factory=dict)
     table: pa.Table | None = None
+    state: Any = None
+
+
+@dataclass
+class Flow:
+    """An open input before a chain: the batches that go in, how many rows if known, and the schema that comes out."""
+
+    chain: list[Plan]
+    last: Fold | None
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
+    total: int | None
+
+    def rows(self, outcome: Outcome, bar: progress.Bar, rows: int) -> Iterator[pa.RecordBatch]:
+        """The batches after the chain."""
+        return chained(self.chain, _counted(self.batches, outcome, bar), outcome, rows)
 
 
 def schemas(plans: list[Plan], schema: pa.Schema) -> pa.Schema:
@@ -101,39 +119,59 @@ def through(steps: Step | Iterable[Step | Plan], table: Any, rows: int = BATCH_R
 
 def fold(step: Fold, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """A Fold over batches."""
+    return step.table(folded(step, batches, schema), schema)
+
+
+def folded(step: Fold, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Any:
+    """The state of a Fold after these batches."""
     step.reads(schema)
     state = step.zero()
     for batch in batches:
         state = step.feed(state, batch)
-    return step.table(state, schema)
+    return state
 
 
-def run(plans: list[Plan], options: Options) -> Outcome:
-    """Run a chain from the input to the output; the last step may be a Fold, the first a Source."""
+def opened(plans: list[Plan], options: Options) -> Flow:
+    """The input before the chain; the last step may be a Fold, the first a Source. What does not fit is said here."""
     chain, last = (plans[:-1], plans[-1].step) if isinstance(plans[-1].step, Fold) else (plans, None)
     misplaced = next((p.step.name for p in chain if isinstance(p.step, Fold)), None)
     if misplaced or any(isinstance(p.step, Source) for p in plans[1:]):
         raise UsageError(f"{misplaced or 'a source of rows'} cannot stand in the middle of a pipe")
-    if last is None and previews(options):
-        options.batch_rows = PREVIEW_ROWS
     schema, batches, total, chain = _input(chain, options, last)
-    out = schemas(chain, schema)
-    out = metadata.without(out, (metadata.INPUT,) if last is None else ())
+    out = metadata.without(schemas(chain, schema), (metadata.INPUT,) if last is None else ())
     if not options.provenance:
         out = metadata.without(out, (metadata.HISTORY,))
-    outcome = Outcome()
-    bar = progress.Bar(" | ".join(p.step.name for p in plans), total, _draws(options))
+    return Flow(chain, last, out, batches, total)
+
+
+def run(plans: list[Plan], options: Options) -> Outcome:
+    """Run a chain from the input to the output."""
+    if previews(options) and not isinstance(plans[-1].step, Fold):
+        options.batch_rows = PREVIEW_ROWS
+    flow, outcome = opened(plans, options), Outcome()
+    bar = progress.Bar(" | ".join(p.step.name for p in plans), flow.total, draws(options))
     try:
-        flow = chained(chain, _counted(batches, outcome, bar), outcome, options.batch_rows)
-        if last is not None:
-            _folded(last, flow, out, options, outcome)
+        rows = flow.rows(outcome, bar, options.batch_rows)
+        if flow.last is not None:
+            _folded(flow.last, rows, flow.schema, options, outcome)
         elif previews(options):
-            _preview(out, flow, outcome)
+            _preview(flow.schema, rows, outcome)
         else:
-            _written(flow, out, total if _keeps_rows(chain) else None, options, outcome)
+            _written(rows, flow, options, outcome)
     finally:
         bar.close()
-    _close(chain, plans[-1].step, options, outcome, out, bar)
+    close(flow, options, outcome, plans[-1].step.name, bar.seconds)
+    return outcome
+
+
+def part(flow: Flow, options: Options) -> Outcome:
+    """One input of many to its part, or to the state of the Fold at the end; nothing is said, no Cut is closed."""
+    outcome = Outcome()
+    rows = flow.rows(outcome, progress.Bar("", None, False), options.batch_rows)
+    if flow.last is not None:
+        outcome.state = folded(flow.last, rows, flow.schema)
+    else:
+        _written(rows, flow, options, outcome)
     return outcome
 
 
@@ -143,16 +181,16 @@ def _input(chain: list[Plan], options: Options, last: Step | None):
         return source.schema(), source.record_batches(options.batch_rows), source.rows(), chain[1:]
     # A Fold alone reads only its columns: most of a file's bytes are never touched.
     columns = list(dict.fromkeys((*last.needs, *last.wants))) if last is not None and not chain else None
-    reader = io.open_reader(options.input, columns, options.batch_rows)
+    reader = io.open_reader(options.input, columns, options.batch_rows, options.groups)
     if reader.format == "parquet" and options.input != "-" and chain and (left := chain[0].step.unread(reader.schema)):
         reader.close()
         kept = [name for name in reader.schema.names if name not in left]
-        reader = io.open_reader(options.input, kept, options.batch_rows)
+        reader = io.open_reader(options.input, kept, options.batch_rows, options.groups)
     schema = reader.schema
     if columns is not None:
         last.reads(reader.whole)
     if options.provenance and (last is not None or any(p.step.records for p in chain)):
-        digest = io.digest(options.input)
+        digest = options.digest or io.digest(options.input)
         schema = metadata.with_values(schema, {metadata.INPUT.decode(): digest} if digest else {})
     batches = even(reader, options.batch_rows)
     if not options.provenance:
@@ -172,16 +210,15 @@ def _counted(batches: Iterable[pa.RecordBatch], outcome: Outcome, bar) -> Iterat
         bar.add(batch.num_rows)
 
 
-def _written(
-    flow: Iterator[pa.RecordBatch], out: pa.Schema, total: int | None, options: Options, outcome: Outcome
-) -> None:
+def _written(rows: Iterator[pa.RecordBatch], flow: Flow, options: Options, outcome: Outcome) -> None:
+    out, total = flow.schema, flow.total if _keeps_rows(flow.chain) else None
     hinted = (
         metadata.with_values(out, {metadata.ROWS_HINT.decode(): str(total)})
         if total is not None
         else metadata.without(out, (metadata.ROWS_HINT,))
     )
     with io.open_writer(options.output, hinted, options.format, options.clobber, _stdout(options)) as writer:
-        for batch in flow:
+        for batch in rows:
             writer.write(batch.replace_schema_metadata(hinted.metadata))
     outcome.written = writer.rows
 
@@ -231,7 +268,8 @@ def _keeps_rows(chain: list[Plan]) -> bool:
     return not any(p.step.drops for p in chain)
 
 
-def _draws(options: Options) -> bool:
+def draws(options: Options) -> bool:
+    """Whether a bar is drawn."""
     if options.progress == "off" or options.quiet or not progress.on_terminal():
         return False
     # In a pipe only the last command draws: its stdout is not a pipe.
@@ -247,18 +285,22 @@ def _count_flags(step: Step, batch: pa.RecordBatch, outcome: Outcome) -> None:
         outcome.flagged[step.name] = outcome.flagged.get(step.name, 0) + int(np.count_nonzero(bits))
 
 
-def _close(chain: list[Plan], last: Step, options: Options, outcome: Outcome, out: pa.Schema, bar) -> None:
+def close(flow: Flow, options: Options, outcome: Outcome, name: str, seconds: float) -> None:
+    """After the output is whole: every Cut gets its cut-flow, and people their summary."""
     for place, tally in sorted(outcome.tallies.items()):
-        chain[place].step.closed(tally, out)
+        flow.chain[place].step.closed(tally, flow.schema)
     if options.quiet:
         return
     for line in progress.repeated():
         progress.say(line)
     for place, tally in sorted(outcome.tallies.items()):
-        progress.say(f"xp {chain[place].step.name}: {tally}")
+        progress.say(f"xp {flow.chain[place].step.name}: {tally}")
     if progress.on_terminal() and not previews(options):
         flagged = "".join(f", {n:,} flagged by {name}" for name, n in outcome.flagged.items() if n)
-        progress.say(f"xp {last.name}: {outcome.written:,} rows{flagged}, {bar.seconds:.1f} s")
+        progress.say(f"xp {name}: {outcome.written:,} rows{flagged}, {seconds:.1f} s")
 
 
-__all__ = ["Options", "Outcome", "Plan", "chained", "fold", "previews", "run", "schemas", "through", "write_report"]
+__all__ = [
+    "Flow", "Options", "Outcome", "Plan", "chained", "close", "draws", "fold", "opened", "part", "previews", "run",
+    "schemas", "through", "write_report",
+]  # fmt: skip

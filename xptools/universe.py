@@ -301,10 +301,14 @@ class Universe:
         if "M_G_2" in stars:
             M_G, cooler = stars["M_G_2"], spectra_model.temperature_of(stars["BP_RP_2"], feh)
             flux = flux + mock_spectra.spectrum(cooler, spectra_model.gravity_of(M_G), feh, alpha, M_G)
-        if "E" in stars:
-            flux = flux * 10.0 ** (-0.4 * curve(mock_spectra.GRID, self.mock.curve_unit) * stars["E"][:, None])
-        rates = np.stack(stars.light(), axis=1)
-        out = mock_spectra.observed(streams, flux, rates, self.mock.noise, self.mock.correlations)
+        rates, E = np.stack(stars.light(), axis=1), stars.get("E")
+        if E is None:
+            bent = mock_spectra.matched(flux, rates)
+        else:  # brought to the photometry without dust, so that the dust in the spectrum is the curve's
+            A = np.stack(coefficients(stars["colour"], E, self.mock.curve_unit), axis=1) * E[:, None]
+            dimmed = 10.0 ** (-0.4 * curve(mock_spectra.GRID, self.mock.curve_unit) * E[:, None])
+            bent = mock_spectra.matched(flux, rates * 10.0 ** (0.4 * A)) * dimmed
+        out = mock_spectra.observed(streams, bent, rates, self.mock.noise, self.mock.correlations)
         return out | {"true_teff": teff, "true_logg": logg}
 
     def _truth(self, stars: Stars, sky) -> dict[str, np.ndarray]:

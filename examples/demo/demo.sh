@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From stars to a mass function, offline: a mock universe of the halo near the Sun goes through the whole pipe, and the
-# mass function that comes out stands beside the one that went in. `make demo` runs this; figures go to out/.
+# From stars to a mass function, offline: a mock universe of the halo near the Sun goes through the whole pipe, with its
+# [Fe/H] known and with [Fe/H] from its XP spectra, and the mass function that comes out stands beside the one that went
+# in. `make demo` runs this; figures go to out/.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p out
@@ -28,7 +29,29 @@ echo
 echo "=== Mass function per [Fe/H] bin beside the truth ==="
 python ../table.py mf.parquet
 
-# 3. The same with 40 % unresolved pairs and [Fe/H] errors of 0.1 to 0.3 dex, in one process and without sampling.
+# 3. From spectra: [Fe/H] is what xp feh reads out of the stars' XP spectra, and the masses rest on it. Its scatter, 0.07
+# to 0.3 dex, mixes neighbouring stars, so this universe has Kroupa's mass function at every [Fe/H], and one bin holds
+# the whole halo; V_eff is averaged over the halo's [Fe/H].
+xp mock 100000 --seed 5 --fractions 0 0 1 --binaries 0 --outliers 0 --imf ../kroupa.toml --spectra --correlations |
+  xp feh --replace --drop-coefficients |
+  xp deredden --map none |
+  xp select --cstar-nsigma 3 --fidelity 0.5 --feh -2.9:-0.4 --magnitude :17 |
+  xp mass --model mass.safetensors -o spectra.parquet
+
+halo="--feh-points 19 --mdf -1.45,0.4"
+xp $volumes $halo --feh-edges -2.9,-0.4 spectra.parquet |
+  xp $functions --method exact -o mf-spectra.parquet
+xp $volumes $halo --feh-edges -2.9,-1.8,-1.45,-1.1,-0.4 spectra.parquet |
+  xp $functions --method exact -o mf-spectra-bins.parquet
+
+echo
+echo "=== With [Fe/H] from XP spectra, the whole halo in one bin ==="
+python ../scatter.py spectra.parquet
+python ../table.py mf-spectra.parquet
+echo "=== The same stars in four bins, which that scatter mixes ==="
+python ../table.py --summary mf-spectra-bins.parquet
+
+# 4. Step 2 with 40 % unresolved pairs and [Fe/H] errors of 0.1 to 0.3 dex, in one process and without sampling.
 xp run "mock 150000 --seed 2 --fractions 0 0 1 | deredden --map none | $cuts | mass --model mass.safetensors
         | $volumes | $functions --method exact" -o mf-pairs.parquet
 
@@ -36,7 +59,7 @@ echo
 echo "=== With pairs and [Fe/H] errors, for which the published method does not correct ==="
 python ../table.py --summary mf-pairs.parquet
 
-# 4. The halo among the discs: stars of all populations without spectra of their own, chosen by place and motion. The
+# 5. The halo among the discs: stars of all populations without spectra of their own, chosen by place and motion. The
 # share of the halo's stars that the choice keeps comes from other stars, per bin, and goes into V_eff.
 bins="--mass-edges 0.15:0.75:12"
 xp mock 150000 --seed 4 --fractions 0 0 1 --binaries 0 --outliers 0 |
@@ -56,8 +79,9 @@ echo "=== Chosen by eta, with a model trained on mock giants ==="
 python ../purity.py eta.pdf.parquet
 python ../table.py --summary mf-eta.parquet
 
-# 5. Figures, each with its numbers beside it.
+# 6. Figures, each with its numbers beside it.
 xp plot cmd --locus -2,-1.5,-1 stars.parquet -o cmd.pdf
+xp plot feh spectra.parquet -o feh.pdf
 xp plot mf mf.parquet -o mf.pdf
 xp plot xi mf.parquet -o xi.pdf
 xp plot veff mf.parquet -o veff.pdf

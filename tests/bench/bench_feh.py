@@ -29,7 +29,7 @@ def main() -> None:
     args = arguments()
     model = loaded(args)
     spectra = stars(model, args.stars)
-    few = spectra.part(slice(0, args.few))
+    few, quarter = (spectra.part(slice(0, n)) for n in (args.few, args.stars // 4))
     threads = len(os.sched_getaffinity(0))
     print(f"{args.stars:,} stars, hidden layers {[len(layer['b']) for layer in model.net[:-1]]}, {threads} cores, "
           f"load {os.getloadavg()[0]:.1f}")
@@ -45,7 +45,7 @@ def main() -> None:
         "lm, one thread": (args.stars, lambda: feh.fitted(model, spectra).chi2),
         f"lm, {threads} threads": (args.stars, lambda: feh.fitted(model, spectra, threads=threads).chi2),
         f"labels, {threads} threads": (args.stars, lambda: feh.infer(model, spectra, threads=threads)),
-        "pairs, one thread": (args.few, lambda: feh_binary.fitted(model, few)),
+        f"pairs, {threads} threads": (args.stars // 4, lambda: feh_binary.fitted(model, quarter, threads)),
     }
     rates = {name: [] for name in jobs}
     for job in jobs.values():
@@ -100,7 +100,7 @@ def limit(model, spectra, rate) -> None:
         for _ in range(times):
             gathered(y, gain, packed, False, work)
             reference(grid, p, s, weights, work)
-            prepared(gain, packed, False, errors, 0.0, work)
+            prepared(gain, packed, packed, False, errors, 0.0, work)
 
     @njit
     def evaluations(times, whole, grid, p, single, s, work):

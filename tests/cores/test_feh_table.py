@@ -68,7 +68,7 @@ def test_jax_and_the_compiled_kernel_agree(table):
     assert np.abs(there[0] - value).max() < 1e-12 and np.abs(there[1] - slope).max() < 1e-12
     low, high, per_step = (np.asarray(a, np.float32) for a in (table.low, table.high, 1 / table.step))
     grid = kernels.Grid(table.padded.ravel(), table.padded.shape[0], low, high, per_step)
-    out, alone, w = np.zeros((5, feh_table.WIDTH), np.float32), np.zeros(64, np.float32), np.zeros((6, 4), np.float32)
+    out, alone, w = np.zeros((5, feh_table.WIDTH), np.float32), np.zeros(64, np.float32), np.zeros(24, np.float32)
     for k in range(len(x)):
         kernels.look_up(grid, x[k].astype(np.float32), out.ravel(), w)
         kernels.look_up_value(grid, x[k].astype(np.float32), alone, w)

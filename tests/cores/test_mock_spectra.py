@@ -31,7 +31,7 @@ def stars():
 
 def test_synthetic_photometry_is_the_stars_own(stars):
     flux, rates = stars
-    out = mock.observed(Streams(5), flux, rates, 0.0, False)
+    out = mock.observed(Streams(5), mock.matched(flux, rates), rates, 0.0, False)
     got = synthetic.electrons(*(xpbasis.Coefficients(out[f"{b}_coefficients"]) for b in mock.BANDS))
     np.testing.assert_allclose(got, rates, rtol=1e-8)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xptools.errors import DataError, MissingColumns
-from xptools.protocol import spelled
+from xptools.commands._spectra_input import check_width, coefficients, spread, with_arrays
+from xptools.errors import DataError
+from xptools.protocol import RowOp, spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,23 +22,42 @@ WANTS = (*(f"{band}_{kind}" for band in ("bp", "rp") for kind in NOISE), "ext_e"
 STEMS = ("flux10", "flux")
 
 
+@dataclass(frozen=True)
+class _Columns(RowOp):
+    """The columns that one table needs: which depends on what it has."""
+
+    name: str
+    needs: tuple[str, ...]
+    wants: tuple[str, ...]
+
+
+def reads(step: str, schema: pa.Schema, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -> dict[str, str]:
+    """What of a table the step reads, spectra and its own columns: our name -> its spelling, or as `spread` has it.
+
+    MissingColumns for what is not there, flux without errors among it.
+    """
+    whole = with_arrays(schema)
+    light, noise = _spectrum(whole)
+    found = _Columns(step, (*light, *needs), (*noise, *wants)).reads(whole)
+    check_width(whole, found)
+    return spread(schema, found)
+
+
 def stem(schema: pa.Schema) -> str | None:
     """The flux column to be used: None where there are coefficients, whose covariance is the star's own."""
-    if all(spelled(schema, name) for name in COEFFICIENTS):
+    whole = with_arrays(schema)
+    if all(spelled(whole, name) for name in COEFFICIENTS):
         return None
-    return next((s for s in STEMS if spelled(schema, s)), None)
+    return next((s for s in STEMS if spelled(whole, s)), None)
 
 
-def needed(schema: pa.Schema, own: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(needs, wants) of a step for this table; `own` are its other needs. MissingColumns for flux without errors."""
+def _spectrum(schema: pa.Schema) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of spectra that are needed and wanted of this table."""
     found = stem(schema)
     if found is None:
-        return (*COEFFICIENTS, *own), WANTS
+        return COEFFICIENTS, WANTS
     names = (f"{found}_cov", f"{found}_err")
-    noise = next((name for name in names if spelled(schema, name)), None)
-    if noise is None:
-        raise MissingColumns("feh", (names[1],), tuple(schema.names))
-    return (found, noise, *own), ()
+    return (found, next((name for name in names if spelled(schema, name)), names[1])), ()
 
 
 def check_grid(schema: pa.Schema, wavelength: list[float]) -> None:
@@ -89,7 +110,6 @@ def _from_coefficients(grid: tuple[float, ...], columns: dict):
     """Flux (N, n), packed covariance, and which stars (N,) have correlations."""
     import numpy as np
 
-    from xptools.commands._spectra_input import coefficients
     from xptools.cores import xpbasis
 
     bp, rp = (coefficients(band, columns) for band in ("bp", "rp"))

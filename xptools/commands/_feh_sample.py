@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xptools.commands import _feh_input
-from xptools.commands._spectra_input import GRID, check_width, wavelengths
+from xptools.commands._spectra_input import GRID, wavelengths
 from xptools.commands._training import Cuts, Origin, array, column, read
-from xptools.errors import DataError, MissingColumns
+from xptools.errors import DataError
 from xptools.protocol import spelled
 
 if TYPE_CHECKING:
@@ -62,15 +62,10 @@ class _Columns:
         import numpy as np
 
         self.schema, self.curve_unit = schema, curve_unit
-        needs, wants = _feh_input.needed(schema, ("parallax", "parallax_error"))
-        missing = [n for n in needs if not spelled(schema, n)]
         self.labels = {k: self._label(k, names[k]) for k in SPELLINGS}
-        missing += [f"{SPELLINGS[k][0]}" for k, v in self.labels.items() if v is None]
-        if missing:
-            raise MissingColumns("train feh", tuple(missing), tuple(schema.names))
-        check_width(schema, {n: spelled(schema, n) for n in needs})
+        absent = tuple(SPELLINGS[k][0] for k, v in self.labels.items() if v is None)
+        self.spectrum = _feh_input.reads("train feh", schema, ("parallax", "parallax_error", *absent))
         self.wavelength = np.array(self._grid())
-        self.spectrum = {n: s for n in (*needs, *wants) if (s := spelled(schema, n))}
         self.cuts = Cuts(schema, "feh", quality, where)
 
     def _label(self, key: str, name: str) -> str | None:

@@ -18,13 +18,36 @@ LOWER, SPLIT = 0.2, 0.5  # Msun, limits of xi_MR (Li+ 2026 eq. 10)
 
 @dataclass(frozen=True)
 class Fit:
-    """Counts (B, K), volumes, draws of ln Phi for ratios (D, B, K), mean and sd of log10 Phi (B, K); NaN: no volume."""
+    """Counts (B, K), volumes, draws of ln Phi for ratios (D, B, K), mean and sd of log10 Phi (B, K); NaN: no volume.
+
+    `counted`: the counts are Poisson about Phi V dM; else errors stand between them, and the draws say all.
+    """
 
     n: np.ndarray
     table: BinTable
     ln_phi: np.ndarray
     log_phi: np.ndarray
     log_phi_sd: np.ndarray
+    counted: bool = True
+
+    def alphas(self, b: int, segments, seed: int) -> np.ndarray:
+        """Draws (D, S) of the slopes of a [Fe/H] bin."""
+        import numpy as np
+
+        from xptools.cores.slopes import PoissonSlopes, lines
+
+        if not self.counted:
+            return lines(self.table.centre, self.ln_phi[:, b], self.log_phi_sd[b], segments)
+        drawn = PoissonSlopes(self.table, b, segments).draws(self.n[b], np.random.default_rng((seed, 2, b)))
+        return drawn[:, len(segments) - 1 :]
+
+    def stars(self, b: int) -> np.ndarray:
+        """Stars (K,) that a [Fe/H] bin has, those that errors brought or took undone."""
+        import numpy as np
+
+        if self.counted:
+            return self.n[b]
+        return np.nan_to_num(10 ** self.log_phi[b] * self.table.veff[b] * self.table.width)
 
 
 def per_feh(fit: Fit, segments, upper: float, xi_method: str, seed: int, truth: PiecewiseIMF | None) -> list[dict]:
@@ -56,11 +79,9 @@ def _slopes(fit: Fit, b: int, segments, seed: int):
     """alpha of every segment by the Poisson likelihood and by lines, weighted and not; and its posterior means (S,)."""
     import numpy as np
 
-    from xptools.cores.slopes import PoissonSlopes, least_squares
+    from xptools.cores.slopes import least_squares
 
-    S = len(segments) - 1
-    drawn = PoissonSlopes(fit.table, b, segments).draws(fit.n[b], np.random.default_rng((seed, 2, b)))[:, S:]
-    out = []
+    drawn, out = fit.alphas(b, segments, seed), []
     for s, segment in enumerate(pairwise(segments)):
         lines = {}
         for name, sigma in (("weighted", fit.log_phi_sd[b]), ("unweighted", None)):
@@ -101,9 +122,10 @@ def _references(fit: Fit, b: int, upper: float) -> dict:
     for name, law in REFERENCES.items():
         shape = law.integrate(edges[:-1], edges[1:], 0.0)
         expected = np.where(use, shape * np.where(use, fit.table.veff[b], 0.0), 0.0)
-        stars = fit.n[b, use].sum()
+        n = fit.stars(b)
+        stars = n[use].sum()
         scale = stars / expected.sum() if expected.sum() > 0 and stars > 0 else np.nan
-        chi2 = np.sum((fit.n[b, use] - scale * expected[use]) ** 2 / (scale * expected[use])) if stars else np.nan
+        chi2 = np.sum((n[use] - scale * expected[use]) ** 2 / (scale * expected[use])) if stars else np.nan
         out[name] = {"log_phi": (np.log10(scale * shape / width)).tolist(), "xi": mass_ratio(law, upper),
                      "chi2": float(chi2), "bins": int(use.sum())}  # fmt: skip
     return out

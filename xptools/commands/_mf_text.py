@@ -78,9 +78,10 @@ def _closing(about: dict) -> list[str]:
     c = about.get("convergence")
     if c:
         state = "converged" if not c["trouble"] else "NOT CONVERGED: " + "; ".join(c["trouble"])
+        sampler = "HMC" if about["method"] == "joint" else "NUTS"
         lines.append(
-            f"NUTS {c['chains']} x {c['draws']}: R-hat <= {c['rhat_max']:.4f}, effective draws >= {c['ess_min']:.0f}, "
-            f"{c['divergences']} divergences, E-BFMI {c['bfmi']:.2f}: {state}"
+            f"{sampler} {c['chains']} x {c['draws']}: R-hat <= {c['rhat_max']:.4f}, "
+            f"effective draws >= {c['ess_min']:.0f}, {c['divergences']} divergences, E-BFMI {c['bfmi']:.2f}: {state}"
         )
     if about["truth_known"]:
         lines.append(f"pulls: mean {_number(about['pull_mean'], '+.2f')}, sd {_number(about['pull_sd'], '.2f')}")

@@ -169,6 +169,16 @@ def with_background(numbers: Numbers, path: str, x: str | None, y: str | None, g
     return {k: np.concatenate([v, more[k]]) for k, v in numbers.items()}
 
 
+def track(table: Any, mass: float, metals: list[float], age: float) -> tuple[np.ndarray, np.ndarray]:
+    """Colours and magnitudes of one mass between the outer of these [M/H], where it is on the main sequence."""
+    import numpy as np
+
+    mh = np.linspace(min(metals), max(metals), 41)
+    magnitude, colour = table.absolute(np.full(len(mh), mass), mh, age)
+    there = np.isfinite(magnitude) & (mass <= table.turn_off(mh, age))
+    return np.asarray(colour)[there], np.asarray(magnitude)[there]
+
+
 def preview(cloud: Cloud, about: dict[str, Any]) -> None:
     """The cloud as text on standard output, in colour if that is a terminal that has it."""
     import shutil

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xptools.columns import Column
-from xptools.commands._plot_input import arrays, need_input
-from xptools.errors import DataError
+from xptools.commands._plot_input import arrays, need_input, small_table
+from xptools.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +64,20 @@ def mf_numbers(table: pa.Table) -> tuple[Numbers, dict[str, Any]]:
     notes = {f"{e['feh_lo']:.6g}": _slopes(e["slopes"], recipe) for e in said.get("feh", [])}
     unit = metadata.unit_of(table.schema.field("mass_lo")) or "solMass"
     return numbers, {"notes": notes, "x_label": style.label("mass", unit)}
+
+
+def other_functions(compare: tuple[str, ...]) -> dict[str, Numbers]:
+    """The mass functions of --compare by name: as said before the =, else the file's name."""
+    from pathlib import Path
+
+    if len(compare) > 4:
+        raise UsageError(f"--compare is given {len(compare)} times, but a figure shows 4. TRY: fewer")
+    out = {}
+    for text in compare:
+        name, _, path = text.rpartition("=")
+        table = small_table(path, ("feh_lo", "mass_lo", "log_phi"), "mf")
+        out[name or Path(path).stem] = arrays(table)
+    return out
 
 
 def _slopes(slopes: list[dict[str, Any]], recipe: str) -> str:

@@ -24,6 +24,9 @@ SPREAD = {
     "coefficient_correlations": ("{}_coefficient_correlations",),
 }
 
+SPREAD_NOTE = """Coefficients may also be one number a column, as TOPCAT explodes arrays: bp_coeff_0 ...,
+e_bp_coeff_0 ... or bp_coefficients_1 ..., counted from 0 or 1."""
+
 
 def wavelengths(text: str) -> tuple[float, ...]:
     """Wavelengths [nm] of "LO:HI:STEP" (HI if a step falls on it) or "a,b,c"; UsageError unless they ascend."""
@@ -91,6 +94,13 @@ def spent(schema: pa.Schema) -> set[str]:
     return whole.union(*gathered(schema).values())
 
 
+def without(schema: pa.Schema) -> pa.Schema:
+    """The schema without the columns that are `spent`."""
+    for name in spent(schema):
+        schema = schema.remove(schema.get_field_index(name))
+    return schema
+
+
 def check_width(schema: pa.Schema, reads: dict[str, str], design: str = "") -> None:
     """DataError, before any row is read, for coefficients that the design matrices do not fit."""
     import pyarrow as pa
@@ -140,7 +150,8 @@ def whole(name: str, columns: dict[str, np.ndarray | None]) -> np.ndarray | None
     import numpy as np
 
     count = sum(key.startswith(f"{name}.") for key in columns)
-    return np.stack([columns[f"{name}.{i}"] for i in range(count)], axis=1)
+    # in C order, as arrays are: kernels would be compiled once more for the other
+    return np.ascontiguousarray(np.stack([columns[f"{name}.{i}"] for i in range(count)], axis=1))
 
 
 def _block(name: str, array: np.ndarray, width: int | None, empty: int = 0) -> np.ndarray:

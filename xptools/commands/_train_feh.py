@@ -2,6 +2,7 @@
 
 import click
 
+from xptools.commands._spectra_input import SPREAD_NOTE
 from xptools.errors import DataError, UsageError
 from xptools.options import plain_command, shared
 
@@ -17,6 +18,7 @@ STARS = 100  # without more, no network
         "xp train feh --teff true_teff --feh true_feh --hidden 64,64 mock.parquet -o m.safetensors",
     ),
     see=("feh", "calibrate", "mock"),
+    notes={"SPREAD COLUMNS": SPREAD_NOTE},
 )
 @click.argument("input", default="-", metavar="[INPUT]")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Model file to write (.safetensors).")
@@ -71,12 +73,13 @@ def command(
 ):  # fmt: skip
     """Train the networks of `xp feh` on spectra with reference labels.
 
-    INPUT has XP spectra (coefficients, or the flux of xp calibrate), parallax, parallax_error, and reference Teff and
-    [Fe/H], for example of APOGEE. Two networks are trained, labels to spectrum (GELU in its tanh form, AdamW) and
-    spectrum to a first guess of the labels, and cross-validated: each star is inverted by networks that have not seen
-    it. Its table of bias and scatter (1.48 MAD) per M_G and [Fe/H] bin is printed and stored in the model file, with
-    the covariance of what the networks miss, and the labels they know. The same seed gives the same model on the same
-    machine, also when the same command goes on after a kill, from the checkpoints beside the output.
+    INPUT has XP spectra (coefficients, as arrays or a column for each, or the flux of xp calibrate), parallax,
+    parallax_error, and reference Teff and [Fe/H], for example of APOGEE. Two networks are trained, labels to spectrum
+    (GELU in its tanh form, AdamW) and spectrum to a first guess of the labels, and cross-validated: each star is
+    inverted by networks that have not seen it. Its table of bias and scatter (1.48 MAD) per M_G and [Fe/H] bin is
+    printed and stored in the model file, with the covariance of what the networks miss, and the labels they know. The
+    same seed gives the same model on the same machine, also when the same command goes on after a kill, from the
+    checkpoints beside the output.
 
     --quality aspcap is Table 3 of Li+ 2026: log g > 4, errors of [Fe/H] below 0.1 and of Teff below 100 K, parallax
     over error above 5, no flags of astra, error and scatter of the radial velocity below 1 km/s, 0 < BP-RP < 4; and,

@@ -8,7 +8,17 @@ import click
 
 from xptools.columns import Column
 from xptools.commands import _xp_design as design_file
-from xptools.commands._spectra_input import GRID, check_width, coefficients, spent, spread, wavelengths, with_arrays
+from xptools.commands._spectra_input import (
+    GRID,
+    SPREAD_NOTE,
+    check_width,
+    coefficients,
+    spent,
+    spread,
+    wavelengths,
+    with_arrays,
+    without,
+)
 from xptools.errors import MissingColumns, UsageError
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp, spelled
@@ -103,9 +113,7 @@ class Calibrate(RowOp):
             if name in self.adds:
                 at = out.get_field_index(name)
                 out = out.set(at, metadata.with_values(out.field(at), {"xp.grid": _grid(self.grid)}))
-        for name in spent(schema) if self.drop_coefficients else ():
-            out = out.remove(out.get_field_index(name))
-        return out
+        return without(out) if self.drop_coefficients else out
 
     def unread(self, schema):
         return spent(schema) - set(self.reads(schema).values()) if self.drop_coefficients else set()
@@ -260,8 +268,7 @@ with Gaia EDR3's zero points; of the flux as observed, whatever other options sa
 whose catalogue row is consistent, |C*| < 3 sigma, they reproduce the catalogue within 6 mmag in the mean. Where a
 companion is inside the windows of BP and RP but not in the image that gives G, C* is large and the synthetic G is
 brighter than the catalogue's, by 0.65 mag per unit of C*.""",
-    "SPREAD COLUMNS": """Coefficients may also be one number a column, as TOPCAT explodes arrays: bp_coeff_0 ...,
-e_bp_coeff_0 ... or bp_coefficients_1 ..., counted from 0 or 1.""",
+    "SPREAD COLUMNS": SPREAD_NOTE,
     "DESIGN FILE": """The matrices that come with xp are DR3's, for 55 coefficients of each band. For spectra of another
 basis, as the 51 coefficients of DR4's BP, --design names a file of numpy (.npz) with, for X in bp and rp: X.bases
 (K, H), transformation times inverse bases; X.hermite (2), scale and offset from pseudo-wavelength to the argument of
@@ -297,8 +304,7 @@ the Hermite functions; X.dispersion and X.response (2, m), wavelength [nm] and v
 @click.option("--truncate", is_flag=True, help="Use only the first n_relevant_bases coefficients of each band.")
 @click.option("--synthetic", is_flag=True, help="Add synthetic magnitudes syn_g, syn_bp, syn_rp.")
 @click.option("--single", is_flag=True, help="Write the flux as float32 instead of float64.")
-@click.option("--drop-coefficients", is_flag=True,
-              help="Leave coefficients, their errors and correlations out of the output.")
+@shared("drop-coefficients")
 @click.option("--design", metavar="FILE", default="", help="Design matrices of another release (.npz).")
 def command(
     grid, errors, covariance, floors, deredden, e_column, curve_unit, absolute, truncate, synthetic, single,

@@ -9,6 +9,7 @@ import click
 
 from xptools.columns import OWN, Column
 from xptools.commands import _feh_input
+from xptools.commands._spectra_input import SPREAD_NOTE, without
 from xptools.errors import UsageError
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp
@@ -54,6 +55,7 @@ class Feh(RowOp):
     age: float = 10.0
     alpha_fe: float = 0.0
     curve_unit: str = "mag"
+    drop_coefficients: bool = False
 
     name: ClassVar[str] = "feh"
     needs: ClassVar = (*_feh_input.COEFFICIENTS, "parallax")
@@ -82,9 +84,12 @@ class Feh(RowOp):
         files = {"model": self.model or str(DEFAULT)}
         return files | ({"isochrones": self.isochrones} if self.binary and self.isochrones else {})
 
+    def schema(self, schema, replace: bool = False):
+        out = super().schema(schema, replace)
+        return without(out) if self.drop_coefficients else out
+
     def reads(self, schema):
-        needs, wants = _feh_input.needed(schema, ("parallax",))
-        found = _Columns(needs, (*wants, "parallax_error")).reads(schema)
+        found = _feh_input.reads(self.name, schema, ("parallax",), ("parallax_error",))
         path = Path(self.files()["model"])
         _feh_input.check_grid(schema, _about(path, _stamp(path)).shape["wavelength"])
         return found
@@ -104,15 +109,6 @@ class Feh(RowOp):
 
             out |= feh_binary.pairs(model, stars, self.isochrones or None, self.age, self.alpha_fe, settings.threads())
         return out | {"feh_flag": flag.astype("int16")}
-
-
-@dataclass(frozen=True)
-class _Columns(RowOp):
-    """The columns that one table needs: which depends on what it has."""
-
-    needs: tuple[str, ...] = ()
-    wants: tuple[str, ...] = ()
-    name: ClassVar[str] = "feh"
 
 
 def _stamp(path: Path) -> int:
@@ -139,12 +135,14 @@ NOTES = {
     "METHOD": """chi2 is that of the flux at 10 pc against the network's, with the covariance of the star's spectrum,
 the covariance of what the network misses (measured on held-out stars, in the model file), and a fourth number for the
 error of the parallax. lm: Levenberg and Marquardt on the network tabulated on 33 x 33 x 33 labels with cubic splines,
-compiled, star by star. lm-network: the same steps on the network itself, in JAX. bfgs: as in the paper, on the network.
+compiled, star by star; with --device cuda in JAX on the GPU, from one start instead of several where [Fe/H] is
+uncertain. lm-network: the same steps on the network itself, in JAX. bfgs: as in the paper, on the network.
 All three minimise the same chi2. Errors are those of Gauss and Newton at the minimum; --exact takes the second
 derivatives of chi2 instead.""",
     "INPUT": """bp_coefficients and rp_coefficients, with coefficient_errors and coefficient_correlations; extinction is
 removed where there is a column ext_e (xp deredden). Or flux or flux10 with flux_cov or flux_err, as xp calibrate writes
 them, on the model's wavelengths, taken as they are: what dereddens there is its own option.""",
+    "SPREAD COLUMNS": SPREAD_NOTE,
     "BINARIES": """--binary fits the sum of two stars of one [Fe/H] and age on the main sequence of the training stars;
 masses come from the isochrones at their M_G. chi2_binary well below chi2 tells an unresolved pair; Li+ 2026 train
 on stars whose chi2 - chi2_binary is below 1. q is only as good as that difference is large.""",
@@ -160,6 +158,7 @@ science on real stars. xp train feh makes a model from stars with labels from el
     examples=(
         "xp feh --model feh.safetensors spectra.parquet -o labels.parquet",
         "xp deredden stars.parquet | xp feh --model feh.safetensors -o labels.parquet",
+        "xp mock 1000 --spectra --correlations | xp feh --replace --drop-coefficients -o labels.parquet",
         "xp calibrate --covariance spectra.parquet | xp feh --model feh.safetensors --binary -o labels.parquet",
     ),
     see=("calibrate", "train", "mass", "plot"),
@@ -175,14 +174,16 @@ science on real stars. xp train feh makes a model from stars with labels from el
 )
 @click.option("--exact", is_flag=True, help="Errors from the exact second derivatives of chi2.")
 @click.option("--binary", is_flag=True, help="Also fit two stars: chi2_binary, q, mass_1, mass_2.")
-@shared("isochrones", "age", "alpha-fe", "curve-unit")
-def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit):
+@shared("isochrones", "age", "alpha-fe", "curve-unit", "drop-coefficients")
+def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit, drop_coefficients):
     """Append Teff, M_G and [Fe/H] from Gaia's XP spectra.
 
     A neural network (xp train feh) predicts the spectrum of a star of given Teff, M_G and [Fe/H]; here it is inverted,
-    star by star, with the full covariance of the spectrum and the parallax. Errors, their correlations, chi2 and flags
-    come with the labels. A star that is flagged keeps its labels; one without spectrum or parallax has NaN.
+    star by star, with the full covariance of the spectrum and the parallax. Input are coefficients as the archive gives
+    them (arrays, texts in CSV and ECSV, or a column for each) or the flux of xp calibrate. Errors, their correlations,
+    chi2 and flags come with the labels. A star that is flagged keeps its labels; one without spectrum or parallax has
+    NaN.
     """
     if isochrones and not binary:
         raise UsageError("--isochrones is about the masses of --binary. TRY: with --binary")
-    return Feh(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit)
+    return Feh(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit, drop_coefficients)

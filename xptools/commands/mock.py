@@ -30,12 +30,13 @@ sigma_C*(G), one star in twenty has neighbours' light in BP and RP (--outliers).
 at the Sun's radius in the plane, per [Fe/H] cell. Columns true_* are exact. A pair counts once, as its primary.""",
     "SPECTRA": """With --spectra every star has XP coefficients: a black body of its temperature under Balmer lines and
 jumps, Ca H and K, the G band, Mg b and MgH, Na D, CaH, TiO, VO, FeH, the Ca triplet and iron's blanketing, whose
-strengths follow temperature, gravity, [Fe/H] and [alpha/Fe]; a pair is a sum; dust dims it. The spectrum is bent
-smoothly until its synthetic G, BP and RP are the star's own before noise, and goes through Gaia's design matrices into
-coefficients. Their errors follow 2,000 real stars as functions of magnitude; all stars share the mean correlations of
-two real ones, by which the noise is drawn. It is a model to test programs with, not an atmosphere: what a network
-learns from it is not true of real stars. It has no emission, rotation, activity, carbon stars or white dwarfs; blends
-and spurious parallaxes do not touch the spectra.""",
+strengths follow temperature, gravity, [Fe/H] and [alpha/Fe]; a pair is a sum. The spectrum is bent smoothly until its
+synthetic G, BP and RP are the star's own before dust and noise, is dimmed by the extinction curve, and goes through
+Gaia's design matrices into coefficients. Under dust its photometry differs from the star's by some mmag, as that has
+black bodies' extinction. Errors follow 2,000 real stars as functions of magnitude; all stars share the mean
+correlations of two real ones, by which the noise is drawn. It is a model to test programs with, not an atmosphere: what
+a network learns from it is not true of real stars. It has no emission, rotation, activity, carbon stars or white
+dwarfs; blends and spurious parallaxes do not touch the spectra.""",
     "THE MASS FUNCTION": """--imf FILE is TOML: breaks (masses, rising), feh_edges, and slopes, one row per [Fe/H] bin
 with one exponent of dN/dM per mass segment, negative where low masses dominate. Example:
 breaks = [0.1, 0.5, 1.1]

@@ -63,20 +63,21 @@ FIGURE_OPTIONS = (
 @click.option("--y-range", metavar="LO:HI", help="Limits of the vertical axis.  [default: all stars]")
 @click.option("--cell", metavar="DX,DY", default="0.02,0.05", show_default=True, help="Size of a cell.")
 @click.option("--locus", metavar="LIST", default="", help="Draw isochrones of these [M/H], with commas.")
+@click.option("--tracks", metavar="LIST", default="", help="With --locus: lines of these masses across them [Msun].")
 @shared("isochrones", "age")
 @click.option("--background", metavar="FILE", help="Another table, drawn in grey behind.")
 @click.option("--upright", is_flag=True, help="Let the vertical axis grow upwards; magnitudes grow downwards.")
 @click.option("--terminal", is_flag=True, help="Draw it as text on the terminal; needs no matplotlib.")
 def cmd(
-    input, output, form, data_out, column, no_clobber, x, y, x_range, y_range, cell, locus, isochrones, age, background,
-    upright, terminal,
+    input, output, form, data_out, column, no_clobber, x, y, x_range, y_range, cell, locus, tracks, isochrones, age,
+    background, upright, terminal,
 ):  # fmt: skip
     """Colour-magnitude diagram of a table of any length.
 
     Log density where stars crowd; a cell with fewer than 5 stars shows each of them. Cells are counted as the table
     streams by, in fixed memory, so 10 or 10 million stars take the same.
     """
-    from xptools.commands._plot_cmd import counted, preview, with_background
+    from xptools.commands._plot_cmd import counted, preview, track, with_background
 
     where = None if terminal else shared_input.target(input, output, form, data_out, column, no_clobber)
     shared_input.need_input(input)
@@ -93,15 +94,19 @@ def cmd(
         from xptools.cores import isochrone
 
         table = isochrone.load(isochrones or None)
-        numbers = drawing.with_loci(numbers, {mh: table.locus(mh, age) for mh in numbers_of_list("locus", locus)})
+        metals = numbers_of_list("locus", locus)
+        numbers = drawing.with_lines(numbers, "locus", {mh: table.locus(mh, age) for mh in metals})
+        if tracks:
+            masses = numbers_of_list("tracks", tracks)
+            numbers = drawing.with_lines(numbers, "track", {m: track(table, m, metals, age) for m in masses})
         about["locus_note"] = f", {age:g} Gyr"
-    options = {"x": about["x"], "y": about["y"], "cell": cell, "locus": locus, "age": age}
+    options = {"x": about["x"], "y": about["y"], "cell": cell, "locus": locus, "tracks": tracks, "age": age}
     columns = {
-        "kind": Column("string", None, "meta.code.class", "bin, star, locus or background"),
+        "kind": Column("string", None, "meta.code.class", "bin, star, locus, track or background"),
         "x": Column("float64", about["x_unit"], about["x_ucd"], f"{about['x']}: a bin's centre, a star, a locus point"),
         "y": Column("float64", about["y_unit"], about["y_ucd"], f"{about['y']}: a bin's centre, a star, a locus point"),
         "n": Column("int64", None, "meta.number", "Stars in the bin"),
-        "feh": Column("float64", None, "phys.abund.Z", "[M/H] of the locus [dex]"),
+        "feh": Column("float64", None, "stat.value", "[M/H] of a locus [dex], or mass of a track [Msun]"),
     }
     step = shared_input.Figure("cmd", tuple(options.items()))
     return shared_input.finish(step, drawing.draw, numbers, about, where, schema, columns)
@@ -130,28 +135,39 @@ def hist(input, output, form, data_out, column, no_clobber, x, bins, log):
     shared_input.finish(step, drawing.draw, drawing.with_intervals(bounds, counts), about, where, schema, columns)
 
 
-@figure("mf", "xp plot mf mf.parquet -o mf.pdf --column double")
+@figure(
+    "mf",
+    "xp plot mf mf.parquet -o mf.pdf --column double",
+    "xp plot mf --no-reference --compare BaSTI=basti.parquet mf.parquet -o mf.pdf",
+)
 @click.option("--reference/--no-reference", default=True, show_default=True, help="Draw Kroupa, Chabrier and Salpeter.")
-def mf(input, output, form, data_out, column, no_clobber, reference):
+@click.option("--compare", multiple=True, metavar="[NAME=]FILE",
+              help="Another mass function of the same bins as a dotted line; repeatable, up to 4.")  # fmt: skip
+def mf(input, output, form, data_out, column, no_clobber, reference, compare):
     """Mass function per [Fe/H] bin, from the table that xp mf writes.
 
     The median of log Phi in each bin with its 68% and 95% intervals; arrows are upper limits (97.7%) of bins without
-    stars. The references are scaled to the same number of stars. The number of stars stands on top.
+    stars. The references are scaled to the same number of stars. The number of stars stands on top. --compare adds
+    what xp mf made elsewhere: of other isochrones, or of a paper (columns feh_lo, mass_lo, log_phi).
     """
-    from xptools.commands._plot_population import mf_numbers
+    from xptools.commands._plot_population import mf_numbers, other_functions
     from xptools.figures import mf as drawing
 
     where = shared_input.target(input, output, form, data_out, column, no_clobber)
     table = shared_input.small_table(input, MF_NEEDS, "mf")
     numbers, about = mf_numbers(table)
     numbers = drawing.with_references(numbers) if reference else numbers
+    others = other_functions(compare)
+    numbers, about["others"] = drawing.with_others(numbers, list(others.values())), list(others)
     names = {"kroupa": "Kroupa (2001)", "chabrier": "Chabrier (2003), single stars", "salpeter": "Salpeter (1955)"}
     columns = {
         f"log_phi_{key}": Column("float64", None, "stat.fit.param", f"log10 of {name}, scaled to the counts")
         for key, name in names.items()
     }
     columns["log_phi_true"] = Column("float64", None, "stat.fit.param", "log10 of the true Phi")
-    step = shared_input.Figure("mf", (("reference", reference),))
+    for k, name in enumerate(others, 1):
+        columns[f"log_phi_other{k}"] = Column("float64", None, "stat.fit.param", f"log10 of Phi of {name}")
+    step = shared_input.Figure("mf", (("reference", reference), ("compare", list(others))))
     shared_input.finish(step, drawing.draw, numbers, about, where, table.schema, columns)
 
 

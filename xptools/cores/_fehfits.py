@@ -25,12 +25,14 @@ from xptools.cores._fehmodel import (
 # numpy's numbers, not Python's: numba compiles a function once more for every literal
 MOST, MOST_LOOKED = np.int64(40), np.int64(4)  # steps at most
 FULL, WEIGHTS, LEVEL, STAY = np.bool_(True), np.bool_(False), np.bool_(True), np.bool_(False)
+THERE, ANEW = np.bool_(True), np.bool_(False)  # whether x already holds the model where a descent begins
 ENOUGH, ENOUGH_LOOKED = 0.01, 0.5  # a fall of chi2 still to come that is not worth looking at its end
 NOISE, SLOW = 5e-3, 0.02  # of chi2 in float32; a fall that ends even a slow descent
 ALONG, WIDE = (2.5, 6.0), 0.1  # further starts: standard errors along the valley, where that of [Fe/H]' is WIDE
+NEAR, SHORTEST, LONGEST = 3.0, 0.2, 1.6
 # Beyond this error of [Fe/H]' all starts are tried; below, those where chi2 rises less than this part of a parabola.
 BLURRED, FLAT = 0.6, 0.6
-GLANCE, FOLLOWED = np.int64(2), 2  # steps from every start of a pair, and of how many then to the end
+GLANCE, FOLLOWED = np.int64(2), 3  # steps from every start of a pair, and of how many then to the end
 MISSING = 6  # samples known at most in a star that cannot be fitted (feh.usable)
 EMPTY, UNFINISHED, SINGULAR = 1, 2, 4  # bits of a star's state
 
@@ -47,8 +49,9 @@ def solved(H, free, damping, d, a):
         a[i, i] = H[1 + i, 1 + i] * (1.0 + damping) + 1e-12 if free[i] else 1.0
         a[i, 4] = -H[0, 1 + i] if free[i] else 0.0
     for i in range(4):
+        over = 1.0 / a[i, i]
         for r in range(i + 1, 4):
-            f = a[r, i] / a[i, i]
+            f = a[r, i] * over
             for c in range(i, 5):
                 a[r, c] -= f * a[i, c]
     for i in range(3, -1, -1):
@@ -64,38 +67,71 @@ def solved(H, free, damping, d, a):
     return fall
 
 
+@part
+def copied(source, target):
+    """source (4,) into target."""
+    for k in range(4):
+        target[k] = source[k]
+
+
+@part
+def stretched(length, slope, rise):
+    """How long the next step should be, in Gauss-Newton steps, after one of `length` that changed chi2 by `rise`.
+
+    Where the model bends, all these steps are too long or too short by one factor: that of the parabola along the last.
+    `slope` is that of chi2 where that step began; without one the answer is 1.
+    """
+    bend = rise - length * slope
+    if not (slope < 0.0 and bend > 0.0):
+        return 1.0
+    return min(max(-0.5 * slope * length * length / bend, SHORTEST), LONGEST)
+
+
 @kernel
-def descended(grid, limits, p, pair, spread, work, full, most, enough):
+def descended(grid, limits, p, pair, spread, work, full, most, enough, begun):
     """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p: chi2, and whether that is a minimum.
 
     H[0] of the work ends with the products there or less than `enough` of chi2 away: the last step is not looked at.
     """
     H, d, q, free = work.H, work.step, work.trial, work.free
     low, high, damping, at, fell, fall, chi2 = limits[0], limits[1], 1e-3, 1, np.inf, np.inf, np.inf
-    q[:] = p
+    length, slope, refused = 1.0, 0.0, False
+    copied(p, q)
     for _ in range(most + 1):
-        modelled(grid, q, pair, spread, work)
+        if begun:
+            begun = False
+        else:
+            modelled(grid, q, pair, spread, work)
         new = products(q, full, work, H[1 - at])
+        longer = stretched(length, slope, new - chi2)
         if new < chi2:
-            at, fell, chi2, damping = 1 - at, chi2 - new, new, max(damping * 0.1, 1e-8)
-            p[:] = q
+            at, fell, chi2 = 1 - at, chi2 - new, new
+            damping = damping if refused else max(damping * 0.1, 1e-8)
+            refused = False
+            length = longer if SLOW < fell < NEAR else 1.0
+            copied(q, p)
         else:
             damping *= 10.0
+            refused = True
+            length = min(longer, 0.6)
             if fall < NOISE or damping > 1e9:  # as low as float32 can tell
                 break
         for k in range(3):
             free[k] = not ((p[k] <= low[k] and H[at, 0, 1 + k] > 0.0) or (p[k] >= high[k] and H[at, 0, 1 + k] < 0.0))
         fall = solved(H[at], free, damping, d, work.system)
+        slope = 0.0
         for k in range(4):
-            q[k] = p[k] + d[k]
-        for k in range(3):
-            q[k] = min(max(q[k], low[k]), high[k])
+            slope += 2.0 * d[k] * H[at, 0, 1 + k]
+            q[k] = p[k] + length * d[k]
+        inside(limits, q)
         if fall < enough + 2e-6 * chi2 and damping < 0.1 and (fell < SLOW or fall < 0.1 * fell):
             chi2, fall = chi2 - fall, 0.0
-            p[:] = q
+            copied(q, p)
             break
     if at == 1:
-        H[0] = H[1]
+        for i in range(5):
+            for j in range(5):
+                H[0, i, j] = H[1, i, j]
     return chi2, fall < NOISE
 
 
@@ -132,16 +168,31 @@ def inside(limits, p):
         p[k] = min(max(p[k], limits[0, k]), limits[1, k])
 
 
+@part
+def begin(labels, shift, p):
+    """p (4,) of labels (3,) and a shift."""
+    for k in range(3):
+        p[k] = labels[k]
+    p[3] = shift
+
+
 @kernel
 def looked(grid, box, single, start, errors, spread, work, p):
     """The first look: p (4,) from `start` (3,) without correlations; the model there is the star's reference model."""
-    p[:3] = start
-    p[3] = 0.0
+    begin(start, np.float32(0.0), p)
     inside(box, p)
     reference(grid, p, np.float32(0.0), LEVEL, work)
     weighted(errors, p[0], work)
-    descended(grid, box, p, single, spread, work, WEIGHTS, MOST_LOOKED, ENOUGH_LOOKED)
+    descended(grid, box, p, single, spread, work, WEIGHTS, MOST_LOOKED, ENOUGH_LOOKED, ANEW)
     reference(grid, p, spread, STAY, work)
+
+
+@part
+def curved(work, curvature):
+    """J^T C^-1 J + prior (4, 4) of the last descent."""
+    for i in range(4):
+        for j in range(4):
+            curvature[i, j] = work.H[0, 1 + i, 1 + j]
 
 
 @kernel
@@ -152,13 +203,12 @@ def lowest(grid, box, single, starts, spread, work, best, curvature):
     starts again on either side of the first. Returns chi2 and whether it has converged.
     """
     ridge, q = work.ridge, work.start
-    least, converged = descended(grid, box, best, single, spread, work, FULL, MOST, ENOUGH)
-    curvature[:] = work.H[0, 1:, 1:]
+    least, converged = descended(grid, box, best, single, spread, work, FULL, MOST, ENOUGH, THERE)
+    curved(work, curvature)
     for k in range(len(starts) + 2 * len(ALONG)):
         along = k - len(starts)
         if along < 0:
-            q[:3] = starts[k]
-            q[3] = 0.0
+            begin(starts[k], np.float32(0.0), q)
         else:
             if along == 0:
                 error = valley(curvature, work, ridge)
@@ -171,11 +221,11 @@ def lowest(grid, box, single, starts, spread, work, best, curvature):
         if along >= 0 and error < BLURRED:
             if height(grid, q, spread, work) > least + FLAT * parabola(curvature, q, best):
                 continue
-        found, done = descended(grid, box, q, single, spread, work, FULL, MOST, ENOUGH)
+        found, done = descended(grid, box, q, single, spread, work, FULL, MOST, ENOUGH, ANEW)
         if found < least - ENOUGH:
             least, converged = found, done
-            best[:] = q
-            curvature[:] = work.H[0, 1:, 1:]
+            copied(q, best)
+            curved(work, curvature)
     return least, converged
 
 
@@ -194,21 +244,23 @@ def fit_stars(grid, box, y, gain, packed, diagonal, errors, spread, starts, look
             state[i] |= EMPTY
             continue
         looked(grid, box, single, starts[i, 0], errors, s, work, q)
-        ref[i] = q
+        for k in range(4):
+            ref[i, k] = q[k]
         if look_only:
             continue
-        if not prepared(gain[i], packed[i], diagonal, errors, q[0], work):
+        if not prepared(gain[i], packed[i], packed[min(i + 1, len(y) - 1)], diagonal, errors, q[0], work):
             state[i] |= SINGULAR
             continue
         chi2[i], converged = lowest(grid, box, single, starts[i, 1:], s, work, q, H[i])
         if not converged:
             state[i] |= UNFINISHED
-        p[i] = q
+        for k in range(4):
+            p[i, k] = q[k]
 
 
 @kernel
 def fit_pairs(grid, limits, pair, y, gain, packed, diagonal, errors, spread, ref, starts, p, chi2):
-    """The best sum of two main-sequence stars: p (N, 4) M_G, its excess, [Fe/H] and shift, chi2 (N,).
+    """The best sum of two main-sequence stars: p (N, 4) M_G of both, the excess, [Fe/H] and shift, chi2 (N,).
 
     ref (N, 4) as `fit_stars` wrote it: C is the same, so chi2 compares. starts (N, K, 3): of each a few steps, then
     the lowest ones to their end; limits (2, 3) of p.
@@ -219,21 +271,22 @@ def fit_pairs(grid, limits, pair, y, gain, packed, diagonal, errors, spread, ref
         if not math.isfinite(ref[i, 0]):
             continue
         s = np.float32(spread[i])
-        q[:] = ref[i]
+        for k in range(4):
+            q[k] = ref[i, k]
         gathered(y[i], gain[i], packed[i], diagonal, work)
         reference(grid, q, s, STAY, work)
-        if not prepared(gain[i], packed[i], diagonal, errors, q[0], work):
+        if not prepared(gain[i], packed[i], packed[min(i + 1, len(y) - 1)], diagonal, errors, q[0], work):
             continue
         for k in range(count):
-            tries[k, :3] = starts[i, k]
-            tries[k, 3] = ref[i, 3]
+            begin(starts[i, k], q[3], tries[k])
             inside(limits, tries[k])
-            heights[k], _ = descended(grid, limits, tries[k], pair, s, work, FULL, GLANCE, ENOUGH)
+            heights[k], _ = descended(grid, limits, tries[k], pair, s, work, FULL, GLANCE, ENOUGH, ANEW)
         chi2[i] = np.inf
         for _ in range(FOLLOWED):
             k = heights.argmin()
             heights[k] = np.inf
-            found, _ = descended(grid, limits, tries[k], pair, s, work, FULL, MOST, ENOUGH)
+            found, _ = descended(grid, limits, tries[k], pair, s, work, FULL, MOST, ENOUGH, ANEW)
             if found < chi2[i]:
                 chi2[i] = found
-                p[i] = tries[k]
+                for n in range(4):
+                    p[i, n] = tries[k, n]

@@ -34,7 +34,7 @@ UNIT = 1e-18  # [W m^-2 nm^-1]
 LN10 = np.log(10.0)
 LABEL_MEAN, LABEL_SCALE = np.array([5000.0, 7.0, -0.5]), np.array([1000.0, 3.0, 0.5])
 WIDEST = np.array([[2800.0, 3.0, -3.0], [8000.0, 15.0, 0.8]])  # Teff [K], M_G [mag], [Fe/H]
-CHUNK, GUESSED = 1024, 256  # stars at a time: one shape, so that a star's bits are its own
+CHUNK = 1024
 NOT_CONVERGED, AT_BOUND, BAD_FIT, OUTSIDE_HULL, NEGATIVE, MISSING_BAND, DIAGONAL, NO_DATA = (1 << k for k in range(8))
 SOLVER_ROWS = 256  # stars that JAX fits together: all wait for the slowest
 WORST_CHI2, MOST_NEGATIVE, MISSING_SAMPLES = 5.0, 5, 3
@@ -137,13 +137,17 @@ class Model:
 
     def guess(self, y: np.ndarray) -> np.ndarray:
         """Scaled labels (N, 3) from flux at 10 pc (N, n), inside the box; samples that are unknown count as typical."""
-        out = []
-        for i in range(0, len(y), GUESSED):
-            x = np.zeros((GUESSED, y.shape[1]), np.float32)
-            part = y[i : i + GUESSED]
-            x[: len(part)] = guess_input(part, self.arrays["init.mean"], self.arrays["init.scale"])
-            out.append(nn.apply(self.init, x)[: len(part)])
-        return np.clip(np.concatenate(out), *self.box)
+        from xptools.cores._fehguess import guess_stars
+
+        labels = np.empty((len(y), 3))
+        guess_stars(self._guessing, self.box, np.ascontiguousarray(y, np.float64), labels)
+        return labels
+
+    @cached_property
+    def _guessing(self):
+        from xptools.cores._fehguess import layers
+
+        return layers(self.init, self.arrays["init.mean"], self.arrays["init.scale"])
 
     @cached_property
     def _training_labels(self):
@@ -194,7 +198,7 @@ def fitted(model: Model, spectra: Spectra, begin=None, threads: int = 1, look_on
 
     def run(a: int, b: int) -> None:
         s = spectra.part(slice(a, b))
-        gain, noise = np.ascontiguousarray(s.gain()), np.ascontiguousarray(s.noise)
+        gain, noise = np.ascontiguousarray(s.gain()), frozen(s.noise)
         y = s.flux * gain
         start = model.guess(y)[:, None, :] if begin is None else begin[a:b]
         kernels.fit_stars(
@@ -226,6 +230,13 @@ def refined(model: Model, spectra: Spectra, begin: Fit, method: str, exact: bool
     p[empty], curvature[empty], chi2[empty] = np.nan, np.nan, np.nan
     state = np.where(converged | empty, 0, kernels.UNFINISHED) | begin.state & ~kernels.UNFINISHED
     return Fit(p, curvature, chi2, state.astype(np.int8), begin.ref)
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The array, not to be written to, whether it was or not: kernels are compiled for one kind only."""
+    out = np.ascontiguousarray(array).view()
+    out.flags.writeable = False
+    return out
 
 
 def usable(y: np.ndarray, spectra: Spectra) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The best sum of two main-sequence stars for an XP spectrum: chi2, mass ratio and masses (Li+ 2026 App. C.2).
 
 Both stars have one [Fe/H] and stand on the main sequence of the model's training stars, Teff = f(M_G, [Fe/H]); free are
-the primary's M_G, the secondary's excess over it, [Fe/H], and the shift that the parallax leaves. chi2 has the same
-covariance as that of the single star, so the two compare. Masses are those of an isochrone at these M_G.
+the pair's M_G, the secondary's excess over the primary's, [Fe/H], and the shift that the parallax leaves. chi2 has the
+same covariance as that of the single star, so the two compare. Masses are those of an isochrone at these M_G.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xptools.cores import feh
 from xptools.cores.feh import LABEL_MEAN, LABEL_SCALE, Model, Spectra
 from xptools.cores.isochrone import load, salaris
 
-EXCESSES = (0.0, 0.4, 1.2, 2.4, 4.0)  # [mag], where fits begin
+EXCESSES = (0.0, 0.3, 0.8, 1.4, 2.2, 3.2, 4.5)  # [mag], where fits begin
 NODES = 60  # of the mass table, in M_G and [Fe/H]
 
 
@@ -36,12 +36,12 @@ def fitted(model: Model, spectra: Spectra, threads: int = 1) -> tuple[np.ndarray
     pair = model.arrays["sequence"].astype(np.float32)
     bright, faint = pair[-1, :2]
     limits = np.array([[bright, 0.0, model.box[0, 2]], [faint, faint - bright, model.box[1, 2]]], np.float32)
+    limits[0, 0] -= over_primary(0.0)
     excess = np.array(EXCESSES) / LABEL_SCALE[1]
-    sum_of_two = 2.5 * np.log10(1 + 10 ** (-0.4 * np.array(EXCESSES))) / LABEL_SCALE[1]
-    begin = np.stack(np.broadcast_arrays(single.p[:, 1:2] + sum_of_two, excess, single.p[:, 2:3]), -1)
+    begin = np.stack(np.broadcast_arrays(single.p[:, 1:2], excess, single.p[:, 2:3]), -1)
     p, chi2 = np.full((N, 4), np.nan), np.full(N, np.nan)
     grid, errors = model.compiled
-    noise, y = np.ascontiguousarray(spectra.noise), spectra.flux * gain
+    noise, y = feh.frozen(spectra.noise), spectra.flux * gain
     ref = np.where(np.isfinite(single.p), single.ref, np.nan)
 
     def run(a: int, b: int) -> None:
@@ -51,7 +51,14 @@ def fitted(model: Model, spectra: Spectra, threads: int = 1) -> tuple[np.ndarray
         )  # fmt: skip
 
     feh.spread_out(run, N, threads)
+    p[:, 0] = np.clip(p[:, 0] + over_primary(p[:, 1]), bright, faint)
+    p[:, 1] = np.minimum(p[:, 1], faint - p[:, 0])
     return p, chi2
+
+
+def over_primary(excess):
+    """By how much a pair is brighter than its primary, for a secondary fainter by `excess`; all in scaled M_G."""
+    return 2.5 * np.log10(1 + 10 ** (-0.4 * LABEL_SCALE[1] * excess)) / LABEL_SCALE[1]
 
 
 def mass(isochrone, M_G: np.ndarray, mh: np.ndarray, age: float) -> np.ndarray:

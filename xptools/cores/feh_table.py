@@ -50,18 +50,21 @@ class Table:
         x = xp.clip((labels - self.low) / self.step, 0, cells)
         cell = xp.minimum(xp.floor(x), cells - 1)
         weight, slope = splines(x - cell, xp)  # (4, N, 3)
-        first = cell.astype("int32")
-        value, slopes = 0.0, [0.0, 0.0, 0.0]
-        for i in range(4):
-            for j in range(4):
-                for k in range(4):
-                    at = c[first[:, 0] + i, first[:, 1] + j, first[:, 2] + k]
-                    w, d = (weight[i], weight[j], weight[k]), (slope[i], slope[j], slope[k])
-                    value = value + (w[0][:, 0] * w[1][:, 1] * w[2][:, 2])[:, None] * at
-                    slopes[0] = slopes[0] + (d[0][:, 0] * w[1][:, 1] * w[2][:, 2])[:, None] * at
-                    slopes[1] = slopes[1] + (w[0][:, 0] * d[1][:, 1] * w[2][:, 2])[:, None] * at
-                    slopes[2] = slopes[2] + (w[0][:, 0] * w[1][:, 1] * d[2][:, 2])[:, None] * at
-        return value, xp.stack([s / h for s, h in zip(slopes, self.step, strict=True)])
+        first = cell.astype("int32")[:, :, None] + xp.arange(4, dtype="int32")  # (N, 3, 4)
+        nodes = c[first[:, 0, :, None, None], first[:, 1, None, :, None], first[:, 2, None, None, :]]
+
+        def along(factors, values):  # the sum over the last axis of nodes left
+            return xp.einsum("kn,n...ko->n...o", factors, values)
+
+        x, y, z = (weight[:, :, k] for k in range(3))
+        plane = along(z, nodes)
+        line = along(y, plane)
+        slopes = (
+            along(slope[:, :, 0], line),
+            along(x, along(slope[:, :, 1], plane)),
+            along(x, along(y, along(slope[:, :, 2], nodes))),
+        )
+        return along(x, line), xp.stack([s / h for s, h in zip(slopes, self.step, strict=True)])
 
     def values(self, labels, xp=np, coefficients=None):
         """Values (N, outputs) alone; what JAX differentiates."""

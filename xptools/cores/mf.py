@@ -133,3 +133,9 @@ def summary(ln_phi):
     """Mean, sd and LEVELS quantiles of log10 Phi from draws of ln Phi (D, K): (K,), (K,), (5, K)."""
     x = ln_phi / LN10
     return x.mean(axis=0), x.std(axis=0, ddof=1), np.quantile(x, LEVELS, axis=0)
+
+
+def named(mean, sd, levels):
+    """The summary as `xp mf` names its columns."""
+    names = ("log_phi_median", "log_phi_lo", "log_phi_hi", "log_phi_lo95", "log_phi_hi95")
+    return {"log_phi": mean, "log_phi_sd": sd, **dict(zip(names, levels, strict=True))}

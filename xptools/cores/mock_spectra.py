@@ -5,10 +5,10 @@ its synthetic G, BP and RP are exact, and goes into each band's basis by least s
 
     c = argmin |r (f - D^T c)|^2 + mu sum_i c_i^2 / v_i,     r = A_pupil R lambda / (h c),
 
-v_i the mean square of real stars' coefficients; what the basis cannot hold is lost, as in the satellite. Errors follow
-2,000 real stars: |sigma| over |c| is a function of the band's magnitude with its scatter, the pattern of sigma_i over
-|sigma| another. Correlations are the mean of two real stars', the same for all: the only ones at hand. Noise is normal
-with that covariance.
+v_i the mean square of real stars' coefficients; what the basis cannot hold is lost, as in the satellite. Dust comes
+between the two, by the curve: the photometry is that without dust. Errors follow 2,000 real stars: |sigma| over |c| is
+a function of the band's magnitude with its scatter, the pattern of sigma_i over |sigma| another. Correlations are the
+mean of two real stars', the same for all: the only ones at hand. Noise is normal with that covariance.
 """
 
 from __future__ import annotations
@@ -154,11 +154,10 @@ def relevant(values: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
 
 def observed(streams, flux: np.ndarray, rates: np.ndarray, noise: float, correlations: bool) -> dict[str, np.ndarray]:
-    """The archive's columns of spectra (N, n) on GRID for stars of photo-electrons/s rates (N, 3) in G, BP, RP."""
-    bent = matched(flux, rates)
+    """The archive's columns of spectra (N, n) on GRID, `matched`, of stars of photo-electrons/s rates (N, 3)."""
     out = {}
     for band, name, rate in zip(BANDS, ("BP", "RP"), rates.T[1:], strict=True):
-        c = coefficients(bent, band)
+        c = coefficients(flux, band)
         mag = ZERO_POINT[name] - POGSON * np.log(rate)
         sigma = errors(c, mag, streams.normal(f"{band} coefficient errors"), band).astype(np.float32)
         z = np.stack([streams.normal(f"{band} coefficient {i}") for i in range(c.shape[1])], axis=1)

@@ -20,6 +20,7 @@ class Sampled:
     ess: np.ndarray
     divergences: int
     bfmi: float
+    allowed: int = 0  # divergences that do no harm: of Hamiltonian Monte Carlo, whose proposals are then rejected
 
     def trouble(self) -> list[str]:
         """What speaks against convergence; empty if nothing does."""
@@ -27,7 +28,7 @@ class Sampled:
         found = [
             (not rhat <= 1.01, f"R-hat {rhat:.3f} > 1.01"),
             (not ess >= 400, f"effective sample size {ess:.0f} < 400"),
-            (self.divergences > 0, f"{self.divergences} divergent transitions"),
+            (self.divergences > self.allowed, f"{self.divergences} divergent transitions"),
             (not self.bfmi >= 0.3, f"E-BFMI {self.bfmi:.2f} < 0.3"),
         ]
         return [words for bad, words in found if bad]
@@ -78,7 +79,7 @@ def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_acce
     run = _program(noisy, prior, warmup, draws, target_accept)
     z, diverging, energy = jax.tree.map(np.asarray, run(n, keys, start))
     ln_phi = log_rate(n, z["u"]) - offset - (s * z["eps"] if noisy else 0.0)
-    return Sampled(ln_phi, *_convergence(ln_phi), int(diverging.sum()), _bfmi(energy))
+    return Sampled(ln_phi, *convergence(ln_phi), int(diverging.sum()), bfmi(energy))
 
 
 @lru_cache(maxsize=8)
@@ -102,13 +103,13 @@ def _program(noisy, prior, warmup, draws, target_accept):
     return jax.jit(jax.vmap(chain, in_axes=(None, 0, 0)))
 
 
-def _convergence(x):
+def convergence(x):
     """Split R-hat and effective sample size (K,) of draws (chains, draws, K) (Gelman+ 2013, Vehtari+ 2021)."""
     from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
 
     return np.asarray(split_gelman_rubin(x)), np.asarray(effective_sample_size(x))
 
 
-def _bfmi(energy) -> float:
+def bfmi(energy) -> float:
     """Lowest energy fraction of missing information over chains (Betancourt 2016)."""
     return float(np.min(np.mean(np.diff(energy, axis=1) ** 2, axis=1) / np.var(energy, axis=1)))

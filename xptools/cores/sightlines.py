@@ -9,10 +9,8 @@ scaling with the ratio of the exact volume to the same sum without dust (Volume 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 
 from xptools.cores.astrometry import ICRS_TO_GALACTIC
@@ -121,19 +119,21 @@ class LineVolume:
 
     def __call__(self, M_G, colour, k):
         """V_eff [kpc3] (P,) for absolute magnitude, colour [mag] and A_G per unit of E, each (P,)."""
+        from xptools.cores import _skykernels as kernels  # numba, which a clear sky has no use for
+
         exact = self.exact(M_G)
         use = np.flatnonzero(exact > 0)
         M_G, k = np.asarray(M_G, dtype=np.float64)[use], np.asarray(k, dtype=np.float64)[use]
         sums = np.concatenate([np.zeros((len(self.n), 1)), np.cumsum(self.n * np.diff(self.cube), axis=1)], axis=1)
         common = (self.survey.g_limit, self.ln_d, self.cube, self.n)
-        clear = _edges(M_G, 0.0 * k, *common, np.zeros_like(self.E), sums)
+        clear = kernels.edges(M_G, 0.0 * k, *common, np.zeros_like(self.E), sums)
         if self.sky.completeness is None and self.sky.plx_sn is None:
-            seen = _edges(M_G, k, *common, self.E, sums)
+            seen = kernels.edges(M_G, k, *common, self.E, sums)
         else:
             columns = self.complete.columns(np.nan_to_num(colour))[use]
             G = np.arange(0.0, 25.0, 0.05)
             table = np.stack([np.stack([np.interp(G, self.complete.g, c) for c in row]) for row in self.complete.table])
-            seen = _weighted(
+            seen = kernels.weighted(
                 M_G, k, *common, self.E, columns, self.rows, G, table, parallax_error(G), self.sky.plx_sn or 0.0
             )
         out = np.zeros_like(exact)
@@ -146,68 +146,3 @@ def _extinction(dust, l, b, d):
     E = dust(np.repeat(l, len(d)), np.repeat(b, len(d)), np.tile(d * 1000.0, len(l)))
     E = np.asarray(E, dtype=np.float64).reshape(len(l), len(d))
     return np.maximum.accumulate(np.nan_to_num(E, nan=0.0), axis=1)
-
-
-@numba.njit(cache=True)
-def _modulus(ln_d):
-    return 5.0 / math.log(10.0) * (ln_d + math.log(100.0))  # d in kpc
-
-
-@numba.njit(cache=True)
-def _edge(i, M_G, k, g_limit, ln_d, E):
-    """ln d where G = g_limit inside step i, at most the step's end, and G there."""
-    G0 = M_G + _modulus(ln_d[i]) + k * E[i]
-    G1 = M_G + _modulus(ln_d[i + 1]) + k * E[i + 1]
-    t = 1.0 if G1 <= g_limit else (g_limit - G0) / (G1 - G0)
-    return ln_d[i] + t * (ln_d[i + 1] - ln_d[i]), G0, G0 + t * (G1 - G0)
-
-
-@numba.njit(cache=True)
-def _steps(M_G, k, g_limit, ln_d, E):
-    """Number of steps that begin brighter than g_limit (G grows along the line)."""
-    low, high = 0, len(ln_d) - 1
-    while low < high:
-        i = (low + high) // 2
-        if M_G + _modulus(ln_d[i]) + k * E[i] < g_limit:
-            low = i + 1
-        else:
-            high = i
-    return low
-
-
-@numba.njit(cache=True, parallel=True)
-def _edges(M_G, k, g_limit, ln_d, cube, n, E, sums):
-    """Sum over lines of int n d^2 dd up to each line's edge, for P stars; always in one order."""
-    out = np.zeros(len(M_G))
-    for p in numba.prange(len(M_G)):
-        total = 0.0
-        for j in range(len(n)):
-            i = _steps(M_G[p], k[p], g_limit, ln_d, E[j]) - 1
-            if i >= 0:
-                edge, _, _ = _edge(i, M_G[p], k[p], g_limit, ln_d, E[j])
-                total += sums[j, i] + n[j, i] * (math.exp(3.0 * edge) / 3.0 - cube[i])
-        out[p] = total
-    return out
-
-
-@numba.njit(cache=True, parallel=True)
-def _weighted(M_G, k, g_limit, ln_d, cube, n, E, column, rows, G, table, sigma, sn):
-    """The same with the probability of a place in the catalogue and of parallax S/N > sn at each step's middle."""
-    out = np.zeros(len(M_G))
-    per_mag = (len(G) - 1) / (G[-1] - G[0])
-    for p in numba.prange(len(M_G)):
-        total = 0.0
-        for j in range(len(n)):
-            for i in range(_steps(M_G[p], k[p], g_limit, ln_d, E[j])):
-                edge, G0, G1 = _edge(i, M_G[p], k[p], g_limit, ln_d, E[j])
-                at = min(max((0.5 * (G0 + G1) - G[0]) * per_mag, 0.0), len(G) - 1.001)
-                low = int(at)
-                t = at - low
-                probability = table[rows[j], column[p], low] * (1 - t) + table[rows[j], column[p], low + 1] * t
-                if sn > 0.0:
-                    d = math.exp(0.5 * (ln_d[i] + edge))
-                    error = sigma[low] * (1 - t) + sigma[low + 1] * t
-                    probability *= 0.5 * math.erfc((sn - 1.0 / (d * error)) / math.sqrt(2.0))
-                total += probability * n[j, i] * (math.exp(3.0 * edge) / 3.0 - cube[i])
-        out[p] = total
-    return out

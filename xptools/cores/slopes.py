@@ -12,6 +12,7 @@ falling sixfold over the lowest bins, a line through bin centres is off by up to
 from __future__ import annotations
 
 from copy import copy
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,6 +44,22 @@ def least_squares(centre, log_phi, sigma, segment):
     scatter = np.sqrt(np.sum(w * residual**2) / (use.sum() - 2))
     inflate = scatter if sigma is None else max(1.0, scatter)
     return float(alpha), float(inflate / np.sqrt(np.sum(w * x * x)))
+
+
+def lines(centre, ln_phi, sigma, segments):
+    """Slopes (D, S) of each draw of ln Phi (D, K): lines weighted with sigma (K,) over the bins of each segment.
+
+    As draws of a posterior in which bins are correlated, their spread is that of the slope; NaN from fewer than 2 bins.
+    """
+    out = np.full((len(ln_phi), len(segments) - 1), np.nan)
+    for s, segment in enumerate(pairwise(segments)):
+        use = members(centre, segment) & np.isfinite(sigma) & np.isfinite(ln_phi).all(axis=0)
+        if use.sum() >= 2:
+            w = sigma[use] ** -2
+            x = np.log(centre[use])
+            x = x - np.average(x, weights=w)
+            out[:, s] = ln_phi[:, use] @ (w * x) / np.sum(w * x * x)
+    return out
 
 
 class PoissonSlopes:

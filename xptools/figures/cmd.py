@@ -93,19 +93,19 @@ class Cloud:
         }
 
 
-def with_loci(numbers: Numbers, loci: dict[float, tuple[np.ndarray, np.ndarray]]) -> Numbers:
-    """The numbers with rows of kind "locus" appended: [M/H] -> (colours, magnitudes)."""
+def with_lines(numbers: Numbers, kind: str, lines: dict[float, tuple[np.ndarray, np.ndarray]]) -> Numbers:
+    """The numbers with rows of kind "locus" or "track" appended: [M/H], or mass -> (colours, magnitudes)."""
     out = dict(numbers)
-    for feh, (x, y) in loci.items():
-        more = {"kind": ["locus"] * len(x), "x": x, "y": y, "n": [0] * len(x), "feh": [feh] * len(x)}
-        types = {k: "U5" if k == "kind" else v.dtype for k, v in out.items()}
+    for value, (x, y) in lines.items():
+        more = {"kind": [kind] * len(x), "x": x, "y": y, "n": [0] * len(x), "feh": [value] * len(x)}
+        types = {k: np.result_type(v, "U5") if k == "kind" else v.dtype for k, v in out.items()}
         out = {k: np.concatenate([v, np.asarray(more[k], dtype=types[k])]) for k, v in out.items()}
     return out
 
 
 def view(numbers: Numbers, about: dict[str, Any]) -> tuple[tuple, tuple]:
     """x and y limits: those asked for, else what holds all stars, with a margin."""
-    shown = numbers["kind"] != "locus"
+    shown = ~np.isin(numbers["kind"], ("locus", "track"))
     limits = []
     for axis in ("x", "y"):
         asked = about.get(f"{axis}_range")
@@ -132,6 +132,7 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
         zorder=3,
     )  # fmt: skip
     axes.set(xlim=limits[0], ylim=limits[1][::-1] if about.get("invert_y", True) else limits[1])
+    _tracks(axes, numbers, limits)
     _loci(axes, numbers, about)
     axes.set(xlabel=about["x_label"], ylabel=about["y_label"])
     if image is not None:
@@ -178,6 +179,18 @@ def _loci(axes: Any, numbers: Numbers, about: dict[str, Any]) -> None:
             handlelength=2.4, frameon=True, framealpha=0.8, edgecolor="none",
         )  # fmt: skip
         legend.set_zorder(6)
+
+
+def _tracks(axes: Any, numbers: Numbers, limits: tuple[tuple, tuple]) -> None:
+    """Lines of one mass across the loci, the mass at their metal-rich end."""
+    rows = numbers["kind"] == "track"
+    for mass in np.unique(numbers["feh"][rows]):
+        x, y = (numbers[axis][rows & (numbers["feh"] == mass)] for axis in ("x", "y"))
+        axes.plot(x, y, color=style.BLACK, lw=0.6, zorder=4)
+        inside = np.flatnonzero((x > limits[0][0]) & (x < limits[0][1]) & (y > limits[1][0]) & (y < limits[1][1]))
+        if inside.size:
+            axes.annotate(f"{mass:g}", (x[inside[-1]], y[inside[-1]]), (2, -2), textcoords="offset points",
+                          fontsize=6.5, va="top", zorder=6, path_effects=style.outlined())  # fmt: skip
 
 
 def locus_colours(n: int) -> list[str]:

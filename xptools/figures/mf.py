@@ -20,6 +20,8 @@ REFERENCES = {  # column -> (label, colour, dashes)
     "log_phi_salpeter": ("Salpeter (1955)", style.RED, (0, (5, 1.5, 1, 1.5))),
 }
 BAND, INNER = "#C9DDEE", "#7FAFD4"
+OTHERS = (style.ORANGE, style.PURPLE, style.GREEN, style.BLUE)
+NEAR = 2e-3  # bins whose lower edges differ by less are one
 
 
 def with_references(numbers: Numbers) -> Numbers:
@@ -41,8 +43,24 @@ def with_references(numbers: Numbers) -> Numbers:
     return out
 
 
+def with_others(numbers: Numbers, others: list[Numbers]) -> Numbers:
+    """The rows with a column per other mass function, log_phi_other1 ...: its log Phi in the same bin, else NaN."""
+    out = dict(numbers)
+    places = np.stack([numbers["feh_lo"], numbers["mass_lo"]], axis=-1)
+    for k, other in enumerate(others, 1):
+        apart = np.abs(places[:, None] - np.stack([other["feh_lo"], other["mass_lo"]], axis=-1)[None]).max(axis=-1)
+        nearest = apart.argmin(axis=1)
+        value = other.get("log_phi_median", other["log_phi"])[nearest]
+        seen = other["n"][nearest] > 0 if "n" in other else True
+        out[f"log_phi_other{k}"] = np.where((apart.min(axis=1) < NEAR) & seen, value, np.nan)
+    return out
+
+
 def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any:
-    """The panels. Columns: feh_lo, feh_hi, mass_lo, mass_hi, n, log_phi_* and, if known, log_phi_true."""
+    """The panels. Columns: feh_lo, feh_hi, mass_lo, mass_hi, n, log_phi_* and, if known, log_phi_true.
+
+    about["others"]: names of the columns log_phi_other1 ... , dotted lines.
+    """
     bins = np.unique(numbers["feh_lo"])
     across = 2 if column == "double" and bins.size > 1 else 1
     down = -(-bins.size // across)
@@ -75,6 +93,10 @@ def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
     for name, (text, colour, dashes) in REFERENCES.items():
         if name in rows and np.isfinite(rows[name]).any():
             axes.plot(rows["mass"], rows[name], color=colour, ls=dashes, lw=0.9, zorder=3, label=text)
+    for k, (name, colour) in enumerate(zip(about.get("others", ()), OTHERS, strict=False), 1):
+        value = rows[f"log_phi_other{k}"]
+        if np.isfinite(value).any():
+            axes.plot(rows["mass"], value, color=colour, ls=(0, (1, 1.2)), lw=1.4, zorder=3, label=name)
     if "log_phi_true" in rows and np.isfinite(rows["log_phi_true"]).any():
         axes.plot(rows["mass"], rows["log_phi_true"], ls="", zorder=5, label="truth", **style.TRUTH)
     _counts(axes, rows)

@@ -5,6 +5,7 @@ import gzip
 import os
 import shutil
 import stat
+import struct
 import sys
 import zlib
 from collections.abc import Iterator
@@ -21,6 +22,11 @@ from xptools.io.batches import fitting
 from xptools.io.spool import spool, spooled
 
 BATCH_ROWS = 16384
+# What parsers trip over in foreign bytes. Reading raises nothing else but XpErrors, memory and the user's signals.
+DAMAGE = (pa.ArrowException, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, OverflowError)
+DAMAGE += (SyntaxError, RecursionError, struct.error, zlib.error)
+KINDS = {"arrows": "Arrow stream", "arrow": "Arrow file", "parquet": "Parquet file", "fits": "FITS file"}
+KINDS |= {"votable": "VOTable", "ecsv": "ECSV file", "csv": "CSV file"}
 
 
 @dataclass
@@ -53,14 +59,21 @@ class Reader:
             self.files.close()
 
 
-def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: int = BATCH_ROWS) -> Reader:
-    """Open a table by path, or stdin for `-`; only `columns` (those that exist) if given.
+def open_reader(
+    path: str = "-",
+    columns: list[str] | None = None,
+    batch_rows: int = BATCH_ROWS,
+    groups: tuple[int, int] | None = None,
+) -> Reader:
+    """Open a table by path, or stdin for `-`; only `columns` (those that exist) and these row groups if given.
 
     Raises InputError (66) if it cannot be opened, DataError (65) if it is no table or is cut off.
     """
     files = Files()
     try:
-        reader = _cleaned(_opened(files, path, columns, batch_rows), columns)
+        reader = _opened(files, path, columns, batch_rows, groups)
+        with _damage(reader.name, KINDS[reader.format]):
+            reader = _cleaned(reader, columns)
     except BaseException:
         files.close()
         raise
@@ -68,7 +81,7 @@ def open_reader(path: str = "-", columns: list[str] | None = None, batch_rows: i
     return reader
 
 
-def _opened(files: "Files", path: str, columns: list[str] | None, batch_rows: int) -> Reader:
+def _opened(files: "Files", path: str, columns: list[str] | None, batch_rows: int, groups) -> Reader:
     name = "standard input" if path == "-" else path
     raw = files.keep(_open(path))
     head = _head(raw)
@@ -76,14 +89,29 @@ def _opened(files: "Files", path: str, columns: list[str] | None, batch_rows: in
     if found in ("gzip", "zstd"):
         raw, found = _unpacked(files, raw, head, found, name)
         head = _head(raw)
-    if found == "arrows":
-        return _stream(raw, head, name)
-    opener = _OPENERS.get(found)
-    if opener is None:
+    if found not in KINDS:
         raise sniff.refuse(found, name)
-    whole = raw if raw.seekable() else _spooled(files, raw, head)
-    whole.seek(0)
-    return opener(whole, name, columns, batch_rows)
+    if found == "arrows":
+        with _damage(name, KINDS[found]):
+            reader = _stream(raw, head, name)
+    else:
+        whole = raw if raw.seekable() else _spooled(files, raw, head)
+        whole.seek(0)
+        extra = () if groups is None else (groups,)
+        with _damage(name, KINDS[found]):
+            reader = _OPENERS[found](whole, name, columns, batch_rows, *extra)
+    reader.batches = _sound(reader.batches, name, KINDS[found])
+    return reader
+
+
+def _sound(batches: Iterator[pa.RecordBatch], name: str, what: str) -> Iterator[pa.RecordBatch]:
+    """The batches; what the parser trips over is said of the file."""
+    while True:
+        with _damage(name, what):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 class Files:
@@ -182,41 +210,33 @@ def _arrow_file(whole: BinaryIO, name: str, columns, batch_rows: int) -> Reader:
     if whole.read() != b"ARROW1":
         raise DataError(f"{name} is a cut-off Arrow file: its footer is missing. TRY: make it again")
     whole.seek(0)
-    with _damage(name, "Arrow file"):
-        file = pa.ipc.open_file(pa.PythonFile(whole, mode="r"))
-    return Reader(name, "arrow", file.schema, None, _arrow_batches(file, name))
+    file = pa.ipc.open_file(pa.PythonFile(whole, mode="r"))
+    return Reader(name, "arrow", file.schema, None, _arrow_batches(file))
 
 
-def _arrow_batches(file, name: str) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(file) -> Iterator[pa.RecordBatch]:
     for i in range(file.num_record_batches):
-        with _damage(name, "Arrow file"):
-            batch = file.get_batch(i)
-            batch.validate()
+        batch = file.get_batch(i)
+        batch.validate(full=True)  # an offset that points elsewhere would be read from there
         yield batch
 
 
-def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: int) -> Reader:
+def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: int, groups=None) -> Reader:
     import pyarrow.parquet as pq
 
-    with _damage(name, "Parquet file"):
-        file = pq.ParquetFile(whole, buffer_size=1 << 20, pre_buffer=False)
+    file = pq.ParquetFile(whole, buffer_size=1 << 20, pre_buffer=False)
     words = {k: v for k, v in (file.metadata.metadata or {}).items() if k != b"ARROW:schema"}
     schema = file.schema_arrow.with_metadata({**words, **(file.schema_arrow.metadata or {})} or None)
     whole_schema = schema
     if columns is not None:
         schema = _chosen(schema, columns)
-    return Reader(
-        name, "parquet", whole_schema, file.metadata.num_rows, _parquet_batches(file, name, schema, batch_rows)
-    )
+    chosen = range(*groups) if groups else range(file.num_row_groups)
+    rows = sum(file.metadata.row_group(i).num_rows for i in chosen)
+    return Reader(name, "parquet", whole_schema, rows, _parquet_batches(file, schema, batch_rows, chosen))
 
 
-def _parquet_batches(file, name: str, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    it = file.iter_batches(fitting(schema, batch_rows), columns=schema.names)
-    while True:
-        with _damage(name, "Parquet file"):
-            batch = next(it, None)
-        if batch is None:
-            return
+def _parquet_batches(file, schema: pa.Schema, batch_rows: int, groups: range) -> Iterator[pa.RecordBatch]:
+    for batch in file.iter_batches(fitting(schema, batch_rows), row_groups=list(groups), columns=schema.names):
         yield batch.cast(schema) if batch.schema != schema else batch
 
 
@@ -229,7 +249,7 @@ def _chosen(schema: pa.Schema, columns: list[str]) -> pa.Schema:
 def _damage(name: str, what: str):
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError, ValueError) as fault:
+    except DAMAGE as fault:
         reason = str(fault).splitlines()[0].rstrip(". ")[:120] if str(fault) else type(fault).__name__
         raise DataError(f"{name} is a damaged or cut-off {what} ({reason}). TRY: make or download it again") from fault
 

@@ -44,7 +44,7 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
             infos = [(i.name or "", i.value or "", i.content or "") for r in document.resources for i in r.infos]
             votablestream.refuse_status(infos, name)
             table = document.get_first_table()
-    except (VOTableSpecError, ExpatError, ValueError, IndexError, OSError, TypeError, EOFError) as fault:
+    except (VOTableSpecError, Warning, ExpatError, ValueError, IndexError, OSError, TypeError, EOFError) as fault:
         reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
         raise DataError(f"{name} is a damaged or cut-off VOTable ({reason}). TRY: download it again") from fault
     if table.array.dtype.names is None:

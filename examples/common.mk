@@ -1,0 +1,19 @@
+# What the folders share: a pipe fails when any of its commands does, a target that failed is removed, `make` alone makes
+# `all`. DATA is real input where a folder has such targets, OUT where results go; XP and PYTHON are the programs.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+DATA ?= ../../../shared/data
+OUT ?= out
+XP ?= xp
+PYTHON ?= python3
+
+$(OUT):
+	mkdir -p $@
+
+clean:
+	rm -rf $(OUT)
+
+.PHONY: all clean

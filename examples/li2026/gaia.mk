@@ -1,0 +1,76 @@
+# Gaia's archive (DATA=gaia): the steps of `xp fetch recipe li2026`, each fetched when it is needed and gone on with after
+# a stop. 5 GB of catalogue, 3.2 GB of dust, some 15 GB of spectra, hours to days. What no archive of the recipe has:
+# LABELS, ASPCAP labels of SDSS-V (astra 0.8, columns as there, Teff as teff_label) joined with XP spectra by source_id.
+MAP :=
+DUST := --map edenhofer2023
+LIGHT := --isochrones $(OUT)/parsec
+ISOCHRONES := --isochrones $(OUT)/parsec
+AGES := 0.1:10
+MH := -2.2:0.5
+TRUTH :=
+TEFF := teff_label
+GIANT_FEH := --feh moh_xp
+FEH_OF_GIANTS := moh_xp
+REFERENCE := fe_h
+MEASURED := $(OUT)/measured.parquet
+OTHERS := $(if $(BASTI),BaSTI)
+VARIANTS := alpha0.3
+TRACKS_alpha0.3 := $(LIGHT)
+VOLUMES_alpha0.3 := --alpha-fe 0.3
+KEPT := $(OUT)/kept.csv
+# The catalogue's completeness, a curve or a map as `xp veff --completeness` reads it, if there is one.
+COMPLETENESS ?=
+GIANTS_TABLE ?= $(OUT)/aspgap.parquet
+
+#: make fetch DATA=gaia    what the recipe holds, with sizes
+fetch:
+	$(XP) fetch recipe li2026 --list --to $(OUT)
+.PHONY: fetch
+
+$(OUT)/parsec/.whole: | $(OUT)
+	$(XP) fetch parsec --mh -2.2:0.5:0.1 --logage 8.0:10.1:0.1 -o $(OUT)/parsec
+	touch $@
+
+$(OUT)/dust.whole: | $(OUT)
+	$(XP) fetch data edenhofer2023
+	touch $@
+
+$(OUT)/catalogue.parquet: | $(OUT)
+	$(XP) fetch gaia -o $@
+
+$(OUT)/mass.safetensors $(OUT)/mass-PARSEC.safetensors $(OUT)/candidates.parquet $(OUT)/fig1.pdf: $(OUT)/parsec/.whole
+$(READINGS:%=$(OUT)/phi-%.parquet) $(EFFECTS:%=$(OUT)/volumes-%.parquet): $(OUT)/parsec/.whole
+
+$(OUT)/stars.parquet: $(OUT)/catalogue.parquet $(OUT)/dust.whole $(ETA_MODEL)
+	$(XP) run 'deredden $(DUST) | $(ETA)' $< -o $@
+
+$(OUT)/spectra-all.parquet: $(OUT)/candidates.parquet
+	$(XP) fetch xp $< -o $@
+
+# [Fe/H] of the candidates; one without a spectrum keeps its row.
+$(OUT)/measured.parquet: $(OUT)/candidates.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL)
+	$(XP) run 'join --with $(OUT)/spectra-all.parquet | $(FEH) | convert --drop $(DROPPED)' $< -o $@
+
+$(OUT)/giants.parquet: $(GIANTS_TABLE)
+	$(XP) convert $< -o $@
+
+$(OUT)/dwarfs.parquet: $(LABELS)
+	$(XP) convert $< -o $@
+
+$(OUT)/aspgap.parquet $(OUT)/apogee-xp.parquet:
+	@echo "$@ has to be made of $(if $(findstring aspgap,$@),the files of: xp fetch data aspgap,labels of astra 0.8 joined with xp fetch xp)" >&2
+	@exit 1
+
+$(OUT)/validation.parquet: $(OUT)/dwarfs.parquet $(FEH_MODEL)
+	$(XP) $(FEH) --replace $< -o $@
+
+$(OUT)/spectra.parquet: $(OUT)/sample.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL) model.py
+	$(XP) run 'select --magnitude :14 | join --with $(OUT)/spectra-all.parquet | calibrate' $< -o $(OUT)/flux.parquet
+	$(PYTHON) model.py $(OUT)/flux.parquet $(FEH_MODEL) -o $@
+
+# The share that passes the cut on eta, from the giants, per [Fe/H] (Li+ 2026 take it for the same at every mass).
+$(OUT)/kept.csv: $(OUT)/giants-eta.parquet
+	$(PYTHON) tables.py giants-kept $< -o $@
+
+$(OUT)/thinned.parquet: $(OUT)/sample.parquet
+	cp $< $@

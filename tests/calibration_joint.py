@@ -1,0 +1,120 @@
+"""Do the intervals of `xp mf --deconvolve` hold the truth, where counting is biased? Universes of three kinds.
+
+    smooth   slopes and density run linearly with [Fe/H]
+    steps    slopes of their own in every [Fe/H] bin (as Li+ 2026 find), density smooth
+    none     the same slopes at every [Fe/H]
+
+Stars are Poisson in (mass, [Fe/H]) far beyond the table, get a Gaussian error of mass and one of [Fe/H] that differs
+from star to star, and are counted. `plain` is what counting gives. `make calibration` runs this at full size.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+from calibration import FEH, Tally, lines
+
+import xptools
+from xptools.commands._mf_joint import JointMassFunction
+from xptools.cores import mf, response
+from xptools.cores.bins import POINTS
+
+FAR = np.array([-3.3, *FEH, -0.2])  # bins of the steps, one beyond the table at each end
+KINDS = ("smooth", "steps", "none")
+
+
+def table(error=0.0, bins=12):
+    """Volumes of `xp veff`."""
+    return xptools.op(f"veff --mass-edges 0.15:0.75:{bins} --veff-error {error}").table()
+
+
+def law(kind: str, rng: np.random.Generator):
+    """ln Phi(M, [Fe/H]) [kpc-3 Msun-1 dex-1] of a universe: about 100 stars to some thousands per bin."""
+    level, gradient = np.log(10 ** rng.uniform(3.5, 4.5)), rng.uniform(0.0, 4.0)
+    first, change = rng.uniform(-3.0, 1.0), rng.uniform(-2.0, 2.0) * (kind == "smooth")
+    drop = rng.uniform(-2.0, 0.0)  # steeper above 0.55 Msun
+    jumps = rng.normal(0.0, 1.0, len(FAR) - 1) * (kind == "steps")
+
+    def ln_phi(m, f):
+        alpha = first + change * (f + 1.65) + jumps[np.searchsorted(FAR, f, side="right").clip(1, len(FAR) - 1) - 1]
+        return level + gradient * (f + 1.65) + alpha * np.log(m / 0.4) + drop * np.log(np.maximum(m, 0.55) / 0.55)
+
+    return ln_phi
+
+
+def stars(t, ln_phi, sigma: float, rng: np.random.Generator, relative=None):
+    """mass, [Fe/H] and their errors of the stars observed, and the true log10 Phi (B, K) of the bins.
+
+    Volumes that the stars come from are off by `relative` (B, K) in the log.
+    """
+    m, f = (np.linspace(lo, hi, n) for lo, hi, n in ((0.08, 0.82, 741), (-3.3, -0.2, 621)))
+    dm, df = m[1] - m[0], f[1] - f[0]
+    m, f = 0.5 * (m[1:] + m[:-1]), 0.5 * (f[1:] + f[:-1])
+    b = np.searchsorted(t.feh_edges, f, side="right").clip(1, len(t.feh_edges) - 1) - 1
+    nodes = np.linspace(t.mass_edges[:-1], t.mass_edges[1:], POINTS, axis=1).ravel()
+    nodes, at = np.unique(nodes.round(9), return_index=True)
+    ln_v = np.log(np.maximum(t.fine.reshape(len(t.fine), -1)[:, at], 1e-12))
+    V = np.exp(np.stack([_beyond(m, nodes, v) for v in ln_v], axis=1))[:, b]
+    density = np.exp(ln_phi(m[:, None], f)) * V
+    k = np.searchsorted(t.mass_edges, m, side="right").clip(1, len(t.width)) - 1
+    off = 1.0 if relative is None else np.exp(relative[b][:, k].T)
+    n = rng.poisson(density * off * dm * df)
+    i, c = np.divmod(np.repeat(np.arange(n.size), n.ravel()), n.shape[1])
+    mass, feh = m[i] + dm * (rng.random(len(i)) - 0.5), f[c] + df * (rng.random(len(i)) - 0.5)
+    feh_err = sigma * np.exp(0.3 * rng.standard_normal(len(i)) - 0.2 * (feh + 1.65))
+    mass_err = np.full(len(i), 0.012)
+    seen = mass + mass_err * rng.standard_normal(len(i)), feh + feh_err * rng.standard_normal(len(i)), feh_err, mass_err
+    truth = np.full(t.veff.shape, np.nan)
+    for x, y in np.ndindex(truth.shape):
+        part = np.ix_((m >= t.mass_edges[y]) & (m < t.mass_edges[y + 1]),
+                      (f >= t.feh_edges[x]) & (f < t.feh_edges[x + 1]))  # fmt: skip
+        truth[x, y] = np.log10(density[part].sum() * df / V[part][:, 0].sum())
+    return *seen, truth
+
+
+def _beyond(m, nodes, ln_v):
+    """ln V at masses m: straight on beyond the table."""
+    slope = np.gradient(ln_v, nodes)
+    inside = np.interp(m, nodes, ln_v)
+    return inside + slope[0] * np.minimum(m - nodes[0], 0) + slope[-1] * np.maximum(m - nodes[-1], 0)
+
+
+def joint(universes: int, kind: str, sigma: float, seed=0, error=0.0, draws=1000) -> tuple[dict[str, Tally], dict]:
+    """Tallies of log Phi by `xp mf --deconvolve` and by counting, and their bias and scatter [dex]."""
+    t, out = table(error), {"log Phi": Tally(), "the same, plain": Tally()}
+    off = {"plain": [], "joint": [], "sd": []}
+    for i in range(universes):
+        rng = np.random.default_rng((seed, i, KINDS.index(kind)))
+        *seen, truth = stars(t, law(kind, rng), sigma, rng, error * rng.standard_normal(t.veff.shape))
+        counts = response.count(t, *seen)
+        n, _, columns, _, _ = JointMassFunction(seed=i, draws=draws, warmup=draws, force=True).inferred(counts, t)
+        values = {k: np.reshape(v, truth.shape) for k, v in columns.items() if np.size(v) == truth.size}
+        use = np.isfinite(values["log_phi"])
+        out["log Phi"].add(*(v[use] for v in (truth, *(values[f"log_phi_{x}"] for x in ("lo", "hi", "lo95", "hi95")))))
+        mean, _, q = mf.exact(n[use], np.log((t.veff * t.width)[use]), np.full(use.sum(), error), "jeffreys")
+        out["the same, plain"].add(truth[use], *q[1:])
+        off["plain"].append(mean - truth[use])
+        off["joint"].append(values["log_phi"][use] - truth[use])
+        off["sd"].append(values["log_phi_sd"][use])
+    return out, {k: float(np.sqrt(np.mean(np.square(np.concatenate(v))))) for k, v in off.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--universes", type=int, default=40)
+    parser.add_argument("--sigma", type=float, nargs="+", default=[0.1, 0.25], help="typical error of [Fe/H] [dex]")
+    parser.add_argument("--kinds", nargs="+", default=KINDS)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    for sigma in given.sigma:
+        for kind in given.kinds:
+            tallies, rms = joint(given.universes, kind, sigma, given.seed, draws=given.draws)
+            title = f"{given.universes} universes, {kind}, sigma([Fe/H]) about {sigma}"
+            told = ", ".join(f"{name} {value:.3f}" for name, value in rms.items())
+            sys.stdout.write("\n".join([*lines(title, tallies), f"rms of log Phi [dex]: {told}", "", ""]))
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

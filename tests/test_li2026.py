@@ -1,0 +1,116 @@
+"""The folder of Li+ 2026 at small size: tables and figures by make, nothing made twice, and its Monte Carlo."""
+
+import csv
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("matplotlib")
+EXAMPLE = Path(__file__).parent.parent / "examples" / "li2026"
+SMALL = ("STARS=12000", "MASS_EPOCHS=5", "SPECTRA=")  # what spectra cost is in compilers
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """One of the folder's scripts as a module, by its name."""
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    return loaded
+
+
+def loaded(name: str):
+    spec = importlib.util.spec_from_file_location(f"li2026_{name}", EXAMPLE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def make(xp, tmp_path_factory):
+    """Run make in the folder: `make("table1")` gives the CompletedProcess; results go to `make.out`."""
+    if not shutil.which("make"):
+        pytest.skip("make is not here")
+    out = tmp_path_factory.mktemp("li2026")
+
+    def run(*words):
+        fixed = (f"OUT={out}", f"XP={xp.program} -q", f"PYTHON={sys.executable}", "PARSEC=", *SMALL)
+        return subprocess.run(["make", "-C", EXAMPLE, *fixed, *words], capture_output=True, text=True, timeout=600)
+
+    run.out = out
+    return run
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def made(make):
+    done = make("table1", "table5", "fig9")
+    assert done.returncode == 0, done.stderr
+    return make.out
+
+
+def test_tables_and_figures(made):
+    flow = {row["cut"]: int(row["stars"]) for row in rows(made / "table1.csv")}
+    assert list(flow) == ["parent sample", "isochrone", "cstar", "eta", "fidelity", "feh", "magnitude"]
+    assert flow["parent sample"] > 4000 and list(flow.values()) == sorted(flow.values(), reverse=True)
+    table = rows(made / "table5.csv")
+    assert len(table) == 56 and sum(int(r["stars"]) for r in table) > 700
+    known = [r for r in table if r["log_phi_text"] and r["log_phi_table5"]]
+    higher = [float(r["log_phi_table5"]) - float(r["log_phi_text"]) for r in known if float(r["veff"]) > 3.39]
+    assert higher and max(abs(d - 0.622) for d in higher) < 0.002  # the factor 3 / (4 pi) of SCIENCE 8.6, in dex
+    assert (made / "fig9.pdf").read_bytes().startswith(b"%PDF")
+    drawn = pq.read_table(made / "fig9.pdf.parquet")["log_phi_other1"].to_pylist()
+    assert drawn[:3] == pytest.approx([3.07, 3.59, 3.90])  # Table 5 of the paper
+
+
+def test_nothing_is_made_twice_and_only_what_depends_on_a_parameter(make, made):
+    assert make("-q", "table1", "table5", "fig9").returncode == 0
+    planned = make("-n", "-W", "conf/functions.toml", "table1", "table5").stdout
+    assert planned.count(" run ") == 2 and "mock" not in planned and "select" not in planned
+    assert "mock 13000" in make("-n", "STARS=13000", "table1").stdout
+    assert "--spectra --correlations" in make("-n", "SPECTRA=1", "table1").stdout
+
+
+def test_the_archives_steps_are_planned(make, tmp_path):
+    own = [f"{name}={tmp_path / name}.fits" for name in ("GIANTS_TABLE", "LABELS")]
+    for word in own:
+        Path(word.partition("=")[2]).touch()
+    planned = make("-n", "DATA=gaia", *own, "table1")
+    for words in ("fetch parsec", "fetch gaia", "fetch data edenhofer2023", "fetch xp", "train eta", "train feh"):
+        assert words in planned.stdout, planned.stderr
+
+
+def test_binaries_leave_the_slope_only_if_q_does_not_follow_the_mass(script):
+    binaries = script("binaries")
+    value, error = binaries.PUBLISHED
+    slope, scatter = binaries.experiment("uniform-q", repeats=30)
+    assert slope == pytest.approx(value, abs=error) and scatter < error
+    for pairing in ("random", "random-first"):
+        slope, scatter = binaries.experiment(pairing, repeats=30)
+        assert slope < value - 4 * error
+    # the fit against a closed form: without an upper limit the slope is 1 + n / sum ln(m / lo)
+    rng = np.random.default_rng(3)
+    m = binaries.masses(rng, 20_000, (0.1, 1e6))
+    assert binaries.fitted(m, (0.1, 1e6)) == pytest.approx(1 + 1 / np.log(m / 0.1).mean(), abs=1e-4)
+
+
+def test_verify_tells_pass_from_fail(script, tmp_path, capsys):
+    verify = script("verify")
+    (tmp_path / "t.csv").write_text("name,x,x_err\na,2.30,0.05\nb,3.0,0.05\n")
+    head = '[[check]]\nname = "{0}"\nsource = "a paper"\nfile = "t.csv"\nwhere = {{ name = "{0}" }}\ncolumn = "x"\n'
+    checks = [head.format(n) + 'value = 2.34\ntol = "x_err"\nsigmas = 2\n' for n in "ab"]
+    (tmp_path / "good.toml").write_text(checks[0])
+    (tmp_path / "bad.toml").write_text("\n".join(checks) + head.format("c") + "value = 1\ntol = 1\n")
+    assert verify.main("mock", str(tmp_path), str(tmp_path / "good.toml")) == 0
+    assert "PASS  a: 2.3, expected 2.34 +- 0.1  [a paper]" in capsys.readouterr().out
+    assert verify.main("mock", str(tmp_path), str(tmp_path / "bad.toml")) == 1
+    out = capsys.readouterr().out
+    assert "FAIL  b" in out and "FAIL  c: 0 rows" in out and "2 failed" in out

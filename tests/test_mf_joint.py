@@ -1,0 +1,89 @@
+"""`xp mf --deconvolve` as a command: a table, a report and a text from stars with errors, and wrong input."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from calibration_joint import law, stars, table
+from test_mf import run
+
+import xptools
+from xptools import metadata
+from xptools.errors import DataError, UsageError
+
+QUICK = "mf --deconvolve --chains 2 --warmup 200 --draws 200 --force --segments 0.15,0.55,0.75"
+
+
+@pytest.fixture(scope="module")
+def scattered():
+    """(stars with bins and errors, true log10 Phi (B, K)) of a universe whose slope runs with [Fe/H]."""
+    rng = np.random.default_rng(5)
+    mass, feh, feh_err, mass_err, truth = stars(table(bins=6), law("smooth", rng), 0.2, rng)
+    columns = {"mass": mass, "feh": feh, "feh_err": feh_err, "mass_err": mass_err}
+    plain = pa.table({k: pa.array(v, pa.float32()) for k, v in columns.items()})
+    batch = xptools.op("veff --mass-edges 0.15:0.75:6 --veff-error 0.03")(plain.combine_chunks().to_batches()[0])
+    return pa.Table.from_batches([batch]), truth
+
+
+@pytest.fixture(scope="module")
+def result(scattered):
+    return run(QUICK, scattered[0])
+
+
+def test_it_finds_what_counting_misses(scattered, result):
+    out, (rows, truth) = result, scattered
+    counted = run("mf --method exact --segments 0.15,0.55,0.75", rows)
+    np.testing.assert_array_equal(out.column("n").to_numpy(), counted.column("n").to_numpy())
+    off = [t.column("log_phi").to_numpy() - truth.ravel() for t in (out, counted)]
+    assert np.sqrt(np.mean(off[0] ** 2)) < 0.6 * np.sqrt(np.mean(off[1] ** 2))
+    pull = off[0] / out.column("log_phi_sd").to_numpy()
+    assert np.abs(pull).max() < 4 and 0.3 < np.sqrt(np.mean(pull**2)) < 1.5
+    assert (out.column("log_phi_sd").to_numpy() > counted.column("log_phi_sd").to_numpy()).mean() > 0.8
+
+
+def test_the_report_names_the_method(result):
+    about = metadata.value_of(result.schema, "xp.mf")
+    assert about["method"] == "joint" and about["convergence"]["chains"] == 2
+    assert all(np.isfinite(e["slopes"][0]["poisson"]["mean"]) for e in about["feh"])
+
+
+def test_the_command_writes_all_of_it(scattered, xp, tmp_path):
+    path = tmp_path / "stars.parquet"
+    pq.write_table(scattered[0], path)
+    done = xp(*QUICK.split(), "--report", tmp_path / "r.json", path, "-o", tmp_path / "phi.parquet")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["method"] == "joint"
+    steps = metadata.history(pq.read_schema(tmp_path / "phi.parquet"))
+    assert steps[-1]["cmd"] == "mf" and steps[-1]["params"]["deconvolve"] is True
+    assert b"rasmussen2006" in xp("cite", tmp_path / "phi.parquet").stdout
+
+
+def test_batches_do_not_matter(scattered):
+    rows = scattered[0]
+    fold = xptools.op(QUICK)
+    whole = fold.feed(fold.zero(), rows.combine_chunks().to_batches()[0])
+    parts = [fold.feed(fold.zero(), b) for b in rows.combine_chunks().to_batches(max_chunksize=5000)]
+    summed = parts[0]
+    for part in parts[1:]:
+        summed = fold.merge(summed, part)
+    np.testing.assert_array_equal(whole.n, summed.n)
+    np.testing.assert_allclose(whole.square, summed.square)
+
+
+def test_a_star_without_error_is_refused(scattered):
+    rows = scattered[0]
+    errors = rows["feh_err"].to_numpy().copy()
+    errors[3] = np.nan
+    i = rows.schema.get_field_index("feh_err")
+    with pytest.raises(DataError, match=r"1 stars.*feh_err"):
+        run(QUICK, rows.set_column(i, rows.schema.field(i), pa.array(errors, pa.float32())))
+    with pytest.raises(DataError, match="feh_err"):
+        run(QUICK, rows.drop_columns(["feh_err"]))
+
+
+@pytest.mark.parametrize("words", ["--method exact", "--prior flat"])
+def test_options_that_do_not_go_with_it(words):
+    with pytest.raises(UsageError, match="prior of its own"):
+        xptools.op(f"mf --deconvolve {words}")
