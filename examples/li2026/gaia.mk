@@ -49,7 +49,7 @@ $(OUT)/spectra-all.parquet: $(OUT)/candidates.parquet
 
 # [Fe/H] of the candidates; one without a spectrum keeps its row.
 $(OUT)/measured.parquet: $(OUT)/candidates.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL)
-	$(XP) run 'join --with $(OUT)/spectra-all.parquet | $(FEH) | convert --drop $(DROPPED)' $< -o $@
+	$(XP) run 'join --with $(OUT)/spectra-all.parquet | $(FEH) --drop-coefficients' $< -o $@
 
 $(OUT)/giants.parquet: $(GIANTS_TABLE)
 	$(XP) convert $< -o $@

@@ -26,7 +26,7 @@ $(OUT)/dust.fits: dust.py | $(OUT)
 # Every star of the universe in one stream: catalogue, dust, [Fe/H] from its spectrum, velocities and eta. The spectra
 # with their correlations, 13 kB a star, are never written.
 FROM_SPECTRA := --spectra --correlations | convert --drop feh,feh_err,bp_n_relevant_bases,rp_n_relevant_bases \
-    | deredden $(DUST) | $(FEH) | convert --drop $(DROPPED)
+    | deredden $(DUST) | $(FEH) --drop-coefficients
 $(OUT)/stars.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(FEH_MODEL) $(ETA_MODEL)
 	$(XP) run --config conf/universe.toml "mock $(STARS) --binaries $(PAIRS) --map-file $(MAP) \
 	    $(if $(SPECTRA),$(FROM_SPECTRA),| deredden $(DUST)) | $(ETA)" -o $@
@@ -63,12 +63,14 @@ $(OUT)/kept.parquet: $(OUT)/sound.parquet
 TRUE_FEH := convert --drop feh,feh_err --rename true_feh=feh
 TRUE_MASS := convert --drop mass,mass_err --rename true_mass=mass
 SOUND := select --isochrone --cstar-nsigma 3 --fidelity 0.5 --magnitude :17
-RUNGS := counts masses cuts eta feh
+RUNGS := counts masses cuts eta feh deconvolved
 STEPS_counts := select --magnitude :17 | $(TRUE_FEH) | $(TRUE_MASS)
 STEPS_masses := select --magnitude :17 | $(TRUE_FEH)
 STEPS_cuts := $(SOUND) | $(TRUE_FEH)
 STEPS_eta := $(SOUND) --eta-ratio 10 | $(TRUE_FEH)
 STEPS_feh := $(SOUND) --eta-ratio 10
+STEPS_deconvolved := $(STEPS_feh) --where 'feh_err > 0 and mass_err > 0'
+FUNCTION_deconvolved := --deconvolve --method nuts
 $(OUT)/weighed-stars.parquet: $(OUT)/stars.parquet $(OUT)/mass.safetensors
 	$(XP) mass --model $(OUT)/mass.safetensors $< -o $@
 
@@ -88,9 +90,10 @@ SKY_masses := sky
 SKY_cuts := sky-sound
 SKY_eta := sky-eta
 SKY_feh := sky-eta
+SKY_deconvolved := sky-eta
 .SECONDEXPANSION:
 $(RUNGS:%=$(OUT)/rung-%.parquet): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
-	$(XP) run --config conf/functions.toml "$(STEPS_$*) | mf --truth --veff $(OUT)/$(SKY_$*).parquet" $< -o $@
+	$(XP) run --config conf/functions.toml "$(STEPS_$*) | mf $(FUNCTION_$*) --truth --veff $(OUT)/$(SKY_$*).parquet" $< -o $@
 
 #: make recovery    recovered against injected mass functions, one measured thing for a true one after the other
 recovery: $(OUT)/recovery.csv
