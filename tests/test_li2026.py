@@ -84,7 +84,8 @@ def test_the_archives_steps_are_planned(make, tmp_path):
     for word in own:
         Path(word.partition("=")[2]).touch()
     planned = make("-n", "DATA=gaia", *own, "table1")
-    for words in ("fetch parsec", "fetch gaia", "fetch data edenhofer2023", "fetch xp", "train eta", "train feh"):
+    steps = [f"fetch recipe li2026 {step} --to" for step in ("isochrones", "gaia", "dust", "spectra")]
+    for words in (*steps, "train eta", "train feh"):
         assert words in planned.stdout, planned.stderr
 
 

@@ -1,6 +1,8 @@
 """xp run on a Dask cluster of real processes, and the SLURM jobs that it would start."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,9 +107,29 @@ def test_no_scheduler_is_said(xp, source, tmp_path):  # noqa: F811
     assert b"no Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_slurm_job_is_as_asked_for(tmp_path, monkeypatch):
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """An sbatch that runs its jobs here and now, and a scancel that ends them."""
     pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    place = tmp_path / "bin"
+    place.mkdir()
+    job, log, pids = (place / name for name in ("job", "log", "pids"))
+    scripts = {
+        "sbatch": f'cp "$1" {job}\nsetsid bash {job} >{log} 2>&1 &\necho $! >> {pids}\necho Submitted batch job $!',
+        "scancel": 'kill -- -"$1"',
+    }
+    for name, text in scripts.items():
+        (place / name).write_text(f"#!/bin/bash\n{text}\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
+    yield place
+    for pid in (place / "pids").read_text().split() if (place / "pids").exists() else ():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_slurm_job_is_as_asked_for(slurm, tmp_path, monkeypatch):
     from xptools.scale.cluster import slurm_cluster
 
     monkeypatch.chdir(tmp_path)
@@ -118,6 +140,21 @@ def test_the_slurm_job_is_as_asked_for(tmp_path, monkeypatch):
         assert f"#SBATCH {line}" in script, script
     for word in ("--nworkers 8", "--nthreads 1", "--death-timeout 60", sys.executable):
         assert word in script, script
+
+
+def test_slurm_jobs_do_the_work(slurm, xp, source, plain, tmp_path):  # noqa: F811
+    done = xp("run", PIPE, source, tmp_path / "out", "--slurm", "cores=1,mem=1GB,jobs=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole(tmp_path / "out", plain)
+    assert len((slurm / "pids").read_text().split()) == 1
+
+
+def test_without_slurm_it_is_said(xp, source, tmp_path):  # noqa: F811
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+    if shutil.which("sbatch"):
+        pytest.skip("there is SLURM here")
+    done = xp("run", PIPE, source, tmp_path / "out", "--slurm", "cores=1,mem=1GB")
+    assert done.returncode == 69 and b"no sbatch on this machine" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from xptools.errors import DiskError, OutputError
 
 
 def write(path: Path, raw: bytes, what: str) -> None:
-    """These bytes as a file; a device or a pipe is written in place. The errors say that `what` cannot be written."""
+    """These bytes as a file; a device or a pipe is written in place. DiskError (74) or OutputError (73) name `what`."""
     try:
         _write(path, raw)
     except OSError as error:
         kind = DiskError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG) else OutputError
-        raise kind(f"cannot write {what}. {path}: {error.strerror}. TRY: another -o") from error
+        raise kind(f"cannot write {what}. {path}: {error.strerror}. TRY: df -h, or another place") from error
 
 
 def _write(path: Path, raw: bytes) -> None:

@@ -48,7 +48,7 @@ echo
 echo "=== With [Fe/H] from XP spectra, the whole halo in one bin ==="
 python ../scatter.py spectra.parquet
 python ../table.py mf-spectra.parquet
-echo "=== The same stars in four bins, which that scatter mixes ==="
+echo "=== The same stars in four bins, which that scatter mixes (for that there is xp mf --deconvolve) ==="
 python ../table.py --summary mf-spectra-bins.parquet
 
 # 4. Step 2 with 40 % unresolved pairs and [Fe/H] errors of 0.1 to 0.3 dex, in one process and without sampling.

@@ -28,15 +28,15 @@ fetch:
 .PHONY: fetch
 
 $(OUT)/parsec/.whole: | $(OUT)
-	$(XP) fetch parsec --mh -2.2:0.5:0.1 --logage 8.0:10.1:0.1 -o $(OUT)/parsec
+	$(XP) fetch recipe li2026 isochrones --to $(OUT)
 	touch $@
 
 $(OUT)/dust.whole: | $(OUT)
-	$(XP) fetch data edenhofer2023
+	$(XP) fetch recipe li2026 dust --to $(OUT)
 	touch $@
 
 $(OUT)/catalogue.parquet: | $(OUT)
-	$(XP) fetch gaia -o $@
+	$(XP) fetch recipe li2026 gaia --to $(OUT)
 
 $(OUT)/mass.safetensors $(OUT)/mass-PARSEC.safetensors $(OUT)/candidates.parquet $(OUT)/fig1.pdf: $(OUT)/parsec/.whole
 $(READINGS:%=$(OUT)/phi-%.parquet) $(EFFECTS:%=$(OUT)/volumes-%.parquet): $(OUT)/parsec/.whole
@@ -45,7 +45,7 @@ $(OUT)/stars.parquet: $(OUT)/catalogue.parquet $(OUT)/dust.whole $(ETA_MODEL)
 	$(XP) run 'deredden $(DUST) | $(ETA)' $< -o $@
 
 $(OUT)/spectra-all.parquet: $(OUT)/candidates.parquet
-	$(XP) fetch xp $< -o $@
+	$(XP) fetch recipe li2026 spectra --to $(OUT)
 
 # [Fe/H] of the candidates; one without a spectrum keeps its row.
 $(OUT)/measured.parquet: $(OUT)/candidates.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL)

@@ -45,7 +45,7 @@ def main() -> None:
         "lm, one thread": (args.stars, lambda: feh.fitted(model, spectra).chi2),
         f"lm, {threads} threads": (args.stars, lambda: feh.fitted(model, spectra, threads=threads).chi2),
         f"labels, {threads} threads": (args.stars, lambda: feh.infer(model, spectra, threads=threads)),
-        f"pairs, {threads} threads": (args.stars // 4, lambda: feh_binary.fitted(model, quarter, threads)),
+        f"pairs, {threads} threads": (args.stars // 4, lambda: pairs(model, quarter, threads)),
     }
     rates = {name: [] for name in jobs}
     for job in jobs.values():
@@ -62,6 +62,12 @@ def main() -> None:
         print(f"{name:26} {wall:9,.0f}/s  {cpu:9,.0f}/s of CPU   {ratio:7.1f} x, per CPU {cpu / base[1]:7.1f} x scipy")
     agreement(model, few, look, peer)
     limit(model, spectra, max(r[1] for r in rates["lm, one thread"]))
+
+
+def pairs(model, spectra, threads):
+    """As `xp feh --binary`: single stars, their labels, and the best pairs."""
+    fit = feh.solution(model, spectra, threads=threads)
+    return feh.labelled(model, spectra, fit), feh_binary.fitted(model, spectra, fit, threads)
 
 
 def agreement(model, few, look, peer) -> None:

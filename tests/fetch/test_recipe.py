@@ -1,5 +1,6 @@
 """`xp fetch recipe` and the credentials: what papers need, and who asks for it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,9 @@ def test_a_whole_recipe_with_a_step_that_waits_for_an_analysis(inside, there, tm
         monkeypatch.setattr("xptools.recipes.recipes", lambda: {"own": Recipe("own", "A paper", (steps[0], steps[2]))})
         code, _, said = inside(*line)
         assert code == 0 and archive.stub.made == made, said
+        assert inside(*line)[0] == 0 and len(link.asked) == 1, "what is there is not asked for again"
+        os.utime(tmp_path / "d" / "s.parquet", (1, 1))  # older than the stars that it is of
+        assert inside(*line)[0] == 0 and len(link.asked) == 2
     same(read(tmp_path / "d" / "s.parquet"), [i for i, p in zip(IDS, parallax, strict=True) if p > 2])
 
 

@@ -30,9 +30,11 @@ def look(step: recipes.Step, to: Path) -> State:
     if step.data:
         (found,) = datafiles.states(datafiles.named((step.data,)))
         size, here = datafiles.size(found.file), bool(found.path) and not found.fault
-    if step.makes:
-        here = Path(recipes.filled(step.makes, to)).exists()
-    lacks = step.needs and not here and not Path(recipes.filled(step.needs, to)).exists()
+    makes, needs = (Path(recipes.filled(text, to)) if text else None for text in (step.makes, step.needs))
+    if makes is not None:
+        # What was made of an older file is made again.
+        here = makes.exists() and not (needs and needs.exists() and needs.stat().st_mtime > makes.stat().st_mtime)
+    lacks = needs is not None and not here and not needs.exists()
     how = f"{recipes.filled(step.needs, to)} (made by: {recipes.filled(step.made, to)})"
     return State(size, here, how if lacks else "")
 

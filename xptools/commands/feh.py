@@ -102,12 +102,14 @@ class Feh(RowOp):
         model = _loaded(path, _stamp(path))
         stars, diagonal = _feh_input.spectra(model.wavelength, columns, self.curve_unit)
         on_gpu = settings.device() == "cuda"
-        out = feh.infer(model, stars, self.method, self.exact, settings.threads(), on_gpu)
+        fit = feh.solution(model, stars, self.method, self.exact, settings.threads(), on_gpu)
+        out = feh.labelled(model, stars, fit)
         flag = out.pop("flag") | feh.DIAGONAL * diagonal
         if self.binary:
             from xptools.cores import feh_binary
 
-            out |= feh_binary.pairs(model, stars, self.isochrones or None, self.age, self.alpha_fe, settings.threads())
+            masses = (self.isochrones or None, self.age, self.alpha_fe)
+            out |= feh_binary.pairs(model, stars, fit, *masses, settings.threads())
         return out | {"feh_flag": flag.astype("int16")}
 
 

@@ -269,7 +269,12 @@ METHODS = ("lm", "lm-network", "bfgs")
 
 
 def infer(model: Model, spectra: Spectra, method="lm", exact=False, threads=1, on_gpu=False) -> dict[str, np.ndarray]:
-    """teff, mg, feh, their errors and correlations, chi2, dof and flag bits, each (N,).
+    """teff, mg, feh, their errors and correlations, chi2 and flag bits, each (N,): see `solution`."""
+    return labelled(model, spectra, solution(model, spectra, method, exact, threads, on_gpu))
+
+
+def solution(model: Model, spectra: Spectra, method="lm", exact=False, threads=1, on_gpu=False) -> Fit:
+    """The best single stars.
 
     method: "lm" on the table, "lm-network" and "bfgs" on the network. `exact`: errors from the Hessian of chi2.
     """
@@ -277,7 +282,7 @@ def infer(model: Model, spectra: Spectra, method="lm", exact=False, threads=1, o
     fit = fitted(model, spectra, threads=threads, look_only=not direct)
     if not direct or exact:
         fit = refined(model, spectra, fit, "table" if method == "lm" else method, exact)
-    return labelled(model, spectra, fit)
+    return fit
 
 
 def labelled(model: Model, spectra: Spectra, fit: Fit) -> dict[str, np.ndarray]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from xptools.cores import feh
-from xptools.cores.feh import LABEL_MEAN, LABEL_SCALE, Model, Spectra
+from xptools.cores.feh import LABEL_MEAN, LABEL_SCALE, Fit, Model, Spectra
 from xptools.cores.isochrone import load, salaris
 
 EXCESSES = (0.0, 0.3, 0.8, 1.4, 2.2, 3.2, 4.5)  # [mag], where fits begin
 NODES = 60  # of the mass table, in M_G and [Fe/H]
 
 
-def pairs(model: Model, spectra: Spectra, isochrones=None, age=10.0, alpha_fe=0.0, threads=1) -> dict[str, np.ndarray]:
+def pairs(
+    model: Model, spectra: Spectra, single: Fit, isochrones=None, age=10.0, alpha_fe=0.0, threads=1
+) -> dict[str, np.ndarray]:
     """chi2_binary, q, mass_1, mass_2 [Msun], each (N,); NaN where nothing was fitted or the isochrone has no mass."""
-    p, chi2 = fitted(model, spectra, threads)
+    p, chi2 = fitted(model, spectra, single, threads)
     M_1 = p[:, 0] * LABEL_SCALE[1] + LABEL_MEAN[1]
     M_2 = M_1 + p[:, 1] * LABEL_SCALE[1]
     metals = p[:, 2] * LABEL_SCALE[2] + LABEL_MEAN[2]
@@ -27,11 +29,13 @@ def pairs(model: Model, spectra: Spectra, isochrones=None, age=10.0, alpha_fe=0.
     return {"chi2_binary": chi2, "q": two / one, "mass_1": one, "mass_2": two}
 
 
-def fitted(model: Model, spectra: Spectra, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled M_G of the primary, the secondary's excess, [Fe/H], and the shift (N, 4); chi2 (N,)."""
+def fitted(model: Model, spectra: Spectra, single: Fit, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled M_G of the primary, the secondary's excess, [Fe/H], and the shift (N, 4); chi2 (N,).
+
+    `single` is what `feh.solution` found: fits of pairs begin there, with its reference model.
+    """
     from xptools.cores import _fehfits as kernels
 
-    single = feh.fitted(model, spectra, threads=threads)
     N, gain, spread = len(spectra.flux), np.ascontiguousarray(spectra.gain()), spectra.spread()
     pair = model.arrays["sequence"].astype(np.float32)
     bright, faint = pair[-1, :2]

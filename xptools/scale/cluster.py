@@ -6,12 +6,14 @@ Dask tries a unit again when its worker dies; data stay on the file system that 
 import contextlib
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from xptools import progress
 from xptools.errors import BusyError, InputError, UnavailableError, UsageError
 from xptools.scale.units import Unit
 from xptools.scale.work import Job, Result, work
@@ -67,7 +69,10 @@ def _client(scheduler: str, scheduler_file: str, slurm: str, stack: contextlib.E
         return Client(cluster)
     address = _address(scheduler_file) if scheduler_file else scheduler
     try:
-        return Client(address)
+        client = Client(address)
+        if not client.scheduler_info()["workers"]:
+            progress.warn(f"the cluster at {address} has no workers yet; xp run waits for them")
+        return client
     except (OSError, ValueError, TimeoutError) as fault:
         raise UnavailableError(f"no Dask scheduler answers at {address}. TRY: dask scheduler, dask worker") from fault
 
@@ -111,6 +116,8 @@ def clock(text: str) -> str:
 
 def slurm_cluster(words: dict[str, Any]) -> Any:
     """A SLURMCluster whose jobs run one worker process a core; nothing is submitted yet."""
+    if shutil.which("sbatch") is None:
+        raise UnavailableError("there is no sbatch on this machine. TRY: --slurm on a login node of the cluster")
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as fault:
