@@ -100,7 +100,7 @@ recovery: $(OUT)/recovery.csv
 $(OUT)/recovery.csv: $(RUNGS:%=$(OUT)/rung-%.parquet) tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
 
-#: make deconvolve  the last rung with errors of mass and [Fe/H] undone by xp mf --deconvolve: ten minutes of CPU or more
+#: make deconvolve  the last rung with errors of mass and [Fe/H] undone by xp mf --deconvolve: a quarter of an hour of CPU or more
 deconvolve: $(OUT)/deconvolved.csv
 $(OUT)/deconvolved.csv: $(OUT)/rung-feh.parquet $(OUT)/rung-deconvolved.parquet tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
