@@ -146,7 +146,7 @@ def test_another_kind_of_model_is_refused():
     from xptools.commands.mass import DEFAULT
 
     with pytest.raises(DataError, match="for xp mass, not for xp eta"):
-        scored(table(3), f"eta --model {DEFAULT}")
+        scored(table(3), f"eta --model '{DEFAULT}'")
 
 
 def test_a_model_trained_again_is_read_again(tmp_path):

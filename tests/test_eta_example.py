@@ -24,8 +24,8 @@ def make(xp, tmp_path):
             "-C",
             str(EXAMPLE),
             f"OUT={tmp_path}",
-            f"XP={xp.program} -q",
-            f"PYTHON={sys.executable}",
+            f"XP='{xp.program}' -q",
+            f"PYTHON='{sys.executable}'",
             *words,
         ]
         done = subprocess.run(line, capture_output=True, text=True, timeout=300)

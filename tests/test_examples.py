@@ -72,7 +72,7 @@ def test_example(xp, stages, desk, line):
     for stage in steps:
         shutil.copy(stages[stage], desk / "stars.parquet")
         words = ["bash", "-o", "pipefail", "-c", small]
-        done = subprocess.run(words, cwd=desk, env=env, capture_output=True, timeout=120)
+        done = subprocess.run(words, cwd=desk, env=env, capture_output=True, timeout=300)
         if done.returncode == 0:
             return
         if " fetch " in line and b"offline" in done.stderr:

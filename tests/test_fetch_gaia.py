@@ -550,7 +550,8 @@ def test_a_manifest_that_is_locked_or_damaged(fetch, tmp_path, inside):
 def test_disc_full(server, xp, tmp_path):
     """A limit on the size of files stands for a full disc: 74, and what was whole stays."""
     small = (
-        f"ulimit -f 24; trap '' XFSZ; exec {xp.program} fetch gaia --service {server.tap} --where all -o {tmp_path}/g/"
+        f"ulimit -f 24; trap '' XFSZ; exec '{xp.program}' fetch gaia --service {server.tap} --where all "
+        f"-o {tmp_path}/g/"
     )
     done = subprocess.run(["bash", "-c", small], capture_output=True, text=True, check=False)
     assert done.returncode == 74 and "TRY:" in done.stderr and "Traceback" not in done.stderr
@@ -563,7 +564,8 @@ def test_offline(inside, tmp_path):
 
 def test_a_reader_that_goes_away(xp, server, tmp_path):
     line = (
-        f"{xp.program} fetch gaia -q --service {server.tap} --where all | head -c 9 >/dev/null; echo ${{PIPESTATUS[0]}}"
+        f"'{xp.program}' fetch gaia -q --service {server.tap} --where all | head -c 9 >/dev/null; "
+        "echo ${PIPESTATUS[0]}"
     )
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False,
                           env={**os.environ, "XP_CACHE": str(tmp_path)})  # fmt: skip

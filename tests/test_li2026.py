@@ -38,7 +38,7 @@ def make(xp, tmp_path_factory):
     out = tmp_path_factory.mktemp("li2026")
 
     def run(*words):
-        fixed = (f"OUT={out}", f"XP={xp.program} -q", f"PYTHON={sys.executable}", "PARSEC=", *SMALL)
+        fixed = (f"OUT={out}", f"XP='{xp.program}' -q", f"PYTHON='{sys.executable}'", "PARSEC=", *SMALL)
         return subprocess.run(["make", "-C", EXAMPLE, *fixed, *words], capture_output=True, text=True, timeout=600)
 
     run.out = out

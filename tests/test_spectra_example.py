@@ -19,11 +19,11 @@ def make(xp, shared_data, tmp_path):
     if not shutil.which("make"):
         pytest.skip("make is not here")
     example = Path(__file__).parent.parent / "examples" / "spectra"
-    words = ["make", "-C", str(example), f"OUT={tmp_path}", f"DATA={shared_data}", f"XP={xp.program} -q"]
+    words = ["make", "-C", str(example), f"OUT={tmp_path}", f"DATA={shared_data}", f"XP='{xp.program}' -q"]
 
     def run(target, **variables):
         more = [f"{k}={v}" for k, v in variables.items()]
-        done = subprocess.run([*words, f"PYTHON={sys.executable}", target, *more], capture_output=True, text=True,
+        done = subprocess.run([*words, f"PYTHON='{sys.executable}'", target, *more], capture_output=True, text=True,
                               timeout=900, check=False)  # fmt: skip
         assert done.returncode == 0, done.stderr
 

@@ -6,6 +6,7 @@ Dask tries a unit again when its worker dies; data stay on the file system that 
 import contextlib
 import json
 import logging
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -130,6 +131,6 @@ def slurm_cluster(words: dict[str, Any]) -> Any:
         processes=words.get("processes", words["cores"]),
         memory=words["mem"],
         death_timeout=PATIENCE,
-        python=sys.executable,
+        python=shlex.quote(sys.executable),
         job_name="xp-run",
     )
