@@ -29,10 +29,11 @@ true cells that reach 2.5 errors beyond the bins. ln Phi is a plane, a Gaussian 
 between the [Fe/H] bins that are smooth in mass; both amplitudes and both lengths are inferred, so the data say how
 smooth Phi is. Larger errors at low [Fe/H] are allowed for. The errors must be right and independent of each other, and
 nothing may have been cut by true [Fe/H]. Slopes come from the draws of Phi; n stays what was counted. It takes about a
-minute. Measured by tests/calibration_joint.py, 16 universes of 48 bins each, errors of 0.1 dex: where Phi runs smoothly
-with [Fe/H] the 68 % and 95 % intervals hold 0.77 and 0.98 (rms error 0.032 dex, by counting 0.084), where every bin has
-a slope of its own 0.65 and 0.92 (0.076 dex, by counting 0.128). With errors of 0.25 dex and a smooth Phi the intervals
-are too wide, 0.86 and 0.997 (0.037 dex, by counting 0.117), because they allow for steps that are not there.""",
+minute; where the data ask for a very rough Phi, a quarter of an hour or more. Measured by tests/calibration_joint.py,
+16 universes of 48 bins each, errors of 0.1 dex: where Phi runs smoothly with [Fe/H] the 68 % and 95 % intervals hold
+0.77 and 0.98 (rms error 0.032 dex, by counting 0.084), where every bin has a slope of its own 0.65 and 0.92 (0.076
+dex, by counting 0.128). With errors of 0.25 dex and a smooth Phi the intervals are too wide, 0.86 and 0.997 (0.037
+dex, by counting 0.117), because they allow for steps that are not there.""",
     "XI_MR": """Mass between 0.2 and 0.5 Msun over mass between 0.2 and --xi-upper (Li+ 2026 eq. 10). flat: Phi constant
 in each bin; shaped: Phi runs inside the bins with the fitted slopes, which removes a bias of up to 0.01. As a sum over
 bins it has a prior of its own, a third of a star per bin instead of Jeffreys' half; exact draws, whatever --method.""",
