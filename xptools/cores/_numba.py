@@ -10,7 +10,9 @@ from xptools import settings  # as in _jax.py: only to know where compiled code 
 def compiled(fastmath: set[str] | bool = False, folder: str = "numba", inline: bool = False) -> Callable:
     """Make a function a compiled kernel; `fastmath` names the freedoms given, `folder` its place in the cache.
 
-    `inline`: it becomes part of every kernel that calls it. Calls copy what tuples of arrays they pass.
+    `inline`: it becomes part of every kernel that calls it. Calls copy what tuples of arrays they pass. And numba keeps
+    a called function twice, by itself and in its caller, optimised apart: the process that compiles runs the first, one
+    that loads from the cache the second. Where `fastmath` lets sums be reordered, these are different numbers.
     """
 
     def decorate(function: Callable) -> Callable:
