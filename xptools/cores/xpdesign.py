@@ -25,8 +25,8 @@ HC_NM = 1e9 * 2.99792458e8 * 6.62607004e-34  # h c [J nm]: the constants of the 
 DEFAULT_GRID = tuple(float(w) for w in range(392, 993, 10))
 PUBLISHED_GRID = tuple(float(w) for w in range(336, 1021, 2))
 BANDS = ("G", "BP", "RP")
-# Grids whose matrices a design file may hold ready: ESA's own, and the model's where it is wanted most (scipy.interpolate
-# alone takes longer to import than a small table to calibrate).
+# Grids whose matrices a design file may hold ready: ESA's own, and the model's where it is wanted most
+# (scipy.interpolate alone takes longer to import than a small table to calibrate).
 STORED = {PUBLISHED_GRID: "published", DEFAULT_GRID: "default"}
 
 
