@@ -44,6 +44,7 @@ class Wish:
     allow_missing: bool
     credentials: str
     upload: str = "auto"
+    whole: bool = False
 
 
 def wanted(table: str) -> Stars:
@@ -67,12 +68,13 @@ def planned(stars: Stars, correlations: bool) -> str:
     """Requests, bytes and hours of every route, as text."""
     n, row = len(stars.ids), spectra.ROW_BYTES[correlations]
     # 786,432 pixels in 3386 files, unevenly: an estimate
-    files = len(np.unique((stars.ids >> bulk.LEVEL8) * bulk.FILES // 786_432))
+    per_file = np.unique((stars.ids >> bulk.LEVEL8) * bulk.FILES // 786_432, return_counts=True)[1]
+    files = len(per_file)
     lines = [
         ("datalink", -(-n // datalink.MOST), n * spectra.ROW_BYTES[True], "requests"),
         ("aip", -(-n // tapspectra.MOST), n * row, "queries"),
         (f"bulk {bulk.CDN}", files, files * bulk.FILE_BYTES["csv"], "files, about"),
-        (f"bulk {bulk.FLATIRON}", files, files * bulk.FILE_BYTES["hdf5"], "files, about"),
+        (f"bulk {bulk.FLATIRON}", files, bulk.in_parts(per_file), "files, about"),
     ]
     without = "" if stars.without is None else f"; {stars.without:,} more have none and are not asked for"
     table = [
@@ -155,7 +157,7 @@ def _route(wish: Wish, service: str, work: Path) -> gather.Route:
     if wish.credentials:
         _signed_in(client, wish, service)
     if wish.route == "bulk":
-        return bulk.Bulk(service, client, work, wish.correlations, wish.parallel, wish.keep_work)
+        return bulk.Bulk(service, client, work, wish.correlations, wish.parallel, wish.keep_work, wish.whole)
     if wish.route == "aip":
         return tapspectra.TapSpectra(
             client, service, chunk=wish.chunk or tapspectra.MOST, correlations=wish.correlations,
