@@ -10,8 +10,9 @@ from xptools import io, progress, settings, stream
 from xptools.archive import bulk, credentials, datalink, gather, spectra, tapspectra
 from xptools.archive.http import Client
 from xptools.archive.meter import BIG, Meter
+from xptools.archive.missing import Missing
 from xptools.arrays import to_numpy
-from xptools.errors import DataError, IncompleteError, OutputError, UsageError
+from xptools.errors import DataError, OutputError, UsageError
 from xptools.lookup import identifiers
 from xptools.protocol import spelled
 
@@ -189,14 +190,7 @@ def _reconciled(stars: Stars, missing: np.ndarray, wish: Wish, options: stream.O
     if not options.quiet:
         without = "" if stars.without is None else f", {stars.without:,} without a spectrum not asked for"
         progress.say(f"xp fetch xp: asked {n:,}, received {n - lacking:,}, missing {lacking:,}{without}")
-    beside = options.output != "-" and not io.writer.in_place(options.output)
-    listed = Path(wish.missing or (f"{options.output}.missing.csv" if beside else folder.path / gather.MISSING))
-    if not lacking and not wish.missing:
-        return listed.unlink(missing_ok=True)
-    listed.write_text("\n".join(["source_id", *map(str, missing.tolist())]) + "\n")
-    if lacking and not wish.allow_missing:
-        known = "" if stars.without is not None else " (the table does not say whether they have one)"
-        raise IncompleteError(
-            f"{lacking:,} of {n:,} spectra did not come{known}; they are listed in {listed}. "
-            "TRY: the same command again, which asks for these only, or --allow-missing"
-        )
+    known = "" if stars.without is not None else " (the table does not say whether they have one)"
+    policy = Missing(wish.missing, wish.allow_missing)
+    words, cure = f"spectra did not come{known}", "the same command again, which asks for these only, or "
+    policy.reconcile(missing, n, policy.place(options.output, folder.path), words, cure)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import click
 
 from xptools.errors import UsageError
-from xptools.options import plain_command, run_options
+from xptools.options import plain_command, run_options, shared
 from xptools.protocol import Source
 
 ROUTES = ("datalink", "aip", "bulk")
@@ -105,8 +105,7 @@ class Spectra(Source):
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Longest silence [s].")
 @click.option("--work", default="", metavar="DIR", help="Folder for the parts.  [default: beside the output]")
 @click.option("--keep-work", is_flag=True, help="Leave the parts, and downloaded bulk files, in that folder.")
-@click.option("--missing", default="", metavar="FILE", help="Where missing stars are listed.  [default: in the folder]")
-@click.option("--allow-missing", is_flag=True, help="Write the table even if stars are missing.")
+@shared("missing", "allow-missing")
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Print what each route would cost and stop; needs no network.")
 def command(
