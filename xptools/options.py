@@ -128,6 +128,10 @@ SHARED: dict[str, Callable] = {
             "Without it: the built-in main sequence fitted to PARSEC."
         ),
     ),
+    "missing": _option(
+        "--missing", metavar="FILE", default="", help="Where missing stars are listed.  [default: beside the output]"
+    ),
+    "allow-missing": _option("--allow-missing", is_flag=True, help="Write the table even if stars are missing."),
     "age": _option("--age", type=float, default=10.0, show_default=True, help="Age of the isochrone [Gyr]."),
     "alpha-fe": _option(
         "--alpha-fe",

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from xptools.errors import UsageError
-from xptools.options import plain_command, run_options
+from xptools.options import plain_command, run_options, shared
 
 NOTES = {
     "COUNTING": """The archive is first asked how many rows there are in each piece of the sky (source_id ranges, which
@@ -27,7 +27,9 @@ takes it. fidelity_v2 is joined from external.gaiaedr3_spurious at esa, elsewher
     "COLUMNS": """By default every column that a command of xp reads (xp-columns(5)), with xp's types and units.
 Other columns keep those of the archive, names in lower case. An unknown value is null.""",
     "STARS": """With --ids the source_id of a table go along with the queries, at most 20,000 at once, and are joined
-there (TAP's upload). xp says how many of them are there; xp join --how anti finds the others.""",
+there (TAP's upload). Those that the table has not are listed in OUTPUT.missing.csv (DIR/missing.csv, or --missing), and
+the exit status is 76 and no table is written, unless --allow-missing. With --where or --region, which leave stars out
+on purpose, xp only says how many there are; xp join --how anti finds the others.""",
 }
 
 
@@ -53,6 +55,7 @@ there (TAP's upload). xp says how many of them are there; xp join --how anti fin
 @click.option("--region", default="", metavar="REGION", 
               help="cone:RA,DEC,RADIUS or box:RA1,RA2,DEC1,DEC2 [deg], or healpix:LEVEL/FIRST-LAST.")  # fmt: skip
 @click.option("--ids", default="", metavar="FILE", help="Only the stars of this table, which is uploaded in pieces.")
+@shared("missing", "allow-missing")
 @click.option("--table", default="gaiadr3.gaia_source", show_default=True, metavar="NAME", help="Table of sources.")
 @click.option("--fidelity", default="", metavar="TABLE", help="Table that fidelity_v2 is joined from, or none.")
 @click.option("--adql", default="", metavar="FILE|QUERY", help="Another query, instead of the options above.")
@@ -64,8 +67,8 @@ there (TAP's upload). xp says how many of them are there; xp join --how anti fin
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Count the rows, print what the fetch would cost, and stop.")
 def command(
-    service, where, columns, region, ids, table, fidelity, adql, whole, job_rows, parallel, tries, timeout, credentials,
-    plan, **common,
+    service, where, columns, region, ids, missing, allow_missing, table, fidelity, adql, whole, job_rows, parallel,
+    tries, timeout, credentials, plan, **common,
 ):  # fmt: skip
     """Fetch rows of Gaia's source table, in any number.
 
@@ -87,7 +90,7 @@ def command(
     wish = gaia.Wish(
         _text(adql), whole, tuple(c.strip().lower() for c in columns.split(",") if c.strip()), table,
         where, region, fidelity, service, job_rows, parallel, tries, timeout, credentials,
-        not common["no_provenance"], ids,
+        not common["no_provenance"], ids, missing, allow_missing,
     )  # fmt: skip
     carry_out(wish, plan, common)
 
@@ -125,7 +128,7 @@ def carry_out(wish, plan: bool, common: dict) -> None:
         if folder:
             with gaia.opened(wish, Path(output), "parquet", meter, tell) as source:
                 return _planned(source) if plan else _filled(source)
-        with gaia.place(wish) as kept, gaia.opened(wish, kept, "arrow", meter, tell) as source:
+        with gaia.place(wish) as kept, gaia.opened(wish, kept, "arrow", meter, tell, output) as source:
             if plan:
                 return _planned(source)
             source.fetch.start()

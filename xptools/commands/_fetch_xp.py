@@ -7,7 +7,7 @@ from typing import ClassVar
 import click
 
 from xptools.errors import UsageError
-from xptools.options import plain_command, run_options
+from xptools.options import plain_command, run_options, shared
 from xptools.protocol import Source
 
 ROUTES = ("datalink", "aip", "bulk")
@@ -18,8 +18,10 @@ stars a query, 6 kB a star with --no-correlations; the stars go along as an uplo
 it takes one (--upload), else in the query itself. bulk: the files of the whole release in a folder or at an address
 (--bulk), either ECSV as ESA's CDN has them or HDF5 as Flatiron has them; only files that can hold the stars are read,
 each compared with _MD5SUM.txt. ECSV is filtered as it comes and never on disc; its stars count once all of the file has
-come with the right sum. HDF5 is downloaded and deleted after use. A file has 65,000 stars in 1 GB: it is
-the right route for more than a few thousand stars per file, or for millions.""",
+come with the right sum. Of HDF5 at an address, source_id is read first and then only the parts of the file that hold
+wanted stars, where they are few (some hundred a file); no sum can be compared then, and xp says so. Else, or with
+--whole, the file is downloaded, compared, and deleted after use. A file has 65,000 stars in 1 GB: as a whole it is the
+right route for more than a few thousand stars per file, or for millions.""",
     "COUNTING": """Every star asked for is in the table, or in the file of the missing (--missing), or has
 has_xp_continuous = false in TABLE and is not asked for. Stars missing after --tries requests: exit status 76 and no
 table, unless --allow-missing. What did come is kept, and the same command asks for the rest only.""",
@@ -92,6 +94,7 @@ class Spectra(Source):
               help="The way to the spectra; see below.")  # fmt: skip
 @click.option("--service", default="", metavar="URL", help="Another address.  [default: the route's own]")
 @click.option("--bulk", default="", metavar="DIR|URL", help="Bulk files: a folder or an address; implies --from bulk.")
+@click.option("--whole", is_flag=True, help="Download HDF5 bulk files whole, and compare their md5, however few stars.")
 @click.option("--release", default="Gaia DR3", show_default=True, help="Release, as DataLink calls it.")
 @click.option("--no-correlations", is_flag=True, help="Leave the correlations of the coefficients out.")
 @click.option("--chunk", type=click.IntRange(1), help="Stars per request.  [default: 5000 datalink, 1000 aip]")
@@ -102,13 +105,12 @@ class Spectra(Source):
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Longest silence [s].")
 @click.option("--work", default="", metavar="DIR", help="Folder for the parts.  [default: beside the output]")
 @click.option("--keep-work", is_flag=True, help="Leave the parts, and downloaded bulk files, in that folder.")
-@click.option("--missing", default="", metavar="FILE", help="Where missing stars are listed.  [default: in the folder]")
-@click.option("--allow-missing", is_flag=True, help="Write the table even if stars are missing.")
+@shared("missing", "allow-missing")
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Print what each route would cost and stop; needs no network.")
 def command(
-    table, route, service, bulk, release, no_correlations, chunk, upload, parallel, tries, timeout, work, keep_work,
-    missing, allow_missing, credentials, plan, **common,
+    table, route, service, bulk, whole, release, no_correlations, chunk, upload, parallel, tries, timeout, work,
+    keep_work, missing, allow_missing, credentials, plan, **common,
 ):  # fmt: skip
     """Fetch the XP spectra (BP and RP coefficients) of the stars of a table.
 
@@ -127,6 +129,6 @@ def command(
         return click.echo(work_of.planned(stars, not no_correlations))
     options = work_of.Wish(
         "bulk" if bulk else route, service or bulk, release, not no_correlations, chunk, parallel, tries, timeout,
-        Path(work) if work else None, keep_work, missing, allow_missing, credentials, upload,
+        Path(work) if work else None, keep_work, missing, allow_missing, credentials, upload, whole,
     )  # fmt: skip
     return work_of.fetched(stars, options, run_options(common), Spectra)
