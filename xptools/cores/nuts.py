@@ -34,8 +34,10 @@ class Sampled:
         return [words for bad, words in found if bad]
 
 
-def potential(n, noisy, prior):
+def potential(n, noisy, prior, mixing=None):
     """-ln p(u, eps | n) + const of n_k ~ Poisson(exp(y_k)), eps_k ~ Normal(0, 1), as a function of {"u", "eps"}.
+
+    With `mixing` (K, K), n_k ~ Poisson(sum_j mixing_kj exp(y_j)): stars counted elsewhere than where they belong.
 
     y = ln(n + 1/2) + u / sqrt(n + 1/2) has about unit width in u, and ln Phi_k = y_k - ln(V_k dM_k) - s_k eps_k:
     all coordinates are independent and alike, so the sampler needs little warm-up and takes long steps.
@@ -46,7 +48,11 @@ def potential(n, noisy, prior):
         import jax.numpy as jnp
 
         y = log_rate(n, z["u"], jnp)
-        log_p = n * y - jnp.exp(y)
+        if mixing is None:
+            log_p = n * y - jnp.exp(y)
+        else:
+            rate = mixing @ jnp.exp(y)
+            log_p = n * jnp.log(rate) - rate
         if shape is None:
             log_p = log_p - 0.5 * ((y - jnp.log(n + 0.5)) / mf.DATA_WIDTH) ** 2
         else:
@@ -61,8 +67,10 @@ def log_rate(n, u, xp=np):
     return xp.log(n + 0.5) + u / xp.sqrt(n + 0.5)
 
 
-def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_accept=0.9, prior="jeffreys") -> Sampled:
-    """NUTS on counts n (K,), offset = ln(V dM) (K,) and s = sigma_V / V (K,); float64.
+def sample(
+    n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_accept=0.9, prior="jeffreys", mixing=None
+) -> Sampled:
+    """NUTS on counts n (K,), offset = ln(V dM) (K,) and s = sigma_V / V (K,), perhaps mixed (`potential`); float64.
 
     All chains are one compiled program, kept in the compile cache: NumPyro's MCMC class compiles over a hundred small
     ones on every start, and its draws change with its progress bar.
@@ -77,19 +85,19 @@ def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_acce
         start["eps"] = rng.standard_normal((chains, len(n)))
     keys = jax.random.split(jax.random.PRNGKey(seed), chains)
     run = _program(noisy, prior, warmup, draws, target_accept)
-    z, diverging, energy = jax.tree.map(np.asarray, run(n, keys, start))
+    z, diverging, energy = jax.tree.map(np.asarray, run(n, mixing, keys, start))
     ln_phi = log_rate(n, z["u"]) - offset - (s * z["eps"] if noisy else 0.0)
     return Sampled(ln_phi, *convergence(ln_phi), int(diverging.sum()), bfmi(energy))
 
 
 @lru_cache(maxsize=8)
 def _program(noisy, prior, warmup, draws, target_accept):
-    """The compiled function (n (K,), keys (C,), starts (C, K)) -> draws (C, draws, K), divergences and energies."""
+    """The compiled (n (K,), mixing, keys (C,), starts (C, K)) -> draws (C, draws, K), divergences, energies."""
     jax = configure()
     from numpyro.infer.hmc import hmc
 
-    def chain(n, key, start):
-        init, step = hmc(potential(n, noisy, prior), algo="NUTS")
+    def chain(n, mixing, key, start):
+        init, step = hmc(potential(n, noisy, prior, mixing), algo="NUTS")
         state = init(start, warmup, target_accept_prob=target_accept, rng_key=key)
 
         def collect(state, _):
@@ -100,7 +108,7 @@ def _program(noisy, prior, warmup, draws, target_accept):
         kept = jax.lax.scan(collect, state, None, length=warmup + draws)[1]
         return jax.tree.map(lambda x: x[warmup:], kept)
 
-    return jax.jit(jax.vmap(chain, in_axes=(None, 0, 0)))
+    return jax.jit(jax.vmap(chain, in_axes=(None, None, 0, 0)))
 
 
 def convergence(x):
