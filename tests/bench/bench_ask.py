@@ -123,7 +123,8 @@ def inference(name, z, vocabulary, network, peer, args):
     off = np.std(runs["xp bfloat16"]() - want) / want.std()
     print(f"bfloat16 differs by {off:.2%} of the answers' scatter")
     jobs = {k: (len(z), run) for k, run in runs.items()}
-    timed(f"{name} contexts", jobs, args, ENCODE + args.requests * REQUEST, wanted=("xp bfloat16",) if name == "full" else ())
+    wanted = ("xp bfloat16",) if name == "full" else ()
+    timed(f"{name} contexts", jobs, args, ENCODE + args.requests * REQUEST, wanted)
 
 
 def training(z, vocabulary, network, peer, args):

@@ -73,7 +73,7 @@ def wanted(name, rates, off) -> list[dict]:
 
 
 def trees(stars) -> dict:
-    """XGBoost as a regression of [Fe/H] from 110 features: 1000 trees of depth 6. What they learn is of no matter here."""
+    """XGBoost as a regression of [Fe/H] from 110 features: 1000 trees of depth 6; what they learn is no matter."""
     if not find_spec("xgboost"):
         absent("feh", TREES, "pip install xgboost-cpu")
         return {}

@@ -1,10 +1,10 @@
 """What all benchmarks share: taking turns, processes and their cost, the machine's limits, and one form of record.
 
-A record is a dictionary with `command`, `case`, `rows`, rates and what else was measured; `record` prints it as a row of
-the table and, where XP_BENCH_RECORDS names a file, appends it there as a line of JSON for tests/bench/all.py. Rates come
-in pairs, per second and per second of processor time (all threads together): on a busy machine only the latter says
-much. A share of the limit is the rate per core-second over what one core of this machine, as measured in the same run,
-could do if nothing but the bytes were copied or nothing but the arithmetic were done, whichever takes longer.
+A record is a dictionary with `command`, `case`, `rows`, rates and what else was measured; `record` prints it as a row
+of the table and, where XP_BENCH_RECORDS names a file, appends it there as a line of JSON for tests/bench/all.py. Rates
+come in pairs, per second and per second of processor time (all threads together): on a busy machine only the latter
+says much. A share of the limit is the rate per core-second over what one core of this machine, as measured in the same
+run, could do if nothing but the bytes were copied or nothing but the arithmetic were done, whichever takes longer.
 """
 
 import json
@@ -55,7 +55,7 @@ def turns(jobs: dict[str, tuple[int, Callable]], repeat: int, warm: int = 1) -> 
 
 
 def child(command: str | list[str], folder: Path | str, **more) -> dict:
-    """Run a command (a text: in bash); seconds, processor seconds of all its processes, peak memory [MB] of the largest.
+    """Seconds, processor seconds of all processes, peak memory [MB] of the largest, of a command (a text: in bash).
 
     SystemExit with what it said if it fails.
     """
@@ -102,8 +102,8 @@ def pinned(threads: int) -> None:
 
 @cache
 def machine() -> dict:
-    """Rates of one core (`_core`, per second of processor time) and of all (`_all`, per second): copying [bytes/s], read
-    and written both counted, float32 matrix products [operations/s], and numpy's exp of float32 [1/s].
+    """Rates of one core (`_core`, per second of processor time) and of all (`_all`, per second): copying [bytes/s],
+    read and written both counted, float32 matrix products [operations/s], and numpy's exp of float32 [1/s].
 
     Measured once for all scripts of a run (tests/bench/all.py), else here.
     """
@@ -113,7 +113,7 @@ def machine() -> dict:
 
 
 def measured_machine() -> dict:
-    """The measurement itself, half a minute of turns on an idle machine less; in a process of its own."""
+    """The measurement itself, best of nine each; seconds, in a process of its own."""
     import torch
 
     cores = len(os.sched_getaffinity(0))
@@ -147,7 +147,7 @@ def _processor() -> str:
 
 
 def limit(**each: float) -> tuple[float, str]:
-    """Rows per core-second that this machine allows, and by what: of copy [bytes a row], gemm, exp [operations a row]."""
+    """Rows per core-second that this machine allows, and by what: copy [bytes a row], gemm, exp [operations a row]."""
     took = {k: v / machine()[f"{k}_core"] for k, v in each.items() if v}
     slowest = max(took, key=took.get)
     return 1 / took[slowest], slowest
