@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
 
@@ -161,15 +161,19 @@ def goal(words: str, value: float, low: float = -np.inf, high: float = np.inf) -
     return {"goal": words, "measured": float(value), "met": bool(low <= value <= high)}
 
 
-def compared(command: str, case: str, jobs: dict, rates: dict, mine: str, peer: str | None = None, **more) -> dict:
-    """Record a job among others that took turns; the ratios are medians over the rounds. `more`: as in `record`."""
+def compared(command: str, case: str, jobs: dict, rates: dict, mine: Hashable, peer: Hashable = None, **more) -> dict:
+    """Record a job among others that took turns; the ratios are medians over the rounds.
+
+    `peer_name`: what the peer is called, if not by its key. `more`: as in `record`.
+    """
+    peer_name = more.pop("peer_name", peer)
     told = {"command": command, "case": case, "rows": jobs[mine][0]}
     wall, core = rates[mine].max(0)
     told |= {"rows_per_s": wall, "rows_per_core_s": core}
     if peer:
         against = np.median(rates[mine] / rates[peer], 0)
         other = rates[peer].max(0)
-        told |= {"peer": peer, "ratio_wall": against[0], "ratio_core": against[1]}
+        told |= {"peer": peer_name, "ratio_wall": against[0], "ratio_core": against[1]}
         told |= {"peer_rows_per_s": other[0], "peer_rows_per_core_s": other[1], "peer_rows": jobs[peer][0]}
     return record(**told, **more)
 
