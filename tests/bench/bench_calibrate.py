@@ -9,29 +9,27 @@ arrays) to tables in memory. `files`: whole processes after their imports, from 
 own only way; xp Parquet and Arrow to the same, without the coefficients in the output, as GaiaXPy leaves them out, or
 with all columns kept. GaiaXPy always computes errors. A limit is what the same columns take to be read by bare pyarrow
 and the bare float32 matrix product, (stars, 110) x (110, 61) for flux and (stars, 1540) x (1540, 26 + 36) for errors,
-one after the other. Shown is the best of all rounds, per second of processor time (all threads together) and per second
-of the clock: on a busy machine only the former says much. The share of the limit is per second of processor time.
+one after the other (`read`).
 """
 
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from common import absent, best, compared, goal, peak, worker
 
+PEER = "GaiaXPy"
 GRID = np.arange(392.0, 993.0, 10)
 FORMS = ("arrows", "parquet")
 NOISE = ("coefficients", "coefficient_errors", "coefficient_correlations")
 CASES = (
     ("flux", "--no-errors --drop-coefficients", NOISE[:1]),
     ("flux and errors", "--drop-coefficients", NOISE),
-    ("flux and errors, all columns kept", "", NOISE),
+    ("all columns", "", NOISE),
 )
 
 
@@ -56,30 +54,33 @@ def report(args, rounds) -> None:
         print(f"agreement: flux {apart['flux']:.1e}, errors {apart['error']:.1e} relative at most")
         if not (apart["flux"] < 1e-9 and apart["error"] < 1e-6):
             sys.exit("xp and GaiaXPy disagree: no timing is worth anything")
-    load = os.getloadavg()[0]
-    print(f"{args.stars:,} stars for GaiaXPy, {args.mine:,} for xp; {os.cpu_count()} cores, load {load:.1f}")
+    else:
+        absent("calibrate", PEER, "GAIAXPY_PYTHON names an interpreter that has gaiaxpy")
     limit = {k: np.max([mine["limit"][k] for _, mine in rounds], axis=0) for k in rounds[0][1]["limit"]}
+    peaks = [max(r[k].get("peak", 0.0) for r in rounds) for k in (0, 1)]
     for name in rounds[0][1]["rate"]:
-        core, wall = np.max([mine["rate"][name] for _, mine in rounds], axis=0)
-        line = f"{name:46} xp {core:11,.0f} per core-second, {wall:11,.0f} per second"
+        rates = {"xp": np.array([mine["rate"][name] for _, mine in rounds])}
+        jobs = {"xp": (args.mine, None), PEER: (args.stars, None)}
         if args.peer:
-            theirs = np.max([other["rate"][name.split(":")[0]] for other, _ in rounds], axis=0)
-            line += f"   GaiaXPy {theirs[0]:6,.0f} {theirs[1]:6,.0f}"
-            line += f"   ratio {core / theirs[0]:6.1f} {wall / theirs[1]:6.1f}"
-        print(line + f"   {core / limit[name][0]:4.0%} of the limit")
-    for k, who in ((0, "GaiaXPy"), (1, "xp")):
-        if rounds[0][k]:
-            print(f"peak memory of {who}: {max(r[k]['peak'] for r in rounds):.2f} GB")
+            rates[PEER] = np.array([other["rate"][name.split(":")[0]] for other, _ in rounds])
+        more = {"share": rates["xp"].max(0)[1] / limit[name][1], "limit_by": "read", "peak_mb": peaks[1]}
+        compared("calibrate", name, jobs, rates, "xp", PEER if args.peer else None, **more,
+                 peer_peak_mb=peaks[0], goals=wanted(name, rates))  # fmt: skip
 
 
-def run(python: str, worker: str, args) -> dict:
-    words = [python, __file__, args.spectra, "--worker", worker, "--folder", args.folder]
-    words += ["--stars", str(args.stars), "--mine", str(args.mine)]
+def wanted(name: str, rates: dict) -> list[dict]:
+    """The goals, end to end from files, without the coefficients in the output."""
+    goals = {"files: flux, parquet": 300, "files: flux and errors, parquet": 40, "files: flux and errors, arrows": 40}
+    if name not in goals or PEER not in rates:
+        return []
+    low = goals[name]
+    return [goal(f">= {low} x GaiaXPy per core", np.median(rates["xp"] / rates[PEER], 0)[1], low=low)]
+
+
+def run(python: str, name: str, args) -> dict:
+    words = [args.spectra, "--worker", name, "--folder", args.folder, "--stars", args.stars, "--mine", args.mine]
     one = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads spin when others work, to GaiaXPy's harm
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=args.folder, env=one)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return worker(__file__, *words, python=python, cwd=args.folder, env=one)
 
 
 def make(args) -> None:
@@ -124,16 +125,6 @@ def _as_csv(batch, path: Path) -> None:
             out.writerow([f"({', '.join(map(repr, v))})" if isinstance(v, list) else v for v in row.values()])
 
 
-def best(function, repeat: int = 3) -> np.ndarray:
-    """Processor seconds (all threads) and wall seconds of the quickest of some calls."""
-    times = []
-    for _ in range(repeat):
-        start = np.array([time.process_time(), time.perf_counter()])
-        function()
-        times.append(np.array([time.process_time(), time.perf_counter()]) - start)
-    return np.min(times, axis=0)
-
-
 def theirs(args) -> dict:
     import pandas as pd
     from gaiaxpy import calibrate
@@ -149,7 +140,7 @@ def theirs(args) -> dict:
     words = {"sampling": GRID, "output_path": folder, "output_file": "out", "output_format": "csv"}
     files = best(lambda: calibrate(str(folder / "full.csv"), **words), 1)
     rate = {"arrays": (args.stars / arrays).tolist(), "files": (args.stars / files).tolist()}
-    return {"rate": rate, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    return {"rate": rate, "peak": peak()}
 
 
 def mine(args) -> dict:
@@ -165,8 +156,8 @@ def mine(args) -> dict:
     numbers = {k: np.array(first[n].to_pylist()) for k, n in (("flux", "flux"), ("error", "flux_err"))}
     np.savez(folder / "xp.npz", **numbers)
     rate = {
-        "arrays: flux": args.mine / best(lambda: [flux(b) for b in batches]),
-        "arrays: flux and errors": args.mine / best(lambda: [errors(b) for b in batches]),
+        "arrays: flux": args.mine / best(lambda: [flux(b) for b in batches], 3),
+        "arrays: flux and errors": args.mine / best(lambda: [errors(b) for b in batches], 3),
     }
     products = bare_products(args.mine)
     limit = {"arrays: flux": args.mine / products[0], "arrays: flux and errors": args.mine / products.sum(axis=0)}
@@ -179,7 +170,7 @@ def mine(args) -> dict:
             reading = best(lambda f=form, u=used: bare_read(f"{folder}/full.{f}", u), 2)
             limit[name] = args.mine / (reading + products[: len(used)].sum(axis=0))
     rate, limit = ({k: v.tolist() for k, v in one.items()} for one in (rate, limit))
-    return {"rate": rate, "limit": limit, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    return {"rate": rate, "limit": limit, "peak": peak()}
 
 
 def bare_read(path: str, kinds: tuple[str, ...]) -> None:
@@ -198,19 +189,19 @@ def bare_read(path: str, kinds: tuple[str, ...]) -> None:
 
 
 def bare_products(stars: int) -> np.ndarray:
-    """Seconds (2, 2) that the matrix products of flux and of errors take."""
+    """Seconds and processor seconds (2, 2) that the matrix products of flux and of errors take."""
     rng = np.random.default_rng(0)
     c, D = (rng.normal(size=shape).astype(np.float32) for shape in ((16384, 110), (110, 61)))
     rho = rng.normal(size=(2048, 1540)).astype(np.float32)
     P = [rng.normal(size=(1540, n)).astype(np.float32) for n in (26, 36)]
-    return stars * np.stack([best(lambda: c @ D) / len(c), best(lambda: [rho @ p for p in P]) / len(rho)])
+    return stars * np.stack([best(lambda: c @ D, 3) / len(c), best(lambda: [rho @ p for p in P], 3) / len(rho)])
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     here = Path(__file__).resolve().parents[3] / "shared" / "data" / "xp" / "XP_CONTINUOUS_RAW.csv"
     parser.add_argument("spectra", nargs="?", default=str(here))
-    parser.add_argument("--peer", default=os.environ.get("XP_GAIAXPY"))
+    parser.add_argument("--peer", default=os.environ.get("GAIAXPY_PYTHON"))
     parser.add_argument("--stars", type=int, default=2000)
     parser.add_argument("--mine", type=int, default=40000)
     parser.add_argument("--repeat", type=int, default=5)

@@ -13,26 +13,17 @@ makes them. `cold` is a whole process: import, open, answer; xp's conversion of 
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from common import compared, goal, peak, spent, worker
 
 SHELLS = 516
 BATCH = 16384
-ROWS = {
-    "open the map [s]": "open",
-    "warm answer [s]": "warm",
-    "warm, CPU [s]": "cpu",
-    "cold process [s]": "cold",
-    "peak memory [GB]": "peak",
-    "anonymous [GB]": "anonymous",
-}
-
+CELLS = 512  # bytes that a star reads: 8 cells of the map, each in a cache line of its own
 
 def main() -> None:
     args = arguments()
@@ -48,7 +39,7 @@ def main() -> None:
         made = run("convert", args)
         print(f"map nside {args.nside}, {SHELLS} shells: {Path(args.map).stat().st_size / 1e9:.2f} GB; "
               f"{args.stars:,} stars, {args.order} order; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        print(f"converted once in {made['seconds']:.1f} s, peak memory {made['peak']:.2f} GB")
+        print(f"converted once in {made['seconds']:.1f} s, peak memory {made['peak'] / 1e9:.2f} GB")
         rounds = [(run("dustmaps", args), run("xp", args)) for _ in range(args.repeat)]
         report(args, rounds)
 
@@ -61,21 +52,28 @@ def report(args, rounds) -> None:
           f"{np.isfinite(mine[inside]).all()}")
     if not apart < 1e-6:
         sys.exit("xp and dustmaps disagree: no timing is worth anything")
-    for what, key in ROWS.items():
-        a, b = ([pair[i][key] for pair in rounds] for i in (0, 1))
-        ratio = np.median([x / y for x, y in zip(a, b, strict=True)])
-        rates = f"  {args.stars / min(a) / 1e6:6.2f} {args.stars / min(b) / 1e6:6.2f} M/s" if key == "warm" else ""
-        print(f"{what:18} dustmaps {np.median(a):8.3f}   xp {np.median(b):8.3f}   ratio {ratio:6.1f}{rates}")
+    at = {k: np.array([[pair[i][k] for pair in rounds] for i in (0, 1)]) for k in rounds[0][0]}
+    ratio = {k: np.median(v[0] / v[1]) for k, v in at.items()}
+    mb = {k: v.max(1) / 1e6 for k, v in at.items()}
+    case = f"{args.order} order, nside {args.nside}"
+    goals = [goal(">= 4 x dustmaps", ratio["warm"], low=4), goal(">= 4 x dustmaps per core", ratio["cpu"], low=4)]
+    told(args, f"map open, {case}", at, ("warm", "cpu"), bound={"copy": CELLS}, goals=goals)
+    told(args, f"process, {case}", at, ("cold", "core"), peak_mb=mb["peak"][1], peer_peak_mb=mb["peak"][0],
+         goals=[goal("open in < 1 s [s]", np.median(at["open"][1]), high=1),
+                goal("private memory < 1 GB [GB]", mb["anonymous"][1] / 1e3, high=1)])  # fmt: skip
 
 
-def run(worker: str, args) -> dict:
+def told(args, case, at, keys, **more) -> None:
+    """Record rates of both from the seconds under `keys` (of the clock, of the processor)."""
+    jobs = dict.fromkeys(("dustmaps", "xp"), (args.stars, None))
+    rates = {who: args.stars / np.stack([at[k][i] for k in keys], 1) for i, who in enumerate(jobs)}
+    compared("deredden", case, jobs, rates, "xp", "dustmaps", **more)
+
+
+def run(name: str, args) -> dict:
     start = time.perf_counter()
-    words = [sys.executable, __file__, "--worker", worker, "--map", args.map, "--out", args.out,
-             "--stars", args.stars, "--order", args.order]
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    result = json.loads(done.stdout.splitlines()[-1])
+    words = ["--worker", name, "--map", args.map, "--out", args.out, "--stars", args.stars, "--order", args.order]
+    result = worker(__file__, *words)
     return {**result, "cold": time.perf_counter() - start - result.get("extra", 0.0)}
 
 
@@ -102,20 +100,20 @@ def prepared(args):
 
 def measured(ask, args, opened, extra, out) -> dict:
     """Best of three answers; the first, with page faults and compiled code to load, is what the cold process has."""
-    times = []
-    for _ in range(3):
-        wall, cpu = time.perf_counter(), time.process_time()
-        E = ask()
-        times.append((time.perf_counter() - wall, time.process_time() - cpu))
-    np.save(out, E)
+    kept = {}
+    times = [spent(lambda: kept.update(E=ask())) for _ in range(3)]
+    later = np.sum(times[1:], 0)
+    core = time.process_time() - later[1]
+    np.save(out, kept["E"])
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "open": opened,
-        "warm": min(t[0] for t in times),
-        "cpu": min(t[1] for t in times),
-        "extra": extra + sum(t[0] for t in times[1:]),
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "anonymous": int(status["RssAnon"].split()[0]) * 1024 / 1e9,
+        "warm": np.min(times, 0)[0],
+        "cpu": np.min(times, 0)[1],
+        "extra": extra + later[0],
+        "core": core,
+        "peak": peak() * 2**20,
+        "anonymous": int(status["RssAnon"].split()[0]) * 1024,
     }
 
 
@@ -162,8 +160,7 @@ def convert(args) -> dict:
     seconds = time.perf_counter() - start
     one = np.ones(1)
     chart.query(one, one, one, equatorial=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"seconds": seconds, "peak": peak}
+    return {"seconds": seconds, "peak": peak() * 2**20}
 
 
 def synthetic(path: str, nside: int) -> None:
