@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xptools.arrays import to_arrow, to_numpy
+from xptools.arrays import text_lists, to_arrow, to_numpy
 from xptools.columns import KNOWN, Column, flag_column
 from xptools.errors import DataError, MissingColumns, some
 
@@ -306,11 +306,14 @@ def arguments(step: Step, batch: "pa.RecordBatch", reads: dict[str, str]) -> dic
 
 
 def numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
-    """A column of a batch under our name as numbers, null as NaN; DataError for text where we know none."""
+    """A column of a batch under our name as numbers, null as NaN; DataError for text where we know none.
+
+    Texts of arrays, which a table keeps that was a CSV file, become arrays.
+    """
     array = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
     known = KNOWN.get(name)
     if array.dtype == object and (known is None or known.type != "string"):
-        raise DataError(f"column {spelling} holds text, not numbers. TRY: mend it where the table was made")
+        array = text_lists(array, spelling)
     if array.dtype.kind in "mM":
         raise DataError(f"column {spelling} holds times, not numbers. TRY: xp convert --drop {spelling}")
     return array
