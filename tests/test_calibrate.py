@@ -108,6 +108,12 @@ def test_missing_arrays_and_others_as_text(spectra):
             xptools.op("calibrate")(batch(replaced(spectra, "bp_coefficients", [bad, *texts[1:]], pa.string())))
 
 
+def test_arrays_of_arrays_are_refused_in_a_sentence(spectra):
+    nested = replaced(spectra, "bp_coefficients", [[[1.0] * 55]] * len(spectra), pa.list_(pa.list_(pa.float64())))
+    with pytest.raises(DataError, match="bp_coefficients has arrays of list"):
+        xptools.op("calibrate")(batch(nested))
+
+
 def test_columns_and_their_grid(spectra):
     step = xptools.op("calibrate --grid 400,450,500.5 --covariance")
     out = step(batch(spectra))

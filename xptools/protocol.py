@@ -310,13 +310,24 @@ def numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
 
     Texts of arrays, which a table keeps that was a CSV file, become arrays.
     """
-    array = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
+    column = batch.column(batch.schema.get_field_index(spelling))
+    _check_items(column.type, spelling)
+    array = to_numpy(column, spelling)
     known = KNOWN.get(name)
     if array.dtype == object and (known is None or known.type != "string"):
         array = text_lists(array, spelling)
     if array.dtype.kind in "mM":
         raise DataError(f"column {spelling} holds times, not numbers. TRY: xp convert --drop {spelling}")
     return array
+
+
+def _check_items(kind: "pa.DataType", spelling: str) -> None:
+    """DataError for arrays of anything but numbers."""
+    from pyarrow import types as is_a
+
+    item = kind.value_type if is_a.is_list(kind) or is_a.is_large_list(kind) or is_a.is_fixed_size_list(kind) else None
+    if item is not None and not (is_a.is_primitive(item) or is_a.is_null(item)):
+        raise DataError(f"column {spelling} has arrays of {item}, not of numbers. TRY: xp convert --drop {spelling}")
 
 
 def check_identifier(schema: "pa.Schema") -> None:
