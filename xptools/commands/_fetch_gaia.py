@@ -9,6 +9,8 @@ from xptools.errors import UsageError
 from xptools.options import plain_command, run_options, shared
 
 NOTES = {
+    "HATS": """--from hats DIR|URL reads a catalogue of Parquet files by pixel of the sky instead, with all that
+xp-fetch-hats(1) says: --where is then written as in xp select, and is that of Li+ 2026 too if it is not given.""",
     "COUNTING": """The archive is first asked how many rows there are in each piece of the sky (source_id ranges, which
 are HEALPix pixels). Each job then fetches ranges of at most --job-rows rows. A reply is taken only if it is whole, does
 not say that it is cut, and has exactly the rows that were counted, none twice. A range that overflows the service's
@@ -44,10 +46,14 @@ on purpose, xp only says how many there are; xp join --how anti finds the others
         "xp fetch gaia --region healpix:5/1024-1027 | xp select -o stars.parquet",
         "xp fetch gaia --ids apogee.parquet --columns ruwe,parallax -o apogee-gaia.parquet",
         "xp fetch gaia --adql query.adql -o own/",
+        "xp fetch gaia --from hats gaia_hats/ --where 'parallax > 50' -o near.parquet",
     ),
     see=("fetch", "fetch resume", "fetch status", "select"),
     notes=NOTES,
 )
+@click.argument("place", default="", metavar="[DIR|URL]")
+@click.option("--from", "route", type=click.Choice(["tap", "hats"]), default="tap", show_default=True,
+              help="From a TAP service, or a catalogue in HATS at DIR or URL.")  # fmt: skip
 @click.option("--service", default="esa", show_default=True, metavar="LIST", help="Services, in the order tried.")
 @click.option("--where", default="", metavar="ADQL",
               help="Which rows; 'all' for all of them.  [default: those of Li+ 2026; all with --ids]")  # fmt: skip
@@ -67,8 +73,8 @@ on purpose, xp only says how many there are; xp join --how anti finds the others
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Count the rows, print what the fetch would cost, and stop.")
 def command(
-    service, where, columns, region, ids, missing, allow_missing, table, fidelity, adql, whole, job_rows, parallel,
-    tries, timeout, credentials, plan, **common,
+    place, route, service, where, columns, region, ids, missing, allow_missing, table, fidelity, adql, whole, job_rows,
+    parallel, tries, timeout, credentials, plan, **common,
 ):  # fmt: skip
     """Fetch rows of Gaia's source table, in any number.
 
@@ -78,8 +84,14 @@ def command(
     `--plan` says what it will cost.
     """
     from xptools.archive import gaia
+    from xptools.archive.missing import Missing
     from xptools.archive.query import PAPER
 
+    if (route == "hats") != bool(place):
+        raise UsageError("a place and --from hats belong together. TRY: --from hats DIR|URL")
+    if route == "hats":
+        lost = Missing(missing, allow_missing)
+        return _from_hats(place, columns, where, region, ids, parallel, timeout, lost, common)
     if adql and (where or columns or region or ids or fidelity):
         raise UsageError(
             "--adql is the whole query. TRY: it without --where, --columns, --region, --ids and --fidelity"
@@ -92,7 +104,26 @@ def command(
         where, region, fidelity, service, job_rows, parallel, tries, timeout, credentials,
         not common["no_provenance"], ids, missing, allow_missing,
     )  # fmt: skip
-    carry_out(wish, plan, common)
+    return carry_out(wish, plan, common)
+
+
+def _from_hats(place, columns, where, region, ids, parallel, timeout, missing, common) -> None:
+    """The same rows of a catalogue in HATS, by the command for those."""
+    from click.core import ParameterSource
+
+    from xptools.archive.gaia import is_folder, stars_of
+    from xptools.archive.query import PAPER_HATS
+    from xptools.commands._fetch_hats import carry_out
+
+    asked = click.get_current_context().get_parameter_source
+    tap = ("service", "table", "fidelity", "adql", "whole", "job_rows", "tries", "credentials", "plan")
+    if wrong := next((name for name in tap if asked(name) is ParameterSource.COMMANDLINE), None):
+        raise UsageError(f"--{wrong.replace('_', '-')} is for TAP services. TRY: --from hats without it")
+    if is_folder(common["output"]):
+        raise UsageError("--from hats gives one table. TRY: -o FILE")
+    where = "" if where == "all" or (ids and not where) else where or PAPER_HATS
+    stars = stars_of(ids) if ids else None
+    carry_out(place, columns, where, region, False, stars, parallel, timeout, "", missing, common)
 
 
 def _text(adql: str) -> str:
