@@ -134,7 +134,7 @@ class MassFunction(Fold):
 
         from xptools.cores import bins
 
-        if self.veff:
+        if "mass_bin" not in columns:
             table = self.volumes()
             k, b = bins.locate(columns["mass"], table.mass_edges), bins.locate(columns["feh"], table.feh_edges)
         else:

@@ -16,7 +16,8 @@ def report(table: pa.Table) -> Any:
     from xptools.metadata import value_of
 
     about = value_of(table.schema, "xp.mf")
-    rows = table.to_pylist()
+    cells = about.get("cells", 1)
+    rows = table.to_pylist()[cells // 2 :: cells]
     parts: list[Any] = []
     for entry in about["feh"]:
         parts.append(_panel([r for r in rows if r["feh_lo"] == entry["feh_lo"]], entry))
@@ -80,7 +81,7 @@ def _closing(about: dict) -> list[str]:
     c = about.get("convergence")
     if c:
         state = "converged" if not c["trouble"] else "NOT CONVERGED: " + "; ".join(c["trouble"])
-        sampler = "HMC" if about["method"] == "joint" else "NUTS"
+        sampler = "HMC" if about["method"] in ("joint", "gp") else "NUTS"
         lines.append(
             f"{sampler} {c['chains']} x {c['draws']}: R-hat <= {c['rhat_max']:.4f}, "
             f"effective draws >= {c['ess_min']:.0f}, {c['divergences']} divergences, E-BFMI {c['bfmi']:.2f}: {state}"

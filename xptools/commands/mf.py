@@ -34,6 +34,11 @@ minute; where the data ask for a very rough Phi, a quarter of an hour or more. M
 0.77 and 0.98 (rms error 0.032 dex, by counting 0.084), where every bin has a slope of its own 0.65 and 0.92 (0.076
 dex, by counting 0.128). With errors of 0.25 dex and a smooth Phi the intervals are too wide, 0.86 and 0.997 (0.037
 dex, by counting 0.117), because they allow for steps that are not there.""",
+    "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line and a Gaussian process (Matern
+3/2, so that kinks are allowed) whose amplitude and length are inferred, in bins an eighth as wide as those of xp veff,
+inside --segments (no further: old stars end at the turn-off, where no smooth function follows). A row each, the same
+columns. Phi where few stars are comes from its neighbours, so intervals are narrower than those of bins, and wrong
+where Phi jumps. Slopes are those of the draws; mass and feh themselves are needed. It takes seconds.""",
     "UNRESOLVED PAIRS": """Counting sees systems: a pair is one star, brighter and redder than its primary, so it is
 weighed too heavy (a twin of 0.2 Msun as 0.30, of 0.5 as 0.63) and seen in a larger volume. --binaries
 fraction=F,q=LAW undoes it: a share F of the systems of every primary mass are pairs, q = m2 / m1 is uniform, twins
@@ -58,13 +63,14 @@ bins it has a prior of its own, a third of a star per bin instead of Jeffreys' h
         "xp mf --veff veff.parquet --method exact --report mf.json stars.parquet -o mf.parquet",
         "xp mock 100000 | xp deredden --map none | xp mass | xp veff | xp mf --truth",
         "xp mf --binaries fraction=0.4,q=uniform stars.parquet -o singles.parquet",
+        "xp mf --method gp stars.parquet -o curve.parquet && xp plot mf curve.parquet -o curve.pdf",
     ),
     see=("veff", "plot", "mock"),
     notes=NOTES,
 )
 @click.option("--veff", metavar="FILE", default="", help="Bins and volumes of xp veff --table, not the input's own.")
-@click.option("--method", type=click.Choice(["nuts", "exact"]), default="nuts", show_default=True,
-              help="NumPyro's NUTS, or the exact Gamma posterior.")  # fmt: skip
+@click.option("--method", type=click.Choice(["nuts", "exact", "gp"]), default="nuts", show_default=True,
+              help="NumPyro's NUTS, the exact Gamma posterior, or a continuous Phi (Gaussian process).")  # fmt: skip
 @click.option("--deconvolve", is_flag=True,
               help="Infer Phi behind the errors of mass and [Fe/H] (feh_err, mass_err), all bins at once.")  # fmt: skip
 @click.option("--binaries", metavar="SPEC", default="",
@@ -120,6 +126,12 @@ def _kind(method, prior, deconvolve, binaries, model):
         from xptools.commands._mf_joint import JointMassFunction
 
         return JointMassFunction, {}
+    if method == "gp":
+        if prior != "jeffreys" or binaries:
+            raise UsageError("--method gp has a prior of its own and knows no pairs. TRY: without --prior, --binaries")
+        from xptools.commands._mf_process import SmoothMassFunction
+
+        return SmoothMassFunction, {}
     if binaries:
         from xptools.commands._mf_pairs import PairedMassFunction
 

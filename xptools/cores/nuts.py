@@ -34,8 +34,9 @@ class Sampled:
         return [words for bad, words in found if bad]
 
 
-def potential(n, noisy, prior, mixing=None):
-    """-ln p(u, eps | n) + const of n_k ~ Poisson(exp(y_k)), eps_k ~ Normal(0, 1), as a function of {"u", "eps"}.
+@lru_cache(maxsize=8)
+def potential(noisy, prior):
+    """-ln p(u, eps | n) + const of n_k ~ Poisson(exp(y_k)), eps_k ~ Normal(0, 1), a function of {"u", "eps"} and data.
 
     With `mixing` (K, K), n_k ~ Poisson(sum_j mixing_kj exp(y_j)): stars counted elsewhere than where they belong.
 
@@ -44,9 +45,10 @@ def potential(n, noisy, prior, mixing=None):
     """
     shape = mf.PRIORS[prior]
 
-    def energy(z):
+    def energy(z, data):
         import jax.numpy as jnp
 
+        n, mixing = data
         y = log_rate(n, z["u"], jnp)
         if mixing is None:
             log_p = n * y - jnp.exp(y)
@@ -84,20 +86,20 @@ def sample(
     if noisy:
         start["eps"] = rng.standard_normal((chains, len(n)))
     keys = jax.random.split(jax.random.PRNGKey(seed), chains)
-    run = _program(noisy, prior, warmup, draws, target_accept)
-    z, diverging, energy = jax.tree.map(np.asarray, run(n, mixing, keys, start))
+    run = program(potential(noisy, prior), warmup, draws, target_accept)
+    z, diverging, energy = jax.tree.map(np.asarray, run((n, mixing), keys, start))
     ln_phi = log_rate(n, z["u"]) - offset - (s * z["eps"] if noisy else 0.0)
     return Sampled(ln_phi, *convergence(ln_phi), int(diverging.sum()), bfmi(energy))
 
 
 @lru_cache(maxsize=8)
-def _program(noisy, prior, warmup, draws, target_accept):
-    """The compiled (n (K,), mixing, keys (C,), starts (C, K)) -> draws (C, draws, K), divergences, energies."""
+def program(energy, warmup, draws, target_accept):
+    """NUTS on energy(z, data), compiled: (data, keys (C,), starts) -> z (C, draws, ...), divergences, energies."""
     jax = configure()
     from numpyro.infer.hmc import hmc
 
-    def chain(n, mixing, key, start):
-        init, step = hmc(potential(n, noisy, prior, mixing), algo="NUTS")
+    def chain(data, key, start):
+        init, step = hmc(lambda z: energy(z, data), algo="NUTS")
         state = init(start, warmup, target_accept_prob=target_accept, rng_key=key)
 
         def collect(state, _):
@@ -108,7 +110,7 @@ def _program(noisy, prior, warmup, draws, target_accept):
         kept = jax.lax.scan(collect, state, None, length=warmup + draws)[1]
         return jax.tree.map(lambda x: x[warmup:], kept)
 
-    return jax.jit(jax.vmap(chain, in_axes=(None, None, 0, 0)))
+    return jax.jit(jax.vmap(chain, in_axes=(None, 0, 0)))
 
 
 def convergence(x):
