@@ -104,8 +104,9 @@ class Bench:
             cost, peer = self.against(case, rows, repeat)
             wall = cost["wall_s"]
             peaks.append(cost["peak_mb"])
-            goals = self.goals(case, rows, startup, peaks)
             at = {"rows_per_s": rows / wall, "rows_per_core_s": rows / cost["cpu_s"], "startup_s": startup["wall_s"]}
+            at["startup_cpu_s"] = startup["cpu_s"]
+            goals = self.goals(case, rows, startup, peaks, at["rows_per_core_s"])
             record(case.name, case.options, kind="process", rows=rows, **at, **cost, **peer, bound=bound, goals=goals,
                    note="" if peer or case.peer else case.alone, peer_of=case.peer)  # fmt: skip
 
@@ -118,12 +119,14 @@ class Bench:
         ratios = {"ratio_wall": theirs["wall_s"] / ours["wall_s"], "ratio_core": theirs["cpu_s"] / ours["cpu_s"]}
         return ours, {"peer": "--device cpu", "peer_rows_per_s": rows / theirs["wall_s"], **ratios}
 
-    def goals(self, case, rows: int, startup: dict, peaks: list[float]) -> list[dict]:
-        """Start-up with the smallest size, memory with the largest."""
+    def goals(self, case, rows: int, startup: dict, peaks: list[float], rate: float) -> list[dict]:
+        """Start-up with the smallest size; memory, and the rate of a stream of two columns, with the largest."""
         sizes, high = self.args.by[case.sizes], LIGHT if case.light else QUICK
         found = [quick(startup, high)] if rows == sizes[0] else []
-        if rows == sizes[-1] and len(sizes) > 1:
+        if rows == sizes[-1] and len(peaks) == len(sizes) > 1:
             found.append(goal(f"memory as at {sizes[-2]:.0e} rows [x]", peaks[-1] / peaks[-2], high=FLAT))
+        if rows == sizes[-1] >= 1e6 and case.source == "two":
+            found.append(goal(">= 10 M/core-s of 2 columns [M]", rate / 1e6, low=10))
         return found
 
     def train(self, case, rows: int, passes: int) -> None:
