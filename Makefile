@@ -50,8 +50,10 @@ man: $(READY)
 	$(PYTHON) -m xptools.manual man
 
 # For a short one: make bench ONLY=mass,feh SIZES=1e5,1e6 SPECTRA=1e4, or QUICK=1 for the shortest of all.
+# RESUME=1 goes on with one that was cut off.
 BENCH = $(PYTHON) tests/bench/all.py $(if $(ONLY),--only $(ONLY)) $(if $(SIZES),--sizes $(SIZES)) \
-	$(if $(SPECTRA),--spectra $(SPECTRA)) $(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick)
+	$(if $(SPECTRA),--spectra $(SPECTRA)) $(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick) \
+	$(if $(RESUME),--resume)
 
 bench: $(READY)
 	$(BENCH)

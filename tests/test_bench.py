@@ -66,6 +66,15 @@ def test_one_table(ran):
     )
 
 
+def test_resumed_it_measures_nothing_again(ran):
+    """What is done stays: the same numbers to the last digit."""
+    out, _, result = ran
+    words = ["--quick", "--only", "mass", "--resume", "--out", str(out)]
+    done = subprocess.run([sys.executable, str(ALL), *words], capture_output=True, text=True, cwd=out, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "bench.json").read_text()) == result
+
+
 def test_figure_with_its_numbers(ran):
     out, _, result = ran
     assert (out / "growth.png").stat().st_size > 10_000

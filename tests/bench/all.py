@@ -5,8 +5,9 @@
 The machine's limits are measured first, then each script of tests/bench runs by itself and adds its records, `machine`
 and `records` of DIR/bench.json; DIR/bench.txt is the table. Rows of whole commands are put beside the peer of the same
 work that another script measured in this run (marked ~ in the table). --only names commands; scripts that measure none
-of them are left out. --quick makes every script short: to try the harness, not to quote. With --device cuda only
-commands that use a GPU run, beside themselves on the CPU; without a GPU that is refused with status 69.
+of them are left out. --quick makes every script short: to try the harness, not to quote. --resume goes on after the last
+script that a run before had finished. With --device cuda only commands that use a GPU run, beside themselves on the
+CPU; without a GPU that is refused with status 69.
 """
 
 import argparse
@@ -25,18 +26,18 @@ HERE = Path(__file__).parent
 # script: the commands it measures, its options, and those of --quick
 SCRIPTS = {
     "bench_tables.py": (("convert", "select", "join"), "", "--rows 2e4 --repeat 1"),
-    "bench_deredden.py": (("deredden",), "--stars 1000000", "--nside 16 --stars 50000 --repeat 1"),
+    "bench_deredden.py": (("deredden",), "", "--nside 16 --stars 50000 --repeat 1"),
     "bench_eta.py": (("eta",), "", "--stars 20000 --few 1000 --repeat 1"),
     "bench_train_eta.py": (("train eta",), "", "--rows 8192 --repeat 1"),
     "bench_mass.py": (("mass",), "", "--stars 100000 --few 5000 --repeat 1"),
     "bench_population.py": (("veff", "mf"), "", "--rows 1e6 --points 1e5 --repeat 1"),
     "bench_calibrate.py": (("calibrate",), "", "--stars 200 --mine 4000 --repeat 1"),
     "bench_feh.py": (("feh",), "", "--stars 2000 --few 50 --repeat 1"),
-    "bench_vae.py": (("vae", "train vae"), "", "--stars 4096 --repeat 1"),
-    "bench_ask.py": (("ask", "train ask"), "--stars 512 --repeat 3", "--stars 64 --repeat 1 --preset tiny"),
+    "bench_vae.py": (("vae", "train vae"), "--stars 40000", "--stars 4096 --repeat 1"),
     "bench_mock.py": (("mock",), "", "--stars 2e4 --repeat 1"),
-    "bench_fetch_bulk.py": (("fetch xp", "fetch"), "", "--rows 100 --more 200 --repeat 1"),
     "bench_tap.py": (("fetch gaia", "fetch"), "", "--rows 20000 --repeat 1"),
+    "bench_fetch_bulk.py": (("fetch xp", "fetch"), "", "--rows 100 --more 200 --repeat 1"),
+    "bench_ask.py": (("ask", "train ask"), "--stars 512 --repeat 3", "--stars 64 --repeat 1 --preset tiny"),
     "bench_run.py": (("run",), "", "--files 2 --rows 5000"),
     "bench_commands.py": ((), "", "--repeat 1"),
 }
@@ -48,18 +49,18 @@ def main() -> None:
         demand_gpu()
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "records.jsonl"
-    kept.unlink(missing_ok=True)
-    machine = common.machine()
-    os.environ |= {common.RECORDS: str(kept), common.MACHINE: json.dumps(machine)}
+    done = resumed(kept) if args.resume else []
+    kept.write_text("".join(json.dumps(told) + "\n" for told in done))
+    os.environ |= {common.RECORDS: str(kept), common.MACHINE: json.dumps(machine := machine_of(done, kept))}
     print(table.head(), flush=True)
     for script, (commands, words, quick) in SCRIPTS.items():
-        if wanted(args, script, commands):
-            run(script, f"{words} {quick if args.quick else ''}".split(), args)
-    result = {"machine": machine, "began": args.began, "records": filled(read(kept))}
+        if wanted(args, script, commands) and {"done": script} not in done:
+            run(script, f"{words} {quick if args.quick else ''}".split(), args, kept)
+    records = [r for r in read(kept) if "command" in r]
+    result = {"machine": machine, "records": filled(records)}
     name = "bench-gpu" if args.device else "bench"
     (args.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     (args.out / f"{name}.txt").write_text(table.whole(result) + "\n")
-    kept.unlink()
     print(f"\n\n{table.whole(result)}\n\n{args.out / name}.json has the same numbers")
     if growth.points(result):
         print(f"{growth.draw(result, args.out / 'growth.png')} shows how time and memory grow")
@@ -73,8 +74,30 @@ def wanted(args, script: str, commands: tuple[str, ...]) -> bool:
     return not args.device and (not args.only or bool(set(commands) & set(args.only)))
 
 
-def run(script: str, words: list[str], args) -> None:
-    """A script by itself; one that fails is a record too."""
+def resumed(kept: Path) -> list[dict]:
+    """What is left of a run before: the machine, and the records of scripts that had ended."""
+    found = read(kept)
+    ended = {r["done"] for r in found if "done" in r}
+    return [r for r in found if "command" not in r or r["script"] in ended]
+
+
+def machine_of(done: list[dict], kept: Path) -> dict:
+    """The machine's limits: those of the run that is resumed, else measured now."""
+    known = [r["machine"] for r in done if "machine" in r]
+    machine = known[0] if known else common.machine() | {"date": time.strftime("%Y-%m-%d")}
+    if not known:
+        append(kept, {"machine": machine})
+    return machine
+
+
+def append(path: Path, told: dict) -> None:
+    """One more line of JSON."""
+    with path.open("a") as file:
+        file.write(json.dumps(told) + "\n")
+
+
+def run(script: str, words: list[str], args, kept: Path) -> None:
+    """A script by itself; one that fails is a record too, and runs again when resumed."""
     if script == "bench_commands.py":
         words += ["--sizes", args.sizes, "--spectra", args.spectra, "--only", ",".join(args.only)]
         words += ["--device", args.device] if args.device else []
@@ -82,7 +105,10 @@ def run(script: str, words: list[str], args) -> None:
     done = subprocess.run([sys.executable, str(HERE / script), *words], check=False)
     print(f"-- {script}: {time.perf_counter() - start:.0f} s", flush=True)
     if done.returncode:
-        common.record(script, "failed", failed=done.returncode, note=f"status {done.returncode}; what it said is above")
+        note = f"status {done.returncode}; what it said is above"
+        common.record(script, "failed", failed=done.returncode, note=note, script=script)
+    else:
+        append(kept, {"done": script})
 
 
 def read(path: Path) -> list[dict]:
@@ -130,11 +156,11 @@ def arguments():
     parser.add_argument("--spectra", default="1e4,1e5,1e6", help="rows of tables with spectra")
     parser.add_argument("--only", default="", help="commands, with commas")
     parser.add_argument("--quick", action="store_true", help="every script as short as can be")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
     parser.add_argument("--out", type=Path, default=HERE / "out", help="folder of the results")
     parser.add_argument("--device", choices=["cuda"], help="commands on the GPU only")
     args = parser.parse_args()
     args.only = [w.strip() for w in args.only.split(",") if w.strip()]
-    args.began = time.strftime("%Y-%m-%d")
     return args
 
 

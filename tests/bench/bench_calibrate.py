@@ -1,6 +1,6 @@
 """Flux from XP coefficients: xp against GaiaXPy's calibrate, alternating in one run.
 
-python tests/bench/bench_calibrate.py SPECTRA.csv [--peer PYTHON] [--stars 2000] [--mine 40000] [--repeat 5]
+python tests/bench/bench_calibrate.py SPECTRA.csv [--peer PYTHON] [--stars 2000] [--mine 40000] [--repeat 3]
 
 SPECTRA.csv is a file of the archive with correlations (GaiaXPy's test file XP_CONTINUOUS_RAW.csv); its stars are
 repeated, no two alike. PYTHON is an interpreter with gaiaxpy 2.1.5; without it only xp is timed. Both must give the
@@ -204,7 +204,7 @@ def arguments():
     parser.add_argument("--peer", default=os.environ.get("GAIAXPY_PYTHON"))
     parser.add_argument("--stars", type=int, default=2000)
     parser.add_argument("--mine", type=int, default=40000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--worker")
     parser.add_argument("--folder")
     args = parser.parse_args()

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from cases import CASES, OTHERS, SOURCES, TRAININGS
 from common import XP, child, goal, least, record
@@ -42,7 +43,7 @@ class Source:
                 while sent < rows:
                     for batch in self.batches:
                         batch = batch.slice(0, rows - sent)
-                        ids = pa.array(range(1 + sent, 1 + sent + len(batch)), pa.int64())
+                        ids = pa.array(np.arange(1 + sent, 1 + sent + len(batch)))
                         writer.write_batch(batch.set_column(at, self.schema.field(at), ids))
                         sent += len(batch)
                         if sent >= rows:
@@ -167,7 +168,6 @@ def prepared(folder: Path, wanted: list) -> None:
         synthetic(str(folder / "dust.fits"), 64)
         child("xp -q deredden --map-file dust.fits stars.parquet > /dev/null", folder)
     if "{other}" in lines:
-        import numpy as np
         import pyarrow.parquet as pq
 
         ids, rng = np.arange(1, BASE["rows"] + 1), np.random.default_rng(0)

@@ -1,6 +1,6 @@
 """Plain work on tables: xp against STILTS, polars and DuckDB, each from stream to stream or file to file, in turns.
 
-python tests/bench/bench_tables.py [--rows 1e6] [--repeat 3]
+python tests/bench/bench_tables.py [--rows 1e6] [--repeat 2]
 
 `filter`: rows that pass a cut with arithmetic, through a pipe, STILTS by VOTable BINARY2 and xp by Arrow; the same with
 VOTable on both sides of xp; a table joined by its identifier, STILTS by FITS; columns dropped, Parquet to Parquet.
@@ -94,7 +94,7 @@ def prepared(folder: Path, rows: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=float, default=1e6)
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=2)
     args = parser.parse_args()
     os.environ["PATH"] = f"{Path(XP).parent}{os.pathsep}{os.environ['PATH']}"
     there = {n: bool(find_spec(n.lower())) for n in ("polars", "DuckDB")} | {"STILTS": bool(shutil.which("stilts"))}

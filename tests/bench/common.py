@@ -207,7 +207,7 @@ def compared(command: str, case: str, jobs: dict, rates: dict, mine: Hashable, p
 
 def record(command: str, case: str, bound: dict | None = None, goals: list[dict] = (), **more) -> dict:
     """Print a row and keep it for the JSON file; `bound`: what a row costs at least, as `limit` takes it."""
-    told = {"command": command, "case": case, **more, "goals": list(goals)}
+    told = {"script": Path(sys.argv[0]).name, "command": command, "case": case, **more, "goals": list(goals)}
     if bound and "rows_per_core_s" in told:
         rate, by = limit(**bound)
         told |= {"limit_rows_per_core_s": rate, "limit_by": by, "share": told["rows_per_core_s"] / rate}

@@ -17,7 +17,7 @@ LEAST = 0.05  # seconds beyond the start-up
 
 
 def points(result: dict) -> dict[str, list[tuple]]:
-    """command and options -> rows, processor seconds, of these beyond start-up, peak memory [MB]; two sizes at least."""
+    """command and options -> rows, processor seconds, of these beyond start-up, peak memory [MB]; two sizes or more."""
     found: dict[str, list] = {}
     for r in result["records"]:
         if "startup_cpu_s" in r and "cpu_s" in r:
@@ -53,7 +53,8 @@ def draw(result: dict, path: Path) -> Path:
     for k, (name, rows) in enumerate(found.items()):
         style = {"color": f"C{k % 10}", "marker": marks[k % len(marks)], "ms": 4, "lw": 1}
         short = name if len(name) < 34 else f"{name[:32]}..."
-        left.loglog(*zip(*drawn(rows) or [(math.nan, math.nan)], strict=True), label=f"{short} ({slope(rows):.2f})", **style)
+        seen = drawn(rows) or [(math.nan, math.nan)]
+        left.loglog(*zip(*seen, strict=True), label=f"{short} ({slope(rows):.2f})", **style)
         right.loglog([r[0] for r in rows], [r[3] for r in rows], **style)
     ends = [f(r[0] for rows in found.values() for r in rows) for f in (min, max)]
     left.loglog(ends, [2e-6 * n for n in ends], "k:", lw=1, label="straight growth (1)")
