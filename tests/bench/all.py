@@ -5,9 +5,9 @@
 The machine's limits are measured first, then each script of tests/bench runs by itself and adds its records, `machine`
 and `records` of DIR/bench.json; DIR/bench.txt is the table. Rows of whole commands are put beside the peer of the same
 work that another script measured in this run (marked ~ in the table). --only names commands; scripts that measure none
-of them are left out. --quick makes every script short: to try the harness, not to quote. --resume goes on after the last
-script that a run before had finished. With --device cuda only commands that use a GPU run, beside themselves on the
-CPU; without a GPU that is refused with status 69.
+of them are left out. --quick makes every script short: to try the harness, not to quote. --resume goes on after the
+last script that a run before had finished. With --device cuda only commands that use a GPU run, beside themselves on
+the CPU; without a GPU that is refused with status 69.
 """
 
 import argparse
