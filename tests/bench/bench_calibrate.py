@@ -4,12 +4,12 @@ python tests/bench/bench_calibrate.py [SPECTRA.csv] [--peer PYTHON] [--stars 200
 
 SPECTRA.csv is a file of the archive with correlations (such as GaiaXPy's test file XP_CONTINUOUS_RAW.csv); without it
 mock stars are taken. They are repeated, no two alike. PYTHON (GAIAXPY_PYTHON) is an interpreter with gaiaxpy 2.1.5;
-without it only xp is timed. Both must give the same numbers before anything is timed. `arrays`: from tables in memory (GaiaXPy: its fastest input, a DataFrame of
-arrays) to tables in memory. `files`: whole processes after their imports, from file to file: GaiaXPy CSV to CSV, its
-own only way; xp Parquet and Arrow to the same, without the coefficients in the output, as GaiaXPy leaves them out, or
-with all columns kept. GaiaXPy always computes errors. A limit is what the same columns take to be read by bare pyarrow
-and the bare float32 matrix product, (stars, 110) x (110, 61) for flux and (stars, 1540) x (1540, 26 + 36) for errors,
-one after the other (`read`).
+without it only xp is timed. Both must give the same numbers before anything is timed. `arrays`: from tables in memory
+(GaiaXPy: its fastest input, a DataFrame of arrays) to tables in memory. `files`: whole processes after their imports,
+from file to file: GaiaXPy CSV to CSV, its own only way; xp Parquet and Arrow to the same, without the coefficients in
+the output, as GaiaXPy leaves them out, or with all columns kept. GaiaXPy always computes errors. A limit is what the
+same columns take to be read by bare pyarrow and the bare float32 matrix product, (stars, 110) x (110, 61) for flux and
+(stars, 1540) x (1540, 26 + 36) for errors, one after the other (`read`).
 """
 
 import argparse
