@@ -1,15 +1,15 @@
 """Flux from XP coefficients: xp against GaiaXPy's calibrate, alternating in one run.
 
-python tests/bench/bench_calibrate.py SPECTRA.csv [--peer PYTHON] [--stars 2000] [--mine 40000] [--repeat 5]
+python tests/bench/bench_calibrate.py [SPECTRA.csv] [--peer PYTHON] [--stars 2000] [--mine 40000] [--repeat 3]
 
-SPECTRA.csv is a file of the archive with correlations (GaiaXPy's test file XP_CONTINUOUS_RAW.csv); its stars are
-repeated, no two alike. PYTHON is an interpreter with gaiaxpy 2.1.5; without it only xp is timed. Both must give the
-same numbers before anything is timed. `arrays`: from tables in memory (GaiaXPy: its fastest input, a DataFrame of
-arrays) to tables in memory. `files`: whole processes after their imports, from file to file: GaiaXPy CSV to CSV, its
-own only way; xp Parquet and Arrow to the same, without the coefficients in the output, as GaiaXPy leaves them out, or
-with all columns kept. GaiaXPy always computes errors. A limit is what the same columns take to be read by bare pyarrow
-and the bare float32 matrix product, (stars, 110) x (110, 61) for flux and (stars, 1540) x (1540, 26 + 36) for errors,
-one after the other (`read`).
+SPECTRA.csv is a file of the archive with correlations (such as GaiaXPy's test file XP_CONTINUOUS_RAW.csv); without it
+mock stars are taken. They are repeated, no two alike. PYTHON (GAIAXPY_PYTHON) is an interpreter with gaiaxpy 2.1.5;
+without it only xp is timed. Both must give the same numbers before anything is timed. `arrays`: from tables in memory
+(GaiaXPy: its fastest input, a DataFrame of arrays) to tables in memory. `files`: whole processes after their imports,
+from file to file: GaiaXPy CSV to CSV, its own only way; xp Parquet and Arrow to the same, without the coefficients in
+the output, as GaiaXPy leaves them out, or with all columns kept. GaiaXPy always computes errors. A limit is what the
+same columns take to be read by bare pyarrow and the bare float32 matrix product, (stars, 110) x (110, 61) for flux and
+(stars, 1540) x (1540, 26 + 36) for errors, one after the other (`read`).
 """
 
 import argparse
@@ -78,7 +78,7 @@ def wanted(name: str, rates: dict) -> list[dict]:
 
 
 def run(python: str, name: str, args) -> dict:
-    words = [args.spectra, "--worker", name, "--folder", args.folder, "--stars", args.stars, "--mine", args.mine]
+    words = ["--worker", name, "--folder", args.folder, "--stars", args.stars, "--mine", args.mine]
     one = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads spin when others work, to GaiaXPy's harm
     return worker(__file__, *words, python=python, cwd=args.folder, env=one)
 
@@ -87,10 +87,9 @@ def make(args) -> None:
     """The same stars as CSV for GaiaXPy and as Arrow and Parquet for xp."""
     import pyarrow as pa
 
-    from xptools.io import open_reader, open_writer
+    from xptools.io import open_writer
 
-    with open_reader(args.spectra) as reader:
-        (batch,) = list(reader)
+    batch = some(args.spectra)
     rng = np.random.default_rng(1)
     arrays, fields = [], []
     for field, column in zip(batch.schema, batch.columns, strict=True):
@@ -113,6 +112,28 @@ def make(args) -> None:
                 writer.write(table.slice(start, 16384))
     if args.peer:
         _as_csv(table.slice(0, args.stars), Path(args.folder) / "full.csv")
+
+
+def some(path: str | None):
+    """A few spectra as the archive has them: of a file, or of mock stars with the bookkeeping that GaiaXPy asks for."""
+    import pyarrow as pa
+
+    import xptools
+    from xptools.io import open_reader
+
+    if path:
+        with open_reader(path) as reader:
+            (batch,) = list(reader)
+        return batch
+    batch = next(iter(xptools.op("mock 100 --spectra --correlations").record_batches(100))).slice(0, 40)
+    kept = ("source_id", "bp_c", "rp_c", "bp_n", "rp_n")
+    table = {n: batch[n] for n in batch.schema.names if n.startswith(kept)}
+    counts = {"degrees_of_freedom": 1000, "n_parameters": 55, "n_measurements": 1055, "n_rejected_measurements": 0}
+    real = {"standard_deviation": 1.0, "chi_squared": 1000.0, "relative_shrinking": 1.0}
+    for band, basis in (("bp", 56), ("rp", 57)):
+        for name, value in {"basis_function_id": basis, **counts, **real}.items():
+            table[f"{band}_{name}"] = pa.array([value] * len(batch))
+    return pa.RecordBatch.from_pydict({"solution_id": pa.array([1] * len(batch)), **table})
 
 
 def _as_csv(batch, path: Path) -> None:
@@ -199,18 +220,14 @@ def bare_products(stars: int) -> np.ndarray:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    here = Path(__file__).resolve().parents[3] / "shared" / "data" / "xp" / "XP_CONTINUOUS_RAW.csv"
-    parser.add_argument("spectra", nargs="?", default=str(here))
+    parser.add_argument("spectra", nargs="?", help="without it: mock stars")
     parser.add_argument("--peer", default=os.environ.get("GAIAXPY_PYTHON"))
     parser.add_argument("--stars", type=int, default=2000)
     parser.add_argument("--mine", type=int, default=40000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--worker")
     parser.add_argument("--folder")
-    args = parser.parse_args()
-    if not args.worker and not Path(args.spectra).is_file():
-        sys.exit(f"{args.spectra} is not here: name a file of XP spectra with correlations")
-    return args
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

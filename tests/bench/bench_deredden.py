@@ -1,6 +1,6 @@
 """3D dust: xp against dustmaps' Edenhofer2023Query, alternating in one run.
 
-python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 5] [--order ORDER] [--keep DIR]
+python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 3] [--order ORDER] [--keep DIR]
 
 ORDER of the stars: `stream` is a 28th of the sky in the order of source_id, as a million of 28 million come; `sky`
 is the whole sky in that order; `random` is the whole sky in none.
@@ -194,7 +194,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nside", type=int, default=64)
     parser.add_argument("--stars", type=int, default=1_000_000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--order", choices=["stream", "sky", "random"], default="stream")
     parser.add_argument("--keep", default="", help="folder to keep the map and its conversion in")
     for name in ("worker", "map", "out"):

@@ -43,7 +43,8 @@ def main() -> None:
         for _ in range(args.repeat):
             for run in runs:
                 found[run].append(worker(__file__, "--worker", *run, small))
-        report(args, {(who, f == plain): rounds for (who, f), rounds in found.items()}, worker(__file__, "--worker", "some", larger, small))
+        more = worker(__file__, "--worker", "some", larger, small)
+        report(args, {(who, f == plain): rounds for (who, f), rounds in found.items()}, more)
 
 
 def made(path: Path, rows: int) -> str:

@@ -1,6 +1,6 @@
 """Stars a second and peak memory of the ways of `xp mock`, output thrown away.
 
-python tests/bench/bench_mock.py [--stars 1e6] [--repeat 2]
+python tests/bench/bench_mock.py [--stars 1e6] [--repeat 1]
 
 There is no peer: what draws a Galaxy elsewhere (Galaxia, Besancon) gives no errors of Gaia and no spectra.
 """
@@ -16,7 +16,7 @@ WAYS = ("", "--age 10", "--map toy", "--fractions 0 0 1", "--sample giants")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stars", type=float, default=1e6)
-    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=1)
     args = parser.parse_args()
     for way in WAYS:
         words = [XP, "-q", "mock", str(int(args.stars)), *way.split()]

@@ -1,6 +1,6 @@
 """One epoch of the conditional mixture's training: xp against zuko, the same weights and rows, in one run.
 
-python tests/bench/bench_train_eta.py [--rows 65536] [--components 20] [--batch 4096,1024] [--repeat 5] [--threads 1]
+python tests/bench/bench_train_eta.py [--rows 65536] [--components 20] [--batch 4096,1024] [--repeat 3] [--threads 1]
 
 Both take the same steps of Adam on the weighted likelihood of the same batches. Before the clock starts the loss and
 its gradient of the first batch are compared. Without zuko only xp is timed.
@@ -119,7 +119,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=65536)
     parser.add_argument("--components", type=int, default=20)
     parser.add_argument("--batch", default="4096,1024")
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 

@@ -7,12 +7,14 @@ says much. A share of the limit is the rate per core-second over what one core o
 run, could do if nothing but the bytes were copied or nothing but the arithmetic were done, whichever takes longer.
 """
 
+import contextlib
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Hashable
 from functools import cache
@@ -54,22 +56,47 @@ def turns(jobs: dict[str, tuple[int, Callable]], repeat: int, warm: int = 1) -> 
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-def child(command: str | list[str], folder: Path | str, **more) -> dict:
+# Runs a command and says what it took. A process of its own, and a small one: the peak memory of a child is never below
+# that of the process that started it.
+LAUNCH = """import os, sys, time
+start = time.perf_counter()
+process = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(process, 0)
+wall = time.perf_counter() - start
+cpu = usage.ru_utime + usage.ru_stime
+os.write(int(sys.argv[1]), f"{os.waitstatus_to_exitcode(status)} {wall} {cpu} {usage.ru_maxrss / 1024}".encode())
+"""
+
+
+def child(command: str | list[str], folder: Path | str, feed: Callable | None = None, **more) -> dict:
     """Seconds, processor seconds of all processes, peak memory [MB] of the largest, of a command (a text: in bash).
 
-    SystemExit with what it said if it fails.
+    `feed(file)` writes its standard input, in a thread of this process. SystemExit with what it said if it fails.
     """
     words = ["bash", "-c", f"set -o pipefail; {command}"] if isinstance(command, str) else command
-    start = time.perf_counter()
-    process = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, **more)
+    told, tell = os.pipe()
+    words = [sys.executable, "-I", "-S", "-c", LAUNCH, str(tell), *words]
+    stdin = subprocess.PIPE if feed else subprocess.DEVNULL
+    process = subprocess.Popen(words, cwd=folder, stdin=stdin, stderr=subprocess.PIPE, pass_fds=[tell], **more)
+    os.close(tell)
+    thread = threading.Thread(target=_fed, args=(feed, process.stdin))
+    if feed:
+        thread.start()
     said = process.stderr.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    process.wait()
+    if feed:
+        thread.join()
     process.stderr.close()
-    wall = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"failed ({process.returncode}): {command}\n{said}")
-    return {"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
+    with os.fdopen(told) as answer:
+        code, *cost = answer.read().split() or ["not started"]
+    if code != "0":
+        raise SystemExit(f"failed ({code}): {command}\n{said}")
+    return dict(zip(("wall_s", "cpu_s", "peak_mb"), map(float, cost), strict=True))
+
+
+def _fed(feed: Callable, to) -> None:
+    with contextlib.suppress(BrokenPipeError), to:  # a command that fails stops reading, and its status says so
+        feed(to)
 
 
 def least(runs: list[dict]) -> dict:
@@ -180,7 +207,7 @@ def compared(command: str, case: str, jobs: dict, rates: dict, mine: Hashable, p
 
 def record(command: str, case: str, bound: dict | None = None, goals: list[dict] = (), **more) -> dict:
     """Print a row and keep it for the JSON file; `bound`: what a row costs at least, as `limit` takes it."""
-    told = {"command": command, "case": case, **more, "goals": list(goals)}
+    told = {"script": Path(sys.argv[0]).name, "command": command, "case": case, **more, "goals": list(goals)}
     if bound and "rows_per_core_s" in told:
         rate, by = limit(**bound)
         told |= {"limit_rows_per_core_s": rate, "limit_by": by, "share": told["rows_per_core_s"] / rate}

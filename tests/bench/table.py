@@ -1,7 +1,7 @@
 """Records as a table of text: `line(record)` is one row, `whole(result)` all of them with their heads and notes."""
 
 HEAD = (
-    ("command", 12), ("case", 38), ("rows", 6), ("rows/s", 7), ("/core-s", 7), ("CPU s", 7), ("peak MB", 7),
+    ("command", 12), ("case", 44), ("rows", 6), ("rows/s", 7), ("/core-s", 7), ("CPU s", 7), ("peak MB", 7),
     ("start s", 7), ("peer", 18), ("x wall", 6), ("x core", 6), ("share", 6), ("of", 4), ("goal", 34), ("met", 3),
 )  # fmt: skip
 LEFT = {"command", "case", "peer", "of", "goal", "met"}
@@ -25,7 +25,7 @@ def head() -> str:
 def whole(result: dict) -> str:
     """The table of a whole run: `machine`, `records`."""
     of = result["machine"]
-    told = (
+    words = (
         f"{of['processor']}, {of['cores']} cores, load {of['load']:.1f}. Copy {of['copy_core'] / 1e9:.1f} GB/s a core, "
         f"{of['copy_all'] / 1e9:.1f} all; float32 products {of['gemm_core'] / 1e9:.0f} and {of['gemm_all'] / 1e9:.0f} "
         f"GFLOP/s; exp {of['exp_core'] / 1e9:.2f} G/s a core."
@@ -37,7 +37,7 @@ def whole(result: dict) -> str:
     met += f" Peers that are not installed: {', '.join(gone)}." if gone else " All peers are installed."
     failed = [r["command"] for r in result["records"] if r.get("failed")]
     met += f" FAILED: {', '.join(failed)}." if failed else ""
-    return "\n".join([told, LEGEND, head(), *rows, met])
+    return "\n".join([words, LEGEND, head(), *rows, met])
 
 
 LEGEND = (
@@ -62,7 +62,7 @@ def _cells(told: dict, first: dict | None) -> dict[str, str]:
         "peer": told.get("peer", ""),
         "x wall": ratio["wall"],
         "x core": ratio["core"],
-        "share": f"{told['share']:.3f}" if told.get("share") else "",
+        "share": f"{told['share']:.2g}" if told.get("share") else "",
         "of": told.get("limit_by", ""),
         **(_goal(first) if first else {}),
     }
