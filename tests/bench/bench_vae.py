@@ -6,8 +6,9 @@ The network is rebuilt from the paper's layer list and its published state dict 
 norm, GELU). Training: one epoch, batch 1024, AdamW. `published` runs it the way the authors' loop does, by our
 reading of it: a gradient scaler that is switched off, losses fetched three times a step, the data copied and shuffled
 each epoch, the last partial batch dropped; `plain loop` is the same network without any of that. xp trains all rows in
-one compiled scan; `streamed` reads them from Parquet. Inference: encode, and decode with scatter, PyTorch in eval mode
-without gradients on one and on all threads; the better is the peer. With --load, N processes spin beside them.
+one compiled scan; `streamed` has them on disk, not in memory. Inference: encode, and decode with scatter, PyTorch in
+eval mode without gradients on one and on all threads; the better is the peer. Rates are per second and per second of
+CPU. With --load, N processes spin beside them.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def training_goals(name, ratios, rates) -> list[dict]:
 
 
 def streamed(x, sigma, path):
-    """An epoch of the same rows from a Parquet file."""
+    """An epoch of the same rows as `--stream` keeps them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
