@@ -70,6 +70,8 @@ recovery: $(READY)
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py
 	$(PYTHON) tests/calibration_joint.py
+	$(PYTHON) tests/calibration_pairs.py
+	$(PYTHON) tests/calibration_gp.py
 
 clean:
 	rm -rf examples/*/out tests/bench/out .pytest_cache .ruff_cache build dist

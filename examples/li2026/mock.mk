@@ -71,6 +71,8 @@ STEPS_eta := $(SOUND) --eta-ratio 10 | $(TRUE_FEH)
 STEPS_feh := $(SOUND) --eta-ratio 10
 STEPS_deconvolved := $(STEPS_feh) --where 'feh_err > 0 and mass_err > 0'
 FUNCTION_deconvolved := --deconvolve --method nuts
+STEPS_singles := $(STEPS_eta)
+FUNCTION_singles = --binaries fraction=$(PAIRS),q=uniform --model $(OUT)/mass.safetensors --method nuts
 $(OUT)/weighed-stars.parquet: $(OUT)/stars.parquet $(OUT)/mass.safetensors
 	$(XP) mass --model $(OUT)/mass.safetensors $< -o $@
 
@@ -91,8 +93,9 @@ SKY_cuts := sky-sound
 SKY_eta := sky-eta
 SKY_feh := sky-eta
 SKY_deconvolved := sky-eta
+SKY_singles := sky-eta
 .SECONDEXPANSION:
-$(patsubst %,$(OUT)/rung-%.parquet,$(RUNGS) deconvolved): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
+$(patsubst %,$(OUT)/rung-%.parquet,$(RUNGS) deconvolved singles): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
 	$(XP) run --config conf/functions.toml "$(STEPS_$*) | mf $(FUNCTION_$*) --truth --veff $(OUT)/$(SKY_$*).parquet" $< -o $@
 
 #: make recovery    recovered against injected mass functions, one measured thing for a true one after the other
@@ -112,7 +115,10 @@ $(OUT)/thinned.parquet: $(OUT)/weighed-stars.parquet
 	$(XP) run "$(SOUND) --eta-ratio 10 --where '(source_id // 128) % 1000 < 1000 - 75 * max(phot_g_mean_mag - 15, 0)' \
 	    | $(TRUE_FEH) | $(TRUE_MASS)" $< -o $@
 
-#: make pairs       all of it once more with 40 % unresolved pairs, in OUT/pairs
+#: make pairs       all of it once more with 40 % unresolved pairs, in OUT/pairs, and the single stars behind (mf --binaries)
 pairs:
-	$(MAKE) OUT=$(OUT)/pairs PAIRS=0.4 table5 recovery
-.PHONY: pairs
+	$(MAKE) OUT=$(OUT)/pairs PAIRS=0.4 table5 recovery singles
+singles: $(OUT)/singles.csv
+$(OUT)/singles.csv: $(OUT)/rung-eta.parquet $(OUT)/rung-singles.parquet tables.py
+	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
+.PHONY: pairs singles

@@ -77,10 +77,9 @@ def theirs(file: str, _who: str):
 
 
 def unzipped(file: str, _who: str):
-    import pyarrow as pa
+    from xptools.archive import wire
 
-    packed = pa.CompressedInputStream(pa.OSFile(file), "gzip")
-    while packed.read(1 << 20):
+    for _ in wire.plain(wire.near(Path(file)), file):
         pass
 
 

@@ -59,7 +59,7 @@ class JointMassFunction(MassFunction):
         """Counts add."""
         return other if one is None else one if other is None else one + other
 
-    def inferred(self, state: Counts | None, table: BinTable):
+    def inferred(self, state: Counts | None, table: BinTable, schema: pa.Schema | None = None):
         """As MassFunction: counts (B, K), stars outside, columns, what the report needs, how it was done."""
         import numpy as np
 

@@ -111,18 +111,23 @@ def eta_factors(path: str, feh_edges: tuple[float, ...], mass_edges: tuple[float
     return factor, error
 
 
+def stated(path: str) -> dict[str, Any] | None:
+    """What the file says of its volumes in its metadata (key xp.veff), if it does."""
+    from xptools import io, metadata
+
+    with io.open_reader(path) as reader:
+        return metadata.value_of(reader.schema, "xp.veff")
+
+
 @lru_cache(maxsize=4)
 def bin_table(path: str) -> BinTable:
     """The table of bins of a file that `xp veff --table` wrote; without its metadata (CSV), V is constant in a bin."""
     import numpy as np
 
-    from xptools import io, metadata
     from xptools.cores.bins import POINTS, BinTable
 
-    with io.open_reader(path) as reader:
-        stated = metadata.value_of(reader.schema, "xp.veff")
-    if stated is not None:
-        return BinTable.from_dict(stated)
+    if (said := stated(path)) is not None:
+        return BinTable.from_dict(said)
     c = columns_of(path, ("feh_lo", "feh_hi", "mass_lo", "mass_hi", "veff"), ("veff_err",))
     feh, mass = (np.unique(np.concatenate([c[f"{name}_lo"], c[f"{name}_hi"]])) for name in ("feh", "mass"))
     shape = (len(feh) - 1, len(mass) - 1)
