@@ -59,7 +59,7 @@ def report(args, rounds) -> None:
     goals = [goal(">= 4 x dustmaps", ratio["warm"], low=4), goal(">= 4 x dustmaps per core", ratio["cpu"], low=4)]
     told(args, f"map open, {case}", at, ("warm", "cpu"), bound={"copy": CELLS}, goals=goals)
     told(args, f"process, {case}", at, ("cold", "core"), peak_mb=mb["peak"][1], peer_peak_mb=mb["peak"][0],
-         goals=[goal("open in < 1 s [s]", np.median(at["open"][1]), high=1),
+         goals=[goal("open in < 1 s of CPU [s]", np.median(at["open_core"][1]), high=1),
                 goal("private memory < 1 GB [GB]", mb["anonymous"][1] / 1e3, high=1)])  # fmt: skip
 
 
@@ -89,6 +89,11 @@ def stars(args):
     return ra, dec, 1100.0 * rng.random(args.stars) ** (1 / 3)
 
 
+def since() -> np.ndarray:
+    """The clock and the processor time of this process [s]."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def prepared(args):
     start = time.perf_counter()
     path = Path(f"{args.out}-{args.order}-{args.stars}.npy")
@@ -107,7 +112,8 @@ def measured(ask, args, opened, extra, out) -> dict:
     np.save(out, kept["E"])
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
-        "open": opened,
+        "open": opened[0],
+        "open_core": opened[1],
         "warm": np.min(times, 0)[0],
         "cpu": np.min(times, 0)[1],
         "extra": extra + later[0],
@@ -119,7 +125,7 @@ def measured(ask, args, opened, extra, out) -> dict:
 
 def dustmaps(args) -> dict:
     ra, dec, d, extra = prepared(args)
-    start = time.perf_counter()
+    start = since()
     import warnings
 
     warnings.simplefilter("ignore")
@@ -128,7 +134,7 @@ def dustmaps(args) -> dict:
     from dustmaps.edenhofer2023 import Edenhofer2023Query
 
     query = Edenhofer2023Query(args.map, integrated=True)
-    opened = time.perf_counter() - start
+    opened = since() - start
 
     def ask():
         return query(SkyCoord(ra * units.deg, dec * units.deg, distance=d * units.pc))
@@ -138,12 +144,12 @@ def dustmaps(args) -> dict:
 
 def xp(args) -> dict:
     ra, dec, d, extra = prepared(args)
-    start = time.perf_counter()
+    start = since()
     from xptools.dustfiles import open_map
 
     chart = open_map("edenhofer2023", args.map)
     chart.query(ra[:1], dec[:1], d[:1], equatorial=True)
-    opened = time.perf_counter() - start
+    opened = since() - start
 
     def ask():
         batches = (slice(i, i + BATCH) for i in range(0, len(ra), BATCH))
