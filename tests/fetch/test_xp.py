@@ -374,7 +374,17 @@ def test_plan_needs_no_network(inside, stars, monkeypatch):
 
 def test_offline_is_offline(inside, stars, tmp_path):
     code, _, said = inside("fetch", "xp", "--offline", stars(IDS), "-o", tmp_path / "o.parquet")
-    assert code == 69 and "network" in said
+    assert code == 69 and "network" in said and [p.name for p in tmp_path.iterdir()] == ["stars.parquet"]
+
+
+def test_a_failure_before_anything_came_leaves_nothing(there, stars, fetch, inside, tmp_path):
+    far = f"{there.url}/nowhere"
+    for words in (("--bulk", tmp_path / "nowhere"), ("--bulk", far), ("--from", "aip", "--service", "x")):
+        code, _, said, _ = fetch(stars(IDS), *words, service="")
+        assert code in (2, 66, 69) and "TRY" in said and "_MD5SUM" not in said, said
+        assert [p.name for p in tmp_path.iterdir()] == ["stars.parquet"]
+    code, _, said = inside("fetch", "xp", stars(IDS), "-o", tmp_path / "no" / "x.parquet")
+    assert code == 73 and "mkdir -p" in said and not (tmp_path / "no").exists()
 
 
 def test_the_table_says_where_it_is_from(there, stars, fetch):

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xptools import metadata, progress, stream
+from xptools import io, metadata, progress, stream
 from xptools.archive import gather, hats
 from xptools.archive.http import Client
 from xptools.archive.meter import Meter
 from xptools.archive.missing import Missing
-from xptools.archive.spectrafetch import checked, draws, place_of
+from xptools.archive.spectrafetch import draws, place_of
 
 
 def called(place: str) -> str:
@@ -30,7 +30,7 @@ def prepared(
     place: str, choice: hats.Choice, parallel: int, timeout: float, work: str, policy: Missing, options: stream.Options
 ) -> Iterator[tuple[hats.Choice, tuple[str, ...], bool]]:
     """(what is wanted, files to read, whether they hold only that): parts are removed when all has been read."""
-    checked(options)
+    io.writer.check(options.output, options.format, options.clobber)
     far = "://" in place
     catalogue = hats.Catalogue(place, Client(timeout, parallel=parallel) if far else None)
     if choice.region:
