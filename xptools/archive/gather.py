@@ -17,10 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import io
-from xptools.archive import spectra
+from xptools.archive import missing, spectra
 from xptools.errors import ConfigError, OutputError, XpError
-
-MISSING = "missing.csv"
 
 
 class Piece(NamedTuple):
@@ -110,7 +108,7 @@ class Folder:
 
     def clear(self) -> None:
         """Remove what was kept, and the folder if nothing else is in it."""
-        for path in (*self.path.glob("part-*.parquet"), self.note, self.path / "lock", self.path / MISSING):
+        for path in (*self.path.glob("part-*.parquet"), self.note, self.path / "lock", self.path / missing.NAME):
             path.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()
@@ -135,7 +133,7 @@ def gather(
     `hook(n, old)` hears of n identifiers settled, whether by an earlier run. What a piece lacks is asked for `tries`
     times and on while any of it comes.
     """
-    missing: list[np.ndarray] = []
+    lost: list[np.ndarray] = []
     stopped = threading.Event()
 
     def settle(piece: Piece) -> np.ndarray:
@@ -153,13 +151,13 @@ def gather(
         jobs = [pool.submit(settle, piece) for piece in pieces]
         try:
             for job in as_completed(jobs):
-                missing.append(job.result())
+                lost.append(job.result())
         except BaseException:
             stopped.set()
             route.stop()
             pool.shutdown(cancel_futures=True)
             raise
-    return np.sort(np.concatenate(missing)) if missing else np.zeros(0, np.int64)
+    return np.sort(np.concatenate(lost)) if lost else np.zeros(0, np.int64)
 
 
 def _add(folder: Folder, piece: Piece, new: pa.Table, asked: np.ndarray) -> None:

@@ -312,8 +312,8 @@ def command(
 ):  # fmt: skip
     """Append flux on a wavelength grid, from the coefficients of Gaia's XP spectra.
 
-    Input are bp_coefficients and rp_coefficients as the archive gives them (arrays, texts in CSV and ECSV, or a column
-    for each coefficient), with coefficient_errors and coefficient_correlations for the errors. Output is one array
+    Input are bp_coefficients and rp_coefficients as the archive gives them (arrays, arrays as text, or a column for
+    each coefficient), with coefficient_errors and coefficient_correlations for the errors. Output is one array
     column `flux` [W m^-2 nm^-1] with flux_err; the wavelengths stand in its metadata under xp.grid. A row in gives a
     row out. Correlations are 12 of the 13 kB of a star: --drop-coefficients makes files small and quick.
     """

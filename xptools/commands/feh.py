@@ -182,7 +182,7 @@ def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit,
 
     A neural network (xp train feh) predicts the spectrum of a star of given Teff, M_G and [Fe/H]; here it is inverted,
     star by star, with the full covariance of the spectrum and the parallax. Input are coefficients as the archive gives
-    them (arrays, texts in CSV and ECSV, or a column for each) or the flux of xp calibrate. Errors, their correlations,
+    them (arrays, arrays as text, or a column for each) or the flux of xp calibrate. Errors, their correlations,
     chi2 and flags come with the labels. A star that is flagged keeps its labels; one without spectrum or parallax has
     NaN.
     """
