@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xptools.cores.nuts import Sampled
 
 NO_VOLUME, STRAY = 1, 2
+BEYOND = {4: "outside the masses of --segments and xi_MR, where nothing is inferred"}
 KEY = "xp.mf"
 
 
@@ -121,6 +122,14 @@ class MassFunction(Fold):
         from xptools.cores.bins import BinTable
 
         return bin_table(self.veff) if self.veff else BinTable.from_dict(metadata.value_of(schema, "xp.veff"))
+
+    def reached(self, table: BinTable) -> np.ndarray:
+        """The masses (K,) that slopes and xi_MR need: where neighbours tell of each other, no others are asked."""
+        from xptools.cores.slopes import members
+
+        low = table.mass_edges[:-1]
+        needed = (low >= self.segments[0]) & (low < self.xi_upper)
+        return needed | members(table.centre, (self.segments[0], self.segments[-1]))
 
     def zero(self) -> np.ndarray:
         """Counts by ([Fe/H] bin, mass bin), int64, and stars outside as its last row and column: grows as needed."""

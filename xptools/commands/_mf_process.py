@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xptools.commands._mf_fold import MassFunction
+from xptools.commands._mf_fold import BEYOND, MassFunction
 from xptools.errors import DataError
 from xptools.protocol import arguments
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from xptools.cores.bins import BinTable
 
 
-BEYOND = 4
-
-
 @dataclass(frozen=True)
 class SmoothMassFunction(MassFunction):
     """ln Phi(ln M) is a Gaussian process whose amplitude and length are inferred; rows are fine bins of mass."""
@@ -26,7 +23,7 @@ class SmoothMassFunction(MassFunction):
     method: str = "gp"
 
     cites: ClassVar[tuple[str, ...]] = (*MassFunction.cites, "rasmussen2006", "solin2020")
-    flags: ClassVar[dict[int, str]] = MassFunction.flags | {BEYOND: "outside the masses of --segments"}
+    flags: ClassVar[dict[int, str]] = MassFunction.flags | BEYOND
     otherwise: ClassVar[str] = ""
 
     @property
@@ -58,10 +55,9 @@ class SmoothMassFunction(MassFunction):
 
         from xptools.commands._mf_report import FORMAT, Fit
         from xptools.cores import mf, process
-        from xptools.cores.slopes import members
 
         n, outside = self._counts(state, table)
-        inside = members(table.centre, (self.segments[0], self.segments[-1]))
+        inside = self.reached(table)
         use = mf.usable(table.veff) & inside
         if not use.any(axis=1).all():
             raise DataError("a [Fe/H] bin has no volume at any mass of --segments, so there is nothing to infer. "
@@ -77,7 +73,7 @@ class SmoothMassFunction(MassFunction):
                  "cells": process.CELLS, "process": [_shape(hyper) for _, hyper in found]}  # fmt: skip
         fit = Fit(n, table, draws, values["log_phi"], values["log_phi_sd"], counted=False)
         columns = self.columns(table, n, values)
-        columns["mf_flag"] = columns["mf_flag"] | np.where(np.tile(inside, len(n)), 0, BEYOND)
+        columns["mf_flag"] = columns["mf_flag"] | np.where(np.tile(inside, len(n)), 0, *BEYOND)
         return n, outside, columns, fit, about
 
     def _curve(self, table: BinTable, b: int, n: np.ndarray):

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from xptools.cores.sightlines import Completeness
 
 
-def columns_of(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -> dict[str, Any]:
+def columns_of(
+    path: str, needs: tuple[str, ...], wants: tuple[str, ...] = (), maker: str = "veff"
+) -> dict[str, Any]:
     """Columns of a small table in any format xp reads, as arrays; DataError naming what is missing."""
     from xptools import io
     from xptools.protocol import spelled, to_numpy
@@ -24,7 +26,7 @@ def columns_of(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -
     found = {name: s for name in (*needs, *wants) if (s := spelled(table.schema, name))}
     missing = tuple(name for name in needs if name not in found)
     if missing:
-        raise MissingColumns(f"veff ({path})", missing, tuple(table.schema.names))
+        raise MissingColumns(f"{maker} ({path})", missing, tuple(table.schema.names))
     return {name: to_numpy(table.column(s), name) for name, s in found.items()}
 
 
