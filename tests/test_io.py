@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tables import field, gallery, listed, read, same, vector, write
+from tables import field, gallery, listed, read, same, stars, vector, write
 
 from xptools.errors import DataError, InputError, OutputError, PermissionFault, UsageError
 from xptools.io import arrowstream, even, open_reader, open_writer, sniff
