@@ -263,6 +263,18 @@ def test_of_a_table_only_the_row_groups_that_can_hold_its_stars_are_read(served,
     assert sum(sent) < 0.1 * sum(len(b) for b in served.files.values())
 
 
+def test_a_server_without_parts_gives_whole_files(served, there, fetch):
+    def whole(request):
+        del request.headers["Range"]
+        return served(request)
+
+    there.paths["/hats"] = whole
+    there.plan(("GET", "Npix", {2}, "cut"))
+    code, said, out = fetch(f"{there.url}/hats", "--where", WHERE)
+    assert code == 0, said
+    same(read(out), WANTED)
+
+
 def test_an_identifier_s_pixel_is_looked_for_with_what_is_around_it():
     """Sources whose position has left the pixel of their identifier, over edges and poles."""
     rng = np.random.default_rng(4)
