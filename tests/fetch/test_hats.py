@@ -194,16 +194,6 @@ def test_lacking_files_are_told(catalogue, served, there, fetch):
     assert fetch(f"{there.url}/hats")[0] == 69
 
 
-def test_a_server_without_ranges_is_told(served, there, fetch):
-    def plain(request):
-        del request.headers["Range"]
-        return served(request)
-
-    there.paths["/hats"] = plain
-    code, said, _ = fetch(f"{there.url}/hats")
-    assert code == 69 and "parts of a file" in said
-
-
 def test_wrong_places_columns_and_conditions(catalogue, fetch, tmp_path):
     assert fetch(tmp_path / "nowhere")[0] == 66
     code, said, _ = fetch(catalogue, "--columns", "paralax")
