@@ -327,6 +327,36 @@ def test_wrong_input_has_its_sentence(inside, tmp_path, change, options, code, w
     assert not (tmp_path / "m").exists()
 
 
-def test_streaming_needs_a_file_that_can_be_read_again(xp, tmp_path):
-    done = xp("train", "vae", "--stream", "-o", tmp_path / "m", stdin=b"")
-    assert done.returncode == 2 and b"Parquet" in done.stderr
+def test_a_stream_comes_from_a_pipe_and_needs_room_on_disk(xp, trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    line = ("train", "vae", *SMALL, "--epochs", 6, "-q", "--stream")
+    assert xp(*line, "-", "-o", tmp_path / "m", stdin=(folder / "in.parquet").read_bytes()).returncode == 0
+    assert xp(*line, folder / "in.parquet", "-o", tmp_path / "n").returncode == 0
+    one, two = (artefact.load(tmp_path / n, "vae").arrays for n in "mn")
+    assert all(one[k].tobytes() == two[k].tobytes() for k in one)
+    monkeypatch.setenv("XP_TMPDIR", str(tmp_path / "nowhere"))
+    done = xp(*line, folder / "in.parquet", "-o", tmp_path / "o")
+    assert done.returncode == 74 and b"XP_TMPDIR" in done.stderr, done.stderr
+
+
+def test_a_stream_gives_every_star_once_in_another_order_each_epoch(monkeypatch):
+    from xptools.commands import _vae_stream as stream
+
+    monkeypatch.setattr(stream, "PIECE", 16)
+    monkeypatch.setattr(stream, "BLOCK", 64)
+    rng, scratch = np.random.default_rng(0), stream.Scratch()
+    x, sigma = rng.normal(3, 2, (203, 4)), rng.uniform(0.1, 1, (203, 4))
+    sigma[::7, 2] = np.inf
+    for part in np.split(np.arange(203), [50, 60, 150]):
+        scratch.add(np.where(np.isinf(sigma), 0, x)[part], sigma[part] ** 2, np.arange(203.0)[part, None] * [1, 1])
+    norms = {"norm.mean": np.full(4, 3.0), "norm.scale": np.array([2.0, 1.0, 0.5, 2.0])}
+    want = Sample.of(((x - 3) / norms["norm.scale"]).astype("f4"), sigma / norms["norm.scale"])
+    orders = []
+    for epoch in (0, 1):
+        blocks = list(stream.Blocks(scratch, norms, 5)(epoch))
+        assert max(len(b.x) for b in blocks) == 64
+        orders.append(np.concatenate([b.correlations[:, 0, 0] for b in blocks]).astype(int))
+        for name in ("x", "variance"):
+            got = np.concatenate([getattr(b, name) for b in blocks])
+            np.testing.assert_allclose(got, getattr(want, name)[orders[-1]], rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(*orders) and np.array_equal(*map(np.sort, orders))

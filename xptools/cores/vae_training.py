@@ -44,6 +44,20 @@ class Sample(NamedTuple):
         rho = None if correlations is None else np.nan_to_num(correlations.astype(np.float32), nan=0.0)
         return cls(np.where(np.isfinite(sigma), x, np.float32(0)), sigma.astype(np.float32) ** 2, rho)
 
+    @classmethod
+    def relative(
+        cls, norms: vae.Arrays, x: np.ndarray, variance: np.ndarray, correlations: np.ndarray | None = None
+    ) -> Sample:
+        """From coefficients over the G flux and their variances (N, K), float32, inf where unknown; both change."""
+        mean, over = norms["norm.mean"].astype(np.float32), (1 / norms["norm.scale"]).astype(np.float32)
+        for start in range(0, len(x), 2048):  # what fits the cache goes through it once
+            some, its = x[start : start + 2048], variance[start : start + 2048]
+            some -= mean
+            some *= over
+            some[np.isinf(its)] = 0
+            its *= over**2
+        return cls(x, variance, correlations)
+
     def rows(self, rows) -> Sample:
         """Some of the stars."""
         return Sample(*(None if a is None else a[rows] for a in self))

@@ -1,7 +1,6 @@
 """`open_reader`: any table by path or on stdin, as a schema and record batches."""
 
 import contextlib
-import gzip
 import os
 import shutil
 import stat
@@ -176,6 +175,8 @@ def _spooled(files: Files, raw: BinaryIO, head: bytes) -> BinaryIO:
 
 
 def _unpacked(files: Files, raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
+    import gzip
+
     packed = raw if raw.seekable() else _spooled(files, raw, head)
     packed.seek(0)
     plain = files.keep(spool())
