@@ -54,12 +54,15 @@ def test_a_fault_costs_a_try_and_no_star(there, stars, fetch, fault):
     same(read(out), IDS)
 
 
-def test_a_service_that_stays_down_is_told_and_resumed(there, stars, fetch):
+def test_a_service_that_stays_down_is_told_and_resumed(there, stars, fetch, inside):
     link = DataLink(there)
     there.queue = [""] + ["html"] * 99
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 75 and "HTML page" in said and "Traceback" not in said
     assert not out.exists()
+    for verb in ("status", "resume", "cancel"):
+        code, _, said = inside("fetch", verb, f"{out}.parts")
+        assert code == 66 and "TRY: the command that made them" in said
     there.queue, before = [], len(link.asked)
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 0, said

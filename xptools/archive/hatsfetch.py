@@ -107,11 +107,11 @@ def _gathered(catalogue, parts, choice, folder, parallel: int, options) -> int:
         path = folder.part(_piece(part))
         old = path.exists()
         if not old:
-            file = catalogue.open(part)
-            source = pq.ParquetFile(file, pre_buffer=False)
-            found = list(hats.batches(file, choice))
-            bare = hats.schema_of(source.schema_arrow, choice)
-            schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
+            with catalogue.open(part) as file:
+                source = pq.ParquetFile(file, pre_buffer=False)
+                found = list(hats.batches(file, choice))
+                bare = hats.schema_of(source.schema_arrow, choice)
+                schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
             table = pa.Table.from_batches([b.replace_schema_metadata(schema.metadata) for b in found], schema)
             folder.keep(_piece(part), table)
         meter.add(rows=1, old=old)
