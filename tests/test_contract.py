@@ -42,7 +42,7 @@ LINES = {
     "vae": ["vae", "vae --add all --sample 3"],
     "ask": [
         "ask mass age",
-        "ask bp_coefficients mh --given rp_coefficients,bp_rp --explain",
+        "ask bp_coefficients mh --given rp_coefficients,bp_rp --explain --precision float32",
         "ask teff mass --given bp_coefficients,bp_rp --joint 3 --seed 2",
     ],
     "convert": ["convert", "convert --keep source_id,ra,dec,note", "convert --rename ra=alpha --unit odd=km"],

@@ -99,24 +99,35 @@ def test_unknown_coefficients_do_not_reach_the_loss():
     assert np.allclose(found, want, rtol=1e-5)
 
 
-def test_the_correlated_misfit_is_the_normal_law():
-    import jax
-
-    rng, k = np.random.default_rng(5), 6
+def test_the_correlated_misfit_is_the_normal_law_and_has_its_slopes():
+    rng, k, n = np.random.default_rng(5), 6, 70  # more stars than the kernel takes at a time
     rho = np.corrcoef(rng.normal(size=(k, 3 * k)))
-    sigma, scatter = rng.uniform(0.2, 1, (4, 2 * k)), rng.uniform(0.1, 0.5, (4, 2 * k))
-    x, out = rng.normal(size=(4, 2 * k)), rng.normal(size=(4, 2 * k))
-    packed = np.broadcast_to(rho[np.tril_indices(k, -1)], (4, 2, k * (k - 1) // 2))
+    sigma, scatter = rng.uniform(0.2, 1, (n, 2 * k)), rng.uniform(0.1, 0.5, (n, 2 * k))
+    x, out = rng.normal(size=(n, 2 * k)), rng.normal(size=(n, 2 * k)).astype("f4")
+    packed = np.zeros((99, 2, k * (k - 1) // 2), "f4")
+    packed[::-1][:n] = rho[np.tril_indices(k, -1)]
     x[0, 2], sigma[0, 2] = np.nan, np.inf
-    found = vae_training.misfit(jax, Sample.of(x.astype("f4"), sigma, packed), out, scatter)
-    for i in range(4):
+    sample, rows = Sample.of(x.astype("f4"), sigma), 98 - np.arange(n)
+    found, by_out, by_extra, _, _ = vae_training.correlated(sample, packed, rows, out, scatter)
+
+    def law(i, out, extra):
         want = 0.0
         for half in (slice(0, k), slice(k, 2 * k)):
             use = np.isfinite(x[i, half])
-            C = rho * np.outer(*[np.where(use, sigma[i, half], 0)] * 2) + np.diag(scatter[i, half] ** 2)
-            C, r = C[np.ix_(use, use)], (x[i, half] - out[i, half])[use]
+            C = rho * np.outer(*[np.where(use, sigma[i, half], 0)] * 2) + np.diag(extra[half])
+            C, r = C[np.ix_(use, use)], (x[i, half] - out[half])[use]
             want -= multivariate_normal(np.zeros(use.sum()), C).logpdf(r) + use.sum() / 2 * np.log(2 * np.pi)
-        assert float(found[i]) == pytest.approx(want, rel=1e-4)
+        return want
+
+    for i in (0, 1, 63, 64, 69):
+        at = np.float64(out[i]), scatter[i] ** 2
+        assert float(found[i]) == pytest.approx(law(i, *at), rel=1e-4)
+        for j in (2, 5, 7):
+            step = 1e-4 * (np.arange(2 * k) == j)
+            slopes = [law(i, at[0] + step, at[1]) - law(i, at[0] - step, at[1]),
+                      law(i, at[0], at[1] + step) - law(i, at[0], at[1] - step)]  # fmt: skip
+            want = [s / 2e-4 for s in slopes]
+            assert [by_out[i, j], by_extra[i, j]] == pytest.approx(want, rel=2e-3, abs=2e-3)
 
 
 def test_the_slope_of_a_normed_gelu_is_that_of_its_parts():
@@ -327,6 +338,36 @@ def test_wrong_input_has_its_sentence(inside, tmp_path, change, options, code, w
     assert not (tmp_path / "m").exists()
 
 
-def test_streaming_needs_a_file_that_can_be_read_again(xp, tmp_path):
-    done = xp("train", "vae", "--stream", "-o", tmp_path / "m", stdin=b"")
-    assert done.returncode == 2 and b"Parquet" in done.stderr
+def test_a_stream_comes_from_a_pipe_and_needs_room_on_disk(xp, trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    line = ("train", "vae", *SMALL, "--epochs", 6, "-q", "--stream")
+    assert xp(*line, "-", "-o", tmp_path / "m", stdin=(folder / "in.parquet").read_bytes()).returncode == 0
+    assert xp(*line, folder / "in.parquet", "-o", tmp_path / "n").returncode == 0
+    one, two = (artefact.load(tmp_path / n, "vae").arrays for n in "mn")
+    assert all(one[k].tobytes() == two[k].tobytes() for k in one)
+    monkeypatch.setenv("XP_TMPDIR", str(tmp_path / "nowhere"))
+    done = xp(*line, folder / "in.parquet", "-o", tmp_path / "o")
+    assert done.returncode == 74 and b"XP_TMPDIR" in done.stderr, done.stderr
+
+
+def test_a_stream_gives_every_star_once_in_another_order_each_epoch(monkeypatch):
+    from xptools.commands import _vae_stream as stream
+
+    monkeypatch.setattr(stream, "PIECE", 16)
+    monkeypatch.setattr(stream, "BLOCK", 64)
+    rng, scratch = np.random.default_rng(0), stream.Scratch()
+    x, sigma = rng.normal(3, 2, (203, 4)), rng.uniform(0.1, 1, (203, 4))
+    sigma[::7, 2] = np.inf
+    for part in np.split(np.arange(203), [50, 60, 150]):
+        scratch.add(np.where(np.isinf(sigma), 0, x)[part], sigma[part] ** 2, np.arange(203.0)[part, None] * [1, 1])
+    norms = {"norm.mean": np.full(4, 3.0), "norm.scale": np.array([2.0, 1.0, 0.5, 2.0])}
+    want = Sample.of(((x - 3) / norms["norm.scale"]).astype("f4"), sigma / norms["norm.scale"])
+    orders = []
+    for epoch in (0, 1):
+        blocks = list(stream.Blocks(scratch, norms, 5)(epoch))
+        assert max(len(b.x) for b in blocks) == 64
+        orders.append(np.concatenate([b.correlations[:, 0, 0] for b in blocks]).astype(int))
+        for name in ("x", "variance"):
+            got = np.concatenate([getattr(b, name) for b in blocks])
+            np.testing.assert_allclose(got, getattr(want, name)[orders[-1]], rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(*orders) and np.array_equal(*map(np.sort, orders))

@@ -17,7 +17,7 @@ numbers.""",
     "LOSS": """code: half of chi2 plus ln variance, summed over known coefficients, plus --kl-weight times the KL term,
 summed over latents, which is the negative ELBO at 1. paper: both sums averaged, without the half, as printed in the
 paper (eqs 1 to 5): to weigh the KL term so under code is --kl-weight 18.3. --covariance takes the correlations of the
-coefficients, which the table must have, in place of independent errors; it takes some thirty times as long.""",
+coefficients, which the table must have, in place of independent errors; it takes some four times as long.""",
     "SCHEDULE": """AdamW with weight decay; the rate falls along a cosine from --rate to 1e-10, --restarts times over
 again. The paper's training is --epochs 5000 --restarts 9 on half a million stars. A few thousand stars want more
 updates per epoch and a higher rate, as in the examples. In the last --settle of the epochs batch norms keep their
@@ -28,7 +28,8 @@ stars decide on the best epoch, on the number of latents if --latents lists seve
 20,000 of them are used. They also give what is printed: the variance of standardised residuals per coefficient, 1 where
 noise and scatter are right, and the information in each latent, near 0 for one that is not used.""",
     "LARGE TABLES": """Without --stream a star takes 900 bytes of memory, and more while the table is read. With
---stream a Parquet file is read anew for every epoch, its row groups in random order, 131,072 stars at a time.""",
+--stream those bytes (13 kB with --covariance) are on disk, in XP_TMPDIR, and memory stays the same for any number of
+stars: each epoch reads pieces of 2,048 in random order, 65,536 stars at a time.""",
     "PUBLISHED WEIGHTS": """--import takes weights that PyTorch saved, loading numbers only, never code. The published
 ones come without the mean and standard deviation of each coefficient: --normalise measures them on a table, which
 should be what the weights were trained on. Nothing is trained then.""",
@@ -66,7 +67,7 @@ should be what the weights were trained on. Nothing is trained then.""",
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate.")
 @click.option("--decay", type=click.FloatRange(0), default=0.01, show_default=True, help="Weight decay of AdamW.")
 @click.option("--held", type=click.FloatRange(0.001, 0.9), default=0.1, show_default=True, help="Fraction held out.")
-@click.option("--stream", is_flag=True, help="Read a Parquet INPUT anew for every epoch, in constant memory.")
+@click.option("--stream", is_flag=True, help="Keep the stars on disk, not in memory.")
 @click.option("--import", "weights", metavar="FILE", help="Take these weights of PyTorch instead of training.")
 @click.option("--normalise", metavar="FILE", help="With --import: the table that gives mean and standard deviation.")
 def command(

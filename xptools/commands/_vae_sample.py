@@ -1,13 +1,12 @@
-"""What `xp train vae` reads: spectra without labels, all in memory or streamed from Parquet, some of them held out."""
+"""What `xp train vae` reads: spectra without labels, all in memory or kept on disk, some of them held out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xptools.commands import _vae_input as reading
-from xptools.errors import DataError, MissingColumns, UsageError
+from xptools.errors import DataError, MissingColumns
 from xptools.protocol import RowOp, arguments, spelled
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from xptools.cores.vae_training import Sample
 
 ROWS = 8192
-BUFFER = 1 << 17  # stars that a stream holds at a time
 FEWEST = 100
 
 
@@ -52,18 +50,15 @@ class Table:
 
 
 def table(path: str, held: float, seed: int, correlated: bool, stream: bool) -> Table:
-    """Read a table once (stream: once more for every epoch); raises DataError for too few stars."""
+    """Read a table once, `stream`: to disk; raises DataError for too few stars."""
     from xptools import io, metadata
     from xptools.commands._plot_input import need_input
+    from xptools.commands._vae_stream import Blocks, Scratch
     from xptools.cores.vae_fitting import MOST_HELD, Moments
 
     need_input(path)
-    if stream and path == "-":
-        raise UsageError("--stream reads its table again for every epoch. TRY: a Parquet file as INPUT")
-    step, moments, kept, out, count = _Columns(correlated), Moments(), [], [], 0
+    step, moments, kept, out, scratch = _Columns(correlated), Moments(), [], [], Scratch()
     with io.open_reader(path, None, ROWS) as reader:
-        if stream and reader.format != "parquet":
-            raise UsageError(f"--stream is for Parquet, {path} is {reader.format}. TRY: xp convert -o spectra.parquet")
         names = _checked(step, reader.schema)
         for batch in reader:
             if batch.num_rows == 0:
@@ -73,14 +68,15 @@ def table(path: str, held: float, seed: int, correlated: bool, stream: bool) -> 
             mine = part.held(held, seed)
             out.append(part.rows(mine))
             if stream:
-                out, count = _fewest(out, 4 * MOST_HELD), count + int((~mine).sum())
+                out = _fewest(out, 4 * MOST_HELD)
+                scratch.add(*part.rows(~mine).plain())
             else:
                 kept.append(part.rows(~mine))
     if not out:
         raise DataError(f"{reader.name} has no rows. TRY: xp info {path}")
     norms, outside = moments.norms(), _Part.joined(_fewest(out, MOST_HELD))
     if stream:
-        blocks: Any = _Stream(path, step, names, norms, held, seed)
+        count, blocks = scratch.rows, Blocks(scratch, norms, seed)
     else:
         whole = _Part.joined(kept).sample(norms)
         count, blocks = len(whole.x), lambda _epoch: iter((whole,))
@@ -144,6 +140,15 @@ class _Part:
         """Coefficients over the G flux (N, K)."""
         return self.values / self.flux[:, None]
 
+    def plain(self) -> list[np.ndarray]:
+        """What a stream keeps of them: coefficients over the G flux, their variances, the correlations (N, .)."""
+        import numpy as np
+
+        sigma = self.errors / self.flux[:, None]
+        known = np.isfinite(self.values) & np.isfinite(sigma) & (sigma > 0)
+        rho = [] if self.correlations is None else [self.correlations.reshape(len(sigma), -1)]
+        return [np.where(known, self.relative(), 0), np.where(known, sigma**2, np.inf), *map(np.nan_to_num, rho)]
+
     def held(self, fraction: float, seed: int) -> np.ndarray:
         """Which stars (N,) are held out: a star's own lot."""
         from xptools.cores import keyed
@@ -168,42 +173,3 @@ def _fewest(parts: list[_Part], most: int) -> list[_Part]:
         return parts
     whole = _Part.joined(parts)
     return [whole.rows(np.sort(np.argsort(keyed.mixed(whole.source_id, 1), kind="stable")[:most]))]
-
-
-class _Stream:
-    """Blocks of at most BUFFER stars, read in another order of row groups for every epoch, one block ahead."""
-
-    def __init__(self, path: str, step: _Columns, names: dict[str, str], norms: Arrays, held: float, seed: int):
-        self.path, self.step, self.names, self.norms, self.held, self.seed = path, step, names, norms, held, seed
-
-    def __call__(self, epoch: int) -> Iterator[Sample]:
-        from concurrent.futures import ThreadPoolExecutor
-
-        blocks = self._blocks(epoch)
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(next, blocks, None)
-            while (block := ahead.result()) is not None:
-                ahead = pool.submit(next, blocks, None)
-                yield block
-
-    def _blocks(self, epoch: int) -> Iterator[Sample]:
-        parts, count = [], 0
-        for part in self._parts(epoch):
-            parts, count = [*parts, part], count + len(part.flux)
-            while count >= BUFFER:
-                whole = _Part.joined(parts)
-                yield whole.rows(slice(0, BUFFER)).sample(self.norms)
-                parts, count = [whole.rows(slice(BUFFER, None))], count - BUFFER
-        if count:
-            yield _Part.joined(parts).sample(self.norms)
-
-    def _parts(self, epoch: int) -> Iterator[_Part]:
-        import numpy as np
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.path) as file:
-            order = np.random.default_rng([self.seed, epoch, 3]).permutation(file.num_row_groups)
-            for group in order.tolist():
-                for batch in file.iter_batches(ROWS, row_groups=[group], columns=list(self.names.values())):
-                    part = _Part.of(arguments(self.step, batch, self.names))
-                    yield part.rows(~part.held(self.held, self.seed))

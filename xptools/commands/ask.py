@@ -134,6 +134,10 @@ and the second drawn given it, N times over. LABEL_samples are the draws, LABEL 
 deviation. Deviates follow from --seed and source_id.""",
     "EXPLAIN": """--explain adds LABEL_loss_GROUP: by how many nats the expected ln p of the answer falls when the group
 of numbers is withheld (the Kullback-Leibler divergence of the answers with and without it, as Gaussians).""",
+    "PRECISION": """On processors with instructions for it the layers work in bfloat16 (8 bits of mantissa), two to
+three times as fast; values are embedded and answers made in single precision. With the default model answers then move
+by 1 to 8 % of their error (rms), and their scatter about the truth by no more than 0.2 %. What was chosen is in the
+output's history; --precision float32 gives the same answers on any processor but for rounding.""",
     "THE MODEL": """Without --model a small demonstration model is used, trained on xp mock --sample giants --spectra:
 right for trying things and for mock giants, not for science on real stars. xp train ask makes a model.""",
 }
@@ -161,8 +165,8 @@ right for trying things and for mock giants, not for science on real stars. xp t
               help="Draw N joint samples of the labels; 0: none.")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Add what each group of numbers told, in nats.")
 @click.option("--suffix", metavar="TEXT", default="", help="Appended to LABELS in the names of the answers.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True,
-              help="Of matrix products; bfloat16 is faster and less exact.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
+              help="Of the network's layers; auto is bfloat16 on a processor that is made for it.")  # fmt: skip
 def command(labels, model, given, context, joint, explain, suffix, precision, seed):
     """Append labels or spectra, answered from whatever else is known of a star.
 
@@ -180,4 +184,15 @@ def command(labels, model, given, context, joint, explain, suffix, precision, se
         raise UsageError("--given and --context both say what is shown. TRY: one of them")
     if len({n.startswith("-") for n in chosen}) > 1:
         raise UsageError("--context has names with and without a minus. TRY: the one or the other")
+    if precision == "auto":
+        precision = "bfloat16" if _takes_bfloat16() else "float32"
     return Ask(tuple(labels), model, words(given), chosen, joint, explain, suffix, precision, seed if joint else 0)
+
+
+def _takes_bfloat16() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 itself; told by Linux, for PyTorch takes long to load."""
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(flag in told for flag in ("avx512_bf16", "amx_bf16"))

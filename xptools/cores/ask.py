@@ -1,8 +1,9 @@
 """The generalist at work: contexts are packed, encoded once, and all requests answered in one pass.
 
 Numbers travel standardised, z = (value - centre) / scale, NaN where unknown. Stars are sorted by how many numbers they
-bring and run in groups padded to the next multiple of eight, so padding costs next to nothing and a star's bits depend
-on its own numbers only. Errors that are told come from
+bring and their tokens stand side by side, without padding. Layers see TOKENS tokens or ROWS requests at a time, never
+another number: matrix products of one shape have bits that depend on a row's own numbers only, and what they make stays
+in the cache. Errors that are told come from
 
     total^2 = (k e)^2 + f^2,
 
@@ -11,17 +12,20 @@ e the network's own, k and f fitted per token to the pulls of held-out stars (as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.special import ndtri
 
-from xptools.cores.ask_model import Answer, Generalist, Sizes
+from xptools.cores.ask_model import Generalist, Runs, Sizes
 from xptools.cores.ask_vocabulary import Vocabulary
 
-ROWS, SMALLEST, STEP = 128, 16, 8  # stars per run, of the smallest run, tokens a context is padded to
+TOKENS, ROWS = 2048, 768  # tokens and requests that layers see at a time
 PRIOR, STRANGE, BEYOND, CROPPED, LACKING = 1, 2, 4, 8, 16  # bits of ask_flag
 TENSORS = ("centre", "scale", "low", "high", "spread", "usable", "calibration")
 
@@ -49,50 +53,69 @@ class Engine:
         z = (values - self.centre) / self.scale
         return np.where(self.usable > 0, z, np.nan).astype(np.float32)
 
+    @cached_property
+    def working(self) -> Generalist:
+        """The network in the precision asked for."""
+        return self.network if self.precision == "float32" else self.network.at(getattr(torch, self.precision))
+
     def answers(self, z: np.ndarray, requests: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Means, variances and weights of the components (N, R, K) of tokens `requests` (R,), standardised."""
         order = self.vocabulary.order
         out = np.empty((3, len(z), len(requests), self.network.sizes.components), np.float32)
         known = np.isfinite(z[:, order])
         count = np.minimum(known.sum(1), self.network.sizes.context)
-        length = np.maximum(-(-count // STEP) * STEP, STEP)
-        # a star whose numbers fill their slots is never in a group with padding, whoever else is there
-        key = 2 * length + (count == length)
-        asked = torch.from_numpy(np.asarray(requests, np.int64) + 1)
+        stars = np.argsort(count, kind="stable")
+        rows, each = max(ROWS, len(requests)), max(1, ROWS // max(len(requests), 1))
+        asked = torch.from_numpy(np.resize(np.asarray(requests, np.int64) + 1, rows)).to(self.device)
+        working = self.working  # made before the threads start
 
-        def run(job: tuple[int, np.ndarray]) -> None:
-            group, part = job
+        def run(part: np.ndarray) -> None:
             shown = known[part] & (known[part].cumsum(1) <= self.network.sizes.context)
-            out[:, part] = self._run(z[part][:, order], shown, group // 2, bool(group % 2), asked)
+            out[:, part] = self._run(working, z[part][:, order], shown, asked, len(requests))
 
-        by_group = ((int(g), np.flatnonzero(key == g)) for g in np.unique(key))
-        jobs = [(g, rows[i : i + ROWS]) for g, rows in by_group for i in range(0, len(rows), ROWS)]
+        jobs = [stars[i : i + each] for i in range(0, len(stars), each)]
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(run, jobs))
         return out[0], out[1], out[2]
 
     @torch.inference_mode()
-    def _run(self, z, known, length: int, full: bool, asked) -> np.ndarray:
-        """One group of stars, made up to a power of two by its last."""
-        n = len(z)
-        size = max(SMALLEST, 1 << (n - 1).bit_length())
-        place = np.argsort(~known, axis=1, kind="stable")[:, :length]
-        seen = np.take_along_axis(known, place, 1)
-        ids = np.where(seen, self.vocabulary.order[place] + 1, 0)
-        values = np.where(seen, np.take_along_axis(z, place, 1), 0.0).astype(np.float32)
-        pad = np.minimum(np.arange(size), n - 1)
-        tensors = (torch.from_numpy(a[pad]).to(self.device) for a in (ids, values, seen))
-        got = self._network(*tensors, asked.to(self.device).expand(size, -1), full)
-        return torch.stack([got.mean, got.s.exp(), got.log_weight.exp()])[:, :n].cpu().numpy()
+    def _run(self, network: Generalist, z, shown, asked, requests: int) -> np.ndarray:
+        """One group of stars, in the order of their number of tokens."""
+        lengths, size = shown.sum(1), max(TOKENS, self.network.sizes.context)
+        memory = torch.cat([self._encoded(network, z[p], shown[p], size) for p in _pieces(lengths, size)])
+        memory = F.pad(memory, (0, 0, 0, -len(memory) % size))
+        got = network.decode(memory, asked, Runs(_runs(lengths), requests))
+        parts = torch.stack([got.mean, got.s.exp(), got.log_weight.exp()])
+        return parts[:, : len(z) * requests].unflatten(1, (len(z), requests)).cpu().numpy()
 
-    def _network(self, ids, values, seen, asked, full: bool) -> Answer:
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return self.network(ids, values, asked, None if full else seen)
+    def _encoded(self, network: Generalist, z, shown, size: int) -> torch.Tensor:
+        """The memory (T, d) of the stars' tokens side by side."""
+        star, place = np.nonzero(shown)
+        ids, values = np.zeros(size, np.int64), np.zeros(size, np.float32)
+        ids[: len(star)], values[: len(star)] = self.vocabulary.order[place] + 1, z[star, place]
+        tensors = (torch.from_numpy(a).to(self.device) for a in (ids, values))
+        return network.encode(*tensors, Runs(_runs(shown.sum(1))))[: len(star)]
 
     def total(self, variance: np.ndarray, requests: np.ndarray) -> np.ndarray:
         """Calibrated standard errors (N, R), standardised, of the network's variances."""
         k, f = self.calibration[requests].T
         return np.sqrt(k**2 * variance + f**2)
+
+
+def _runs(lengths: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """(stars, tokens of each) of lengths (N,) in order."""
+    length, stars = np.unique(lengths, return_counts=True)
+    return tuple(zip(stars.tolist(), length.tolist(), strict=True))
+
+
+def _pieces(lengths: np.ndarray, most: int) -> Iterator[slice]:
+    """Stars (N,) side by side in pieces of at most `most` tokens."""
+    start, ends = 0, np.cumsum(lengths)
+    while start < len(lengths):
+        before = ends[start - 1] if start else 0
+        stop = int(np.searchsorted(ends, before + most, "right"))
+        yield slice(start, stop)
+        start = stop
 
 
 def moments(mean: np.ndarray, variance: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,13 @@
 Leung & Bovy (2023): sizes of the preset "lb23", 8,845,529 parameters with 118 tokens; keys and values get one learned
 token more, so that attention over an empty context is defined. No token knows its place: the input is a set.
 A mixture head has K means, K s and K logits of the weights instead.
+
+Contexts come padded, (B, L) with what is seen, or side by side, (T,) with `Runs`: then no work goes into padding.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -51,6 +54,16 @@ class Answer(NamedTuple):
     log_weight: Tensor
 
 
+class Runs(NamedTuple):
+    """Stars side by side: `parts` are (stars, tokens of each) of those with equally many, `requests` rows of each."""
+
+    parts: tuple[tuple[int, int], ...]
+    requests: int = 0
+
+
+Among = Tensor | Runs | None  # which tokens a query may attend to
+
+
 class Attention(nn.Module):
     """softmax(Q K^T / sqrt(d)) V over `heads` slices, with one learned key and value beside those of the memory."""
 
@@ -66,21 +79,46 @@ class Attention(nn.Module):
         nn.init.xavier_normal_(self.key)
         nn.init.xavier_normal_(self.value)
 
-    def forward(self, query: Tensor, memory: Tensor, seen: Tensor | None) -> Tensor:
-        """query (B, R, d), memory (B, L, d), seen (B, 1, 1, L + 1) true where there is a token; None: everywhere."""
-        batch, _, dim = memory.shape
-        if query is memory:
+    def forward(self, query: Tensor, memory: Tensor, among: Among) -> Tensor:
+        """query (B, R, d), memory (B, L, d), among (B, 1, 1, L + 1) true where there is a token, None: everywhere.
+
+        Or with Runs, query (rows, d) and memory (tokens, d), of which those beyond the runs come out 0.
+        """
+        dim, own = query.shape[-1], query is memory
+        if own:
             q, k, v = self.inward(memory).split(dim, -1)
         else:
             weight, bias = self.inward.weight, self.inward.bias
             q = F.linear(query, weight[:dim], bias[:dim])
             k, v = F.linear(memory, weight[dim:], bias[dim:]).split(dim, -1)
+        out = self._run(q, k, v, among, own) if isinstance(among, Runs) else self._padded(q, k, v, among)
+        return self.outward(out)
+
+    def _run(self, q: Tensor, k: Tensor, v: Tensor, runs: Runs, own: bool) -> Tensor:
+        """Run by run; pieces are split and joined at once, which costs least on the way back."""
+        tokens = [n * length for n, length in runs.parts]
+        rows = tokens if own else [n * runs.requests for n, _ in runs.parts]
+        queries, *memory = (_cut(x, sizes) for x, sizes in ((q, rows), (k, tokens), (v, tokens)))
+        out = [
+            self._padded(*(x.reshape(n, -1 if x.numel() else 0, x.shape[-1]) for x in part), None).flatten(0, 1)
+            for (n, _), *part in zip(runs.parts, queries, *memory, strict=False)
+            if len(part[0])
+        ]
+        return torch.cat([*out, q.new_zeros(len(q) - sum(rows), q.shape[-1])])
+
+    def _padded(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor | None) -> Tensor:
+        batch, _, dim = k.shape
         k = torch.cat([k, self.key.expand(batch, 1, dim).to(k.dtype)], 1)
         v = torch.cat([v, self.value.expand(batch, 1, dim).to(v.dtype)], 1)
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, ., d / heads)
         p = self.dropout if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=p)
-        return self.outward(out.transpose(1, 2).flatten(-2))
+        return out.transpose(1, 2).flatten(-2)
+
+
+def _cut(x: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    """Pieces of these sizes, and the rest."""
+    return x.split([*sizes, len(x) - sum(sizes)])
 
 
 class Block(nn.Module):
@@ -93,8 +131,8 @@ class Block(nn.Module):
         self.first, self.second = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, query: Tensor, memory: Tensor, seen: Tensor | None) -> Tensor:
-        x = self.first(query + self.drop(self.attention(query, memory, seen)))
+    def forward(self, query: Tensor, memory: Tensor, among: Among) -> Tensor:
+        x = self.first(query + self.drop(self.attention(query, memory, among)))
         return self.second(x + self.drop(self.narrow(self.drop(F.gelu(self.wide(x))))))
 
 
@@ -113,19 +151,29 @@ class Generalist(nn.Module):
         self.head = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
         names = ("mean", "s") if sizes.components == 1 else ("mean", "s", "logit")
         self.out = nn.ModuleDict({name: nn.Linear(widths[-1], sizes.components) for name in names})
+        self.working = torch.float32
 
-    def encode(self, ids: Tensor, values: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Tokens ids (B, L) int64 with standardised values (B, L) to the memory (B, L, d)."""
-        x = F.gelu(self.embedding[ids] * values[..., None] + self.offset[ids])
+    def at(self, precision: torch.dtype) -> Generalist:
+        """A copy whose layers work in `precision`; tokens are embedded and answers made in single precision."""
+        other = deepcopy(self)
+        for part in (other.encoder, other.decoder, other.head):
+            part.to(precision)
+        other.working = precision
+        return other
+
+    def encode(self, ids: Tensor, values: Tensor, among: Among = None) -> Tensor:
+        """Tokens ids (B, L) int64 with standardised values (B, L) to the memory (B, L, d); or (T,) to (T, d)."""
+        scale, offset = (F.embedding(ids, table) for table in (self.embedding, self.offset))
+        x = F.gelu(scale * values[..., None] + offset).to(self.working)
         for block in self.encoder:
-            x = block(x, x, seen)
+            x = block(x, x, among)
         return x
 
-    def decode(self, memory: Tensor, requests: Tensor, seen: Tensor | None = None) -> Answer:
-        """Answers to requests (B, R) int64, all in one pass: they do not see one another."""
-        q = self.embedding[requests]
+    def decode(self, memory: Tensor, requests: Tensor, among: Among = None) -> Answer:
+        """Answers to requests (B, R) int64, or (rows,), all in one pass: they do not see one another."""
+        q = F.embedding(requests, self.embedding).to(self.working)
         for block in self.decoder:
-            q = block(q, memory, seen)
+            q = block(q, memory, among)
         for layer in self.head:
             q = F.gelu(layer(q))
         q = q.float()  # outputs and what follows in single precision, whatever the rest was in
@@ -134,10 +182,10 @@ class Generalist(nn.Module):
             weight = F.log_softmax(self.out["logit"](q), -1) if "logit" in self.out else torch.zeros_like(mean)
         return Answer(mean, s, weight)
 
-    def forward(self, ids: Tensor, values: Tensor, requests: Tensor, seen: Tensor | None = None) -> Answer:
-        """`encode`, then `decode`; seen (B, L) true where there is a token, None where all are."""
-        mask = None if seen is None else F.pad(seen, (0, 1), value=True)[:, None, None, :]
-        return self.decode(self.encode(ids, values, mask), requests, mask)
+    def forward(self, ids: Tensor, values: Tensor, requests: Tensor, seen: Tensor | Runs | None = None) -> Answer:
+        """`encode`, then `decode`; seen (B, L) true where there is a token, None where all are; or Runs."""
+        among = F.pad(seen, (0, 1), value=True)[:, None, None, :] if isinstance(seen, Tensor) else seen
+        return self.decode(self.encode(ids, values, among), requests, among)
 
 
 def log_likelihood(answer: Answer, y: Tensor, sigma: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Plan:
     parts: int = 4  # groups of like length that a batch is run in
 
 
-PLANS = {"lb23": Plan(), "small": Plan(64, 8, 0.7, True), "tiny": Plan(64, 6, 0.7, True, parts=1)}
+PLANS = {"lb23": Plan(parts=8), "small": Plan(64, 8, 0.7, True), "tiny": Plan(64, 6, 0.7, True, parts=1)}
 
 
 class Sample(NamedTuple):
