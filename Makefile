@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test check bench calibration recovery fuzz man clean
+.PHONY: help setup demo test check bench bench-gpu calibration recovery fuzz man clean
 
 help:
 	@echo 'make setup        the environment .venv with the tested versions (network, 2 GB of disk, minutes)'
@@ -18,11 +18,13 @@ help:
 	@echo 'make test         all tests'
 	@echo 'make check        ruff, then all tests'
 	@echo 'make man          the manual pages from the commands'
-	@echo 'make bench        throughput and memory against other programs (minutes)'
+	@echo 'make bench        every command by size, against other programs and the limits of the machine (an hour);'
+	@echo '                  make bench ONLY=mass SIZES=1e5 is short; tests/bench/out has the table, JSON and a figure'
+	@echo 'make bench-gpu    the commands that know a GPU, on it and beside the CPU'
 	@echo 'make fuzz         spoilt files to every reader for an hour: none may crash, hang or go without a sentence'
 	@echo 'make calibration  200 mock universes: do the intervals cover the truth? (long)'
 	@echo 'make recovery     what the auto-encoder of xp vae recovers of mock spectra (long)'
-	@echo 'make clean        examples/demo/out and caches away'
+	@echo 'make clean        what demo, examples and bench made, and caches away'
 
 setup: $(READY)
 
@@ -47,8 +49,17 @@ check: $(READY)
 man: $(READY)
 	$(PYTHON) -m xptools.manual man
 
+# For a short one: make bench ONLY=mass,feh SIZES=1e5,1e6 SPECTRA=1e4, or QUICK=1 for the shortest of all.
+# RESUME=1 goes on with one that was cut off.
+BENCH = $(PYTHON) tests/bench/all.py $(if $(ONLY),--only $(ONLY)) $(if $(SIZES),--sizes $(SIZES)) \
+	$(if $(SPECTRA),--spectra $(SPECTRA)) $(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick) \
+	$(if $(RESUME),--resume)
+
 bench: $(READY)
-	for script in tests/bench/bench_*.py; do echo "== $$script"; $(PYTHON) "$$script"; done
+	$(BENCH)
+
+bench-gpu: $(READY)
+	$(BENCH) --device cuda
 
 fuzz: $(READY)
 	$(PYTHON) tests/fuzz/readers.py --seconds 3600
@@ -59,6 +70,8 @@ recovery: $(READY)
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py
 	$(PYTHON) tests/calibration_joint.py
+	$(PYTHON) tests/calibration_pairs.py
+	$(PYTHON) tests/calibration_gp.py
 
 clean:
-	rm -rf examples/*/out .pytest_cache .ruff_cache build dist
+	rm -rf examples/*/out tests/bench/out .pytest_cache .ruff_cache build dist

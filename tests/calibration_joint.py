@@ -18,6 +18,7 @@ import xptools
 from xptools.commands._mf_joint import JointMassFunction
 from xptools.cores import mf, response
 from xptools.cores.bins import POINTS
+from xptools.cores.errortable import ErrorTable
 
 FAR = np.array([-3.3, *FEH, -0.2])  # bins of the steps, one beyond the table at each end
 KINDS = ("smooth", "steps", "none")
@@ -43,9 +44,16 @@ def law(kind: str, rng: np.random.Generator):
 
 
 def stars(t, ln_phi, sigma: float, rng: np.random.Generator, relative=None):
-    """mass, [Fe/H] and their errors of the stars observed, and the true log10 Phi (B, K) of the bins.
+    """mass, [Fe/H] and their errors of the stars observed, and the true log10 Phi (B, K) of the bins."""
+    *seen, _, truth = observed(t, ln_phi, sigma, rng, relative)
+    return *seen, truth
 
-    Volumes that the stars come from are off by `relative` (B, K) in the log.
+
+def observed(t, ln_phi, sigma: float, rng: np.random.Generator, relative=None, tails=0.0):
+    """mass, [Fe/H] and their errors of the stars observed, their true [Fe/H], and log10 Phi (B, K) of the bins.
+
+    Volumes that the stars come from are off by `relative` (B, K) in the log. A share `tails` of the stars has three
+    times the [Fe/H] error that is stated, and 0.3 dex too much of it.
     """
     m, f = (np.linspace(lo, hi, n) for lo, hi, n in ((0.08, 0.82, 741), (-3.3, -0.2, 621)))
     dm, df = m[1] - m[0], f[1] - f[0]
@@ -63,7 +71,9 @@ def stars(t, ln_phi, sigma: float, rng: np.random.Generator, relative=None):
     mass, feh = m[i] + dm * (rng.random(len(i)) - 0.5), f[c] + df * (rng.random(len(i)) - 0.5)
     feh_err = sigma * np.exp(0.3 * rng.standard_normal(len(i)) - 0.2 * (feh + 1.65))
     mass_err = np.full(len(i), 0.012)
-    seen = mass + mass_err * rng.standard_normal(len(i)), feh + feh_err * rng.standard_normal(len(i)), feh_err, mass_err
+    off = feh_err * rng.standard_normal(len(i))
+    off = np.where(rng.random(len(i)) < tails, 0.3 + 3 * off, off) if tails else off
+    seen = mass + mass_err * rng.standard_normal(len(i)), feh + off, feh_err, mass_err, feh
     truth = np.full(t.veff.shape, np.nan)
     for x, y in np.ndindex(truth.shape):
         part = np.ix_((m >= t.mass_edges[y]) & (m < t.mass_edges[y + 1]),
@@ -79,15 +89,24 @@ def _beyond(m, nodes, ln_v):
     return inside + slope[0] * np.minimum(m - nodes[0], 0) + slope[-1] * np.maximum(m - nodes[-1], 0)
 
 
-def joint(universes: int, kind: str, sigma: float, seed=0, error=0.0, draws=1000) -> tuple[dict[str, Tally], dict]:
-    """Tallies of log Phi by `xp mf --deconvolve` and by counting, and their bias and scatter [dex]."""
+def joint(
+    universes: int, kind: str, sigma: float, seed=0, error=0.0, draws=1000, tails=0.0, known=0
+) -> tuple[dict[str, Tally], dict]:
+    """Tallies of log Phi by `xp mf --deconvolve` and by counting, and their bias and scatter [dex].
+
+    known: stars of known [Fe/H] (as many at most), drawn from another universe of the same kind: --error-table.
+    """
     t, out = table(error), {"log Phi": Tally(), "the same, plain": Tally()}
     off = {"plain": [], "joint": [], "sd": []}
     for i in range(universes):
         rng = np.random.default_rng((seed, i, KINDS.index(kind)))
-        *seen, truth = stars(t, law(kind, rng), sigma, rng, error * rng.standard_normal(t.veff.shape))
+        relative = error * rng.standard_normal(t.veff.shape)
+        *seen, _, truth = observed(t, law(kind, rng), sigma, rng, relative, tails)
         counts = response.count(t, *seen)
-        n, _, columns, _, _ = JointMassFunction(seed=i, draws=draws, warmup=draws, force=True).inferred(counts, t)
+        step = JointMassFunction(seed=i, draws=draws, warmup=draws, force=True)
+        if known:
+            step = Known(_known(t, kind, sigma, tails, known, rng), seed=i, draws=draws, warmup=draws, force=True)
+        n, _, columns, _, _ = step.inferred(counts, t)
         values = {k: np.reshape(v, truth.shape) for k, v in columns.items() if np.size(v) == truth.size}
         use = np.isfinite(values["log_phi"])
         out["log Phi"].add(*(v[use] for v in (truth, *(values[f"log_phi_{x}"] for x in ("lo", "hi", "lo95", "hi95")))))
@@ -99,6 +118,24 @@ def joint(universes: int, kind: str, sigma: float, seed=0, error=0.0, draws=1000
     return out, {k: float(np.sqrt(np.mean(np.square(np.concatenate(v))))) for k, v in off.items()}
 
 
+class Known(JointMassFunction):
+    """With an error table at hand instead of in a file."""
+
+    def __init__(self, stars: ErrorTable, **settings):
+        super().__init__(error_table="at hand", **settings)
+        object.__setattr__(self, "stars", stars)
+
+    def known(self) -> ErrorTable:
+        """The table."""
+        return self.stars
+
+
+def _known(t, kind, sigma, tails, most, rng) -> ErrorTable:
+    mass, feh, _, _, true, _ = observed(t, law(kind, rng), sigma, rng, tails=tails)
+    some = rng.permutation(len(mass))[:most]
+    return ErrorTable.of(mass[some], feh[some], true[some])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--universes", type=int, default=40)
@@ -106,11 +143,14 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=KINDS)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tails", type=float, default=0.0, help="share of stars with errors other than stated")
+    parser.add_argument("--known", type=int, default=0, help="stars of known [Fe/H]: --error-table")
     given = parser.parse_args()
     for sigma in given.sigma:
         for kind in given.kinds:
-            tallies, rms = joint(given.universes, kind, sigma, given.seed, draws=given.draws)
+            tallies, rms = joint(given.universes, kind, sigma, given.seed, 0.0, given.draws, given.tails, given.known)
             title = f"{given.universes} universes, {kind}, sigma([Fe/H]) about {sigma}"
+            title += f", {given.tails:.0%} in tails, {given.known} known stars" if given.tails or given.known else ""
             told = ", ".join(f"{name} {value:.3f}" for name, value in rms.items())
             sys.stdout.write("\n".join([*lines(title, tallies), f"rms of log Phi [dex]: {told}", "", ""]))
             sys.stdout.flush()

@@ -18,7 +18,8 @@ WHAT = (
     "Gaia DR3 external calibration of BP and RP, models v375wi and v142r (ESA/Gaia/DPAC; Montegriffo et al. 2023, "
     "A&A 674, A3), from the configuration of GaiaXPy 2.1.5: *.bases = transformation x inverse bases (55, 55) of "
     "Hermite functions of scale * pseudo-wavelength + offset; *.dispersion (2, m) wavelength [nm] and pseudo-"
-    "wavelength; *.response (2, m); *.published (55, 343) the XpSampling matrices on 336:1020:2 nm; *.passbands "
+    "wavelength; *.response (2, m); *.published (55, 343) the XpSampling matrices on 336:1020:2 nm; *.default "
+    "(55, 61) the model's on 392:992:10 nm, zero where the band does not count; *.passbands "
     "(55, 3) photo-electrons/s in G, BP, RP per coefficient, passbands of Riello et al. 2021. Made by "
     "tests/make_xp_design.py"
 )
@@ -57,6 +58,12 @@ def passband_weights(arrays: dict[str, np.ndarray], passbands: str) -> dict[str,
     return {"bp.passbands": made.bp @ weight, "rp.passbands": made.rp @ weight}
 
 
+def default(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """(55, 61) per band: the model on the default grid."""
+    made = xpdesign.evaluate(np.array(xpdesign.DEFAULT_GRID), arrays)
+    return {"bp.default": made.bp_alone, "rp.default": made.rp_alone}
+
+
 def _one_row(path: Path) -> dict[str, str]:
     csv.field_size_limit(1 << 24)
     with path.open() as stream:
@@ -69,7 +76,7 @@ def _numbers(text: str) -> np.ndarray:
 
 def main(config: str, passbands: str) -> None:
     arrays = ingredients(Path(config))
-    arrays |= passband_weights(arrays, passbands)
+    arrays |= passband_weights(arrays, passbands) | default(arrays)
     target = Path(xpdesign.__file__).parent.parent / "data" / "xp_design.npz"
     np.savez_compressed(target, what=np.array(WHAT), **arrays)
 

@@ -58,7 +58,7 @@ def command_lines() -> list[str]:
     lines = re.sub(r"\\\n|\|\n", "|", _code(README)).splitlines()
     lines += [e for d in manual.documented() for e in getattr(d.about, "examples", ())]
     lines += (ROOT / "examples/demo/demo.sh").read_text().replace("|\n", "|").splitlines()
-    for page in ("xp-pipes.7", "xp-model.5"):
+    for page in ("xp-pipes.7", "xp-scale.7", "xp-model.5"):
         lines += re.findall(r"^\$ (xp .*)$", (ROOT / "man" / page).read_text(), re.M)
     stages = [s.strip() for line in lines for s in re.split(r"(?<!')\|(?!')", line)]
     return sorted(

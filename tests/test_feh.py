@@ -93,6 +93,17 @@ def test_the_program_and_its_history(xp, mock, tmp_path):
     assert "feh_demo.safetensors" in text and "sha256" in json.dumps(text)
 
 
+def test_kernels_loaded_give_the_bytes_of_kernels_compiled_here(xp, mock, tmp_path):
+    """This process has compiled them for the tests above, the program finds them in the cache."""
+    pq.write_table(mock, tmp_path / "in.parquet")
+    here = ran("feh --binary", mock)
+    done = xp("feh", "--binary", tmp_path / "in.parquet", "-o", tmp_path / "out.parquet")
+    assert done.returncode == 0, done.stderr
+    loaded = pq.read_table(tmp_path / "out.parquet")
+    for name in (*LABELS, "chi2_binary", "q", "mass_1", "mass_2"):
+        np.testing.assert_array_equal(column(loaded, name), column(here, name), name)
+
+
 def test_flux_with_its_covariance_is_as_good_as_coefficients(mock):
     want = ran("feh", mock)
     flux = pa.Table.from_batches([ran("calibrate --covariance", mock)])

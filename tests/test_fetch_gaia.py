@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from itertools import pairwise
 
@@ -262,7 +263,16 @@ def test_only_the_stars_of_a_table_which_goes_along_in_pieces(server, inside, tm
     words = ("fetch", "gaia", "--service", server.tap, "--ids", tmp_path / "ids.parquet", "--timeout", 1, "--tries", 4)
     server.plan(("POST", "async$", {2, 5}, "dropafter"), ("GET", "result", {3}, "cut"), ("GET", "phase", {6}, 404))
     code, _, err = inside(*words, "-o", f"{tmp_path}/g/")
-    assert code == 0 and f"asked for {len(wanted):,} stars, of which {len(ids[::5]):,} are there" in err, err
+    lacking = sorted(set(wanted.tolist()) - set(ids.tolist()))
+    assert code == 76 and f"asked for {len(wanted):,} stars, of which {len(ids[::5]):,} are there" in err, err
+    assert f"{len(lacking)} of {len(wanted):,} stars are not in gaiadr3.gaia_source; they are listed in" in err
+    assert listed(tmp_path / "g" / "missing.csv") == lacking
+    code, told, _ = inside("fetch", "status", tmp_path / "g")
+    assert code == 76 and f"missing  {len(lacking)} of the stars" in told
+    made = server.stub.made
+    assert inside("fetch", "resume", tmp_path / "g")[0] == 76
+    assert inside(*words, "--allow-missing", "-o", f"{tmp_path}/g/")[0] == 0 and server.stub.made == made
+    assert inside("fetch", "status", tmp_path / "g")[0] == 0
     equal(parts(tmp_path / "g"), TABLE.filter(pa.array(np.isin(ids, wanted))))
     assert max(map(len, server.stub.uploaded)) == 300 and len(list((tmp_path / "g").glob("part-*"))) == 5
     assert server.stub.jobs == {} and inside("fetch", "verify", tmp_path / "g")[0] == 0
@@ -270,6 +280,38 @@ def test_only_the_stars_of_a_table_which_goes_along_in_pieces(server, inside, tm
     assert code == 0
     (tmp_path / "none.csv").write_text("source_id\n")
     assert inside("fetch", "gaia", "--ids", tmp_path / "none.csv", "-o", tmp_path / "n.parquet")[0] == 2
+
+
+def listed(path) -> list[int]:
+    """The identifiers in a file of the missing."""
+    first, *rest = path.read_text().splitlines()
+    assert first == "source_id"
+    return list(map(int, rest))
+
+
+def test_stars_that_the_archive_has_not_are_listed_and_no_table_is_written(server, inside, xp, tmp_path, monkeypatch):
+    monkeypatch.setenv("XP_CACHE", str(tmp_path / "cache"))
+    ids = TABLE["source_id"].to_numpy()
+    wanted = [int(ids[3]), 7, int(ids[9]), 8]
+    (tmp_path / "ids.csv").write_text("source_id\n" + "\n".join(map(str, wanted)) + "\n")
+    words = ("fetch", "gaia", "--service", server.tap, "--ids", tmp_path / "ids.csv", "--columns", "ra")
+    out = tmp_path / "stars.parquet"
+    code, _, err = inside(*words, "-o", out)
+    assert code == 76 and not out.exists() and listed(tmp_path / "stars.parquet.missing.csv") == [7, 8], err
+    made = server.stub.made
+    code, _, err = inside(*words, "--allow-missing", "--missing", tmp_path / "none.csv", "-o", out)
+    assert code == 0 and server.stub.made == made, "what came is kept"
+    assert pq.read_table(out)["source_id"].to_pylist() == sorted([wanted[0], wanted[2]])
+    assert listed(tmp_path / "none.csv") == [7, 8]
+    piped = xp(*words)
+    assert piped.returncode == 76 and b"they are listed in" in piped.stderr
+    assert not piped.stdout.endswith(b"\xff\xff\xff\xff\0\0\0\0"), "a stream that is not whole has no end mark"
+    (tmp_path / "ids.csv").write_text(f"source_id\n{wanted[0]}\n")
+    code, _, err = inside(*words, "-o", out)
+    assert code == 0 and not (tmp_path / "stars.parquet.missing.csv").exists(), err
+    # a condition leaves stars out on purpose
+    (tmp_path / "ids.csv").write_text("source_id\n" + "\n".join(map(str, wanted)) + "\n")
+    assert inside(*words, "--region", "healpix:0/0-11", "-o", out)[0] == 0
 
 
 WHOLE = "SELECT source_id, ra FROM gaiadr3.gaia_source ORDER BY ra"
@@ -411,6 +453,9 @@ def test_a_token_that_expires_on_the_way_and_is_renewed(server, fetch, tmp_path,
     code, err = fetch(tmp_path / "g", "--job-rows", 800, "--credentials", secret)
     assert code == 77 and "does not let you in (HTTP 401)" in err and "abc" not in err
     came = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "g").glob("part-*")}
+    for thread in threading.enumerate():  # of the process that would have ended
+        if thread.name == "xp-fetch":
+            thread.join()
     secret.write_text("token = new")
     server.plan()
     assert inside("fetch", "resume", tmp_path / "g")[0] == 0
@@ -570,6 +615,35 @@ def test_a_reader_that_goes_away(xp, server, tmp_path):
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False,
                           env={**os.environ, "XP_CACHE": str(tmp_path)})  # fmt: skip
     assert done.stdout.strip() == "141" and done.stderr == ""
+
+
+def test_a_query_that_is_not_accepted_leaves_nothing_in_the_way_of_a_better_one(server, fetch, tmp_path, monkeypatch):
+    monkeypatch.setenv("XP_CACHE", str(tmp_path / "cache"))
+    server.stub.broken = "column 'paralax' is not there"
+    for output in (tmp_path / "g", tmp_path / "g.parquet"):
+        code, err = fetch(output, "--columns", "paralax")
+        assert code == 65 and "paralax" in err
+        assert not (tmp_path / "g").exists() and not list((tmp_path / "cache").glob("fetch/*"))
+    server.stub.broken = ""
+    assert fetch(tmp_path / "g", "--columns", "parallax")[0] == 0
+
+
+def test_an_output_that_cannot_be_is_told_before_any_request(server, fetch, tmp_path):
+    (tmp_path / "old.parquet").write_bytes(b"old")
+    server.plan()
+    for output, words in ((tmp_path / "nodir" / "x.parquet", ()), (tmp_path / "old.parquet", ("--no-clobber",))):
+        code, err = fetch(output, *words)
+        assert code == 73 and "TRY" in err
+    assert not server.log and [p.name for p in tmp_path.iterdir()] == ["old.parquet"]
+
+
+def test_a_fetch_on_a_disc_that_cannot_be_written_can_be_looked_at(fetch, tmp_path, inside, monkeypatch):
+    assert fetch(tmp_path / "g")[0] == 0
+    file = f"file:{tmp_path / 'g' / 'manifest.sqlite'}?mode=ro"
+    plain = sqlite3.connect
+    monkeypatch.setattr("sqlite3.connect", lambda _path, **rest: plain(file, uri=True, **rest))
+    code, told, err = inside("fetch", "status", tmp_path / "g")
+    assert code == 0 and f"{ROWS:,} of {ROWS:,}" in told, err
 
 
 @pytest.mark.parametrize(

@@ -207,3 +207,9 @@ def test_the_program_does_without_pandas(tmp_path):
     words = [sys.executable, "-X", "importtime", "-m", "xptools", "mock", "5", "-o", str(tmp_path / "x.parquet")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "pyarrow.lib" in done.stderr and "pandas.core" not in done.stderr
+
+
+def test_one_place_compiles_kernels():
+    """So that --cache, and 'off', hold for all of them."""
+    names = [p.name for p in modules() if "njit" in p.read_text()]
+    assert names == ["_numba.py"]

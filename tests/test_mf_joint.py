@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from calibration_joint import law, stars, table
+from calibration_joint import law, observed, stars, table
 from test_mf import run
 
 import xptools
@@ -58,6 +58,46 @@ def test_the_command_writes_all_of_it(scattered, xp, tmp_path):
     steps = metadata.history(pq.read_schema(tmp_path / "phi.parquet"))
     assert steps[-1]["cmd"] == "mf" and steps[-1]["params"]["deconvolve"] is True
     assert b"rasmussen2006" in xp("cite", tmp_path / "phi.parquet").stdout
+
+
+@pytest.fixture(scope="module")
+def misstated(tmp_path_factory):
+    """(stars whose stated errors are wrong for three in ten, a file of known stars, true log10 Phi)."""
+    rng, t = np.random.default_rng(8), table(bins=6)
+    run_of = law("smooth", rng)
+    columns, files = ("mass", "feh", "feh_err", "mass_err", "true_feh"), []
+    for _ in range(2):
+        *seen, truth = observed(t, run_of, 0.2, rng, tails=0.3)
+        files.append(pa.table({k: pa.array(v, pa.float32()) for k, v in zip(columns, seen, strict=True)}))
+    path = tmp_path_factory.mktemp("known") / "known.parquet"
+    pq.write_table(files[1], path)
+    batch = xptools.op("veff --mass-edges 0.15:0.75:6")(files[0].combine_chunks().to_batches()[0])
+    return pa.Table.from_batches([batch]), path, truth
+
+
+def test_known_stars_tell_what_stated_errors_do_not(misstated):
+    rows, path, truth = misstated
+    pulls = []
+    for line in (QUICK, f"{QUICK.replace('0.75', '0.65')} --xi-upper 0.6 --error-table {path}"):
+        out = run(line, rows)
+        pulls.append((out["log_phi"].to_numpy() - truth.ravel()) / out["log_phi_sd"].to_numpy())
+    stated, measured = (np.sqrt(np.nanmean(p**2)) for p in pulls)
+    assert measured < 1.5 and measured < 0.7 * stated
+    beyond = out["mf_flag"].to_numpy() & 4 > 0
+    np.testing.assert_array_equal(beyond, out["mass"].to_numpy() > 0.65)
+    np.testing.assert_array_equal(np.isfinite(out["log_phi"].to_numpy()), ~beyond)
+
+
+def test_known_stars_that_tell_nothing(misstated, tmp_path):
+    rows, path, _ = misstated
+    known = pq.read_table(path)
+    pq.write_table(known.drop_columns(["true_feh"]), tmp_path / "a.parquet")
+    pq.write_table(known.slice(0, 9), tmp_path / "b.parquet")
+    for name, words in (("a", "no column says what"), ("b", "9 stars .* tell nothing")):
+        with pytest.raises(DataError, match=words):
+            xptools.op(f"{QUICK} --error-table {tmp_path / name}.parquet").reads(rows.schema)
+    with pytest.raises(UsageError, match="--deconvolve"):
+        xptools.op(f"mf --error-table {path}")
 
 
 def test_batches_do_not_matter(scattered):

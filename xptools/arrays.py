@@ -50,6 +50,41 @@ def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarra
     return column.to_numpy(zero_copy_only=False)
 
 
+def listed(column: "pa.Array") -> "tuple[pa.ListArray, pa.Array]":
+    """Texts "(a, b)" or "[a, b]", as the archive writes arrays in CSV and ECSV: rows of texts, and all their cells.
+
+    A missing cell is "nan", an empty text no row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    inner = pc.utf8_trim(column, "()[] ")
+    inner = pc.if_else(pc.equal(inner, ""), pa.scalar(None, pa.string()), inner)
+    rows = pc.split_pattern(pc.replace_substring_regex(inner, r"[\s()\[\]]", ""), ",")
+    missing = pc.is_in(rows.values, pa.array(["null", "NaN", "None", ""]))
+    return rows, pc.if_else(missing, pa.scalar("nan"), rows.values)
+
+
+def text_lists(texts: "np.ndarray", name: str = "") -> "np.ndarray":
+    """Texts (N,) of arrays as numbers (N, width), a row of NaN for an empty text; DataError where they are none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = []
+    if all(isinstance(t, str) for t in texts):
+        column = pa.array(texts, pa.string())
+        known = column.filter(pc.not_equal(pc.utf8_trim_whitespace(column), ""))
+        lists = pc.match_substring_regex(known, r"^\s*[(\[][^\n]*[)\]]\s*$")
+    if len(lists) and pc.all(lists).as_py():
+        rows, cells = listed(column)
+        try:
+            values = cells.cast(pa.float64())
+        except pa.ArrowInvalid as fault:
+            raise DataError(f"column {name} has arrays as text that hold no numbers: {fault}") from fault
+        return _equal_lists(pa.ListArray.from_arrays(rows.offsets, values, mask=rows.is_null()), name)
+    raise DataError(f"column {name} holds text, not numbers. TRY: mend it where the table was made")
+
+
 def to_arrow(values: Any, field: "pa.Field", rows: int, step: str) -> "pa.Array":
     """An array as the column `field`; None gives an all-unknown column. Shape and type errors are bugs of the step."""
     import numpy as np

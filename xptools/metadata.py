@@ -5,12 +5,12 @@ Files get, besides, VOParquet 1.0's VOTable header and astropy's `table_meta_yam
 """
 
 import hashlib
+import html
 import json
 import platform
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
 
 import pyarrow as pa
 
@@ -263,7 +263,7 @@ def votable_header(schema: pa.Schema, lengths: dict[str, int], data: str = "") -
     fields = "\n".join(_votable_field(f, lengths) for f in schema)
     records = history(schema)
     infos = "".join(
-        f"<INFO name={quoteattr('xp.provenance.' + r['id'])} value={quoteattr(json.dumps(r))}/>\n" for r in records
+        f"<INFO name={_quoted('xp.provenance.' + r['id'])} value={_quoted(json.dumps(r))}/>\n" for r in records
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -284,9 +284,14 @@ def _votable_field(field: pa.Field, lengths: dict[str, int]) -> str:
     words = words_of(field)
     attributes = {"name": field.name, "datatype": datatype, "arraysize": size}
     attributes |= {k: words.get(k, "") for k in ("unit", "ucd")}
-    text = " ".join(f"{k}={quoteattr(v)}" for k, v in attributes.items() if v)
-    description = words.get("description")
-    return f"<FIELD {text}>" + (f"<DESCRIPTION>{escape(description)}</DESCRIPTION>" if description else "") + "</FIELD>"
+    text = " ".join(f"{k}={_quoted(v)}" for k, v in attributes.items() if v)
+    description = html.escape(words.get("description") or "", quote=False)
+    return f"<FIELD {text}>" + (f"<DESCRIPTION>{description}</DESCRIPTION>" if description else "") + "</FIELD>"
+
+
+def _quoted(text: str) -> str:
+    """An attribute's value in XML, by `html`: xml.sax.saxutils would load http and ssl in every command."""
+    return '"' + html.escape(text).replace("\n", "&#10;").replace("\t", "&#9;").replace("\r", "&#13;") + '"'
 
 
 def ecsv_yaml(schema: pa.Schema, texts: bool = False) -> str:

@@ -79,20 +79,9 @@ GLOBAL_OPTIONS = (
     _option("--require-version", metavar="X", help="Stop unless this is version X of xp."),
 )
 GLOBAL_NAMES = (
-    "quiet",
-    "verbose",
-    "debug",
-    "progress",
-    "color",
-    "threads",
-    "device",
-    "seed",
-    "data",
-    "cache",
-    "offline",
-    "config",
+    "quiet", "verbose", "debug", "progress", "color", "threads", "device", "seed", "data", "cache", "offline", "config",
     "require_version",
-)
+)  # fmt: skip
 IO_NAMES = ("output", "output_format", "batch_rows", "replace", "no_clobber", "no_provenance", "print_params")
 
 SHARED: dict[str, Callable] = {
@@ -128,6 +117,8 @@ SHARED: dict[str, Callable] = {
             "Without it: the built-in main sequence fitted to PARSEC."
         ),
     ),
+    "missing": _option("--missing", metavar="FILE", default="", help="List of missing stars.  [default: beside -o]"),
+    "allow-missing": _option("--allow-missing", is_flag=True, help="Write the table even if stars are missing."),
     "age": _option("--age", type=float, default=10.0, show_default=True, help="Age of the isochrone [Gyr]."),
     "alpha-fe": _option(
         "--alpha-fe",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xptools.arrays import to_arrow, to_numpy
+from xptools.arrays import text_lists, to_arrow, to_numpy
 from xptools.columns import KNOWN, Column, flag_column
 from xptools.errors import DataError, MissingColumns, some
 
@@ -306,14 +306,28 @@ def arguments(step: Step, batch: "pa.RecordBatch", reads: dict[str, str]) -> dic
 
 
 def numeric(name: str, batch: "pa.RecordBatch", spelling: str) -> "np.ndarray":
-    """A column of a batch under our name as numbers, null as NaN; DataError for text where we know none."""
-    array = to_numpy(batch.column(batch.schema.get_field_index(spelling)), spelling)
+    """A column of a batch under our name as numbers, null as NaN; DataError for text where we know none.
+
+    Texts of arrays, which a table keeps that was a CSV file, become arrays.
+    """
+    column = batch.column(batch.schema.get_field_index(spelling))
+    _check_items(column.type, spelling)
+    array = to_numpy(column, spelling)
     known = KNOWN.get(name)
     if array.dtype == object and (known is None or known.type != "string"):
-        raise DataError(f"column {spelling} holds text, not numbers. TRY: mend it where the table was made")
+        array = text_lists(array, spelling)
     if array.dtype.kind in "mM":
         raise DataError(f"column {spelling} holds times, not numbers. TRY: xp convert --drop {spelling}")
     return array
+
+
+def _check_items(kind: "pa.DataType", spelling: str) -> None:
+    """DataError for arrays of anything but numbers."""
+    from pyarrow import types as is_a
+
+    item = kind.value_type if is_a.is_list(kind) or is_a.is_large_list(kind) or is_a.is_fixed_size_list(kind) else None
+    if item is not None and not (is_a.is_primitive(item) or is_a.is_null(item)):
+        raise DataError(f"column {spelling} has arrays of {item}, not of numbers. TRY: xp convert --drop {spelling}")
 
 
 def check_identifier(schema: "pa.Schema") -> None:

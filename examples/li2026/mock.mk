@@ -27,9 +27,14 @@ $(OUT)/dust.fits: dust.py | $(OUT)
 # with their correlations, 13 kB a star, are never written.
 FROM_SPECTRA := --spectra --correlations | convert --drop feh,feh_err,bp_n_relevant_bases,rp_n_relevant_bases \
     | deredden $(DUST) | $(FEH) --drop-coefficients
+MEASURING := $(if $(SPECTRA),$(FROM_SPECTRA),| deredden $(DUST))
 $(OUT)/stars.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(FEH_MODEL) $(ETA_MODEL)
-	$(XP) run --config conf/universe.toml "mock $(STARS) --binaries $(PAIRS) --map-file $(MAP) \
-	    $(if $(SPECTRA),$(FROM_SPECTRA),| deredden $(DUST)) | $(ETA)" -o $@
+	$(XP) run --config conf/universe.toml "mock $(STARS) --binaries $(PAIRS) --map-file $(MAP) $(MEASURING) | $(ETA)" -o $@
+
+# Other stars of the same Galaxy, whose [Fe/H] is taken as known: by them the errors of [Fe/H] are measured.
+$(OUT)/known.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(OUT)/known.settings $(FEH_MODEL) $(OUT)/mass.safetensors
+	$(XP) run --config conf/universe.toml "mock $(KNOWN) --seed 21 --fractions 0.03 0.17 0.8 --binaries $(PAIRS) --map-file $(MAP) \
+	    $(MEASURING) | mass --model $(OUT)/mass.safetensors | $(SOUND) | convert --keep source_id,mass,feh,true_feh" -o $@
 
 $(OUT)/validation.parquet: $(OUT)/stars.parquet
 	$(XP) select --cstar-nsigma 3 --fidelity 0.5 $< -o $@
@@ -69,8 +74,10 @@ STEPS_masses := select --magnitude :17 | $(TRUE_FEH)
 STEPS_cuts := $(SOUND) | $(TRUE_FEH)
 STEPS_eta := $(SOUND) --eta-ratio 10 | $(TRUE_FEH)
 STEPS_feh := $(SOUND) --eta-ratio 10
-STEPS_deconvolved := $(STEPS_feh) --where 'feh_err > 0 and mass_err > 0'
-FUNCTION_deconvolved := --deconvolve --method nuts
+STEPS_deconvolved := $(STEPS_feh)
+FUNCTION_deconvolved := --deconvolve --method nuts --error-table $(OUT)/known.parquet
+STEPS_singles := $(STEPS_eta)
+FUNCTION_singles = --binaries fraction=$(PAIRS),q=uniform --model $(OUT)/mass.safetensors --method nuts
 $(OUT)/weighed-stars.parquet: $(OUT)/stars.parquet $(OUT)/mass.safetensors
 	$(XP) mass --model $(OUT)/mass.safetensors $< -o $@
 
@@ -91,8 +98,9 @@ SKY_cuts := sky-sound
 SKY_eta := sky-eta
 SKY_feh := sky-eta
 SKY_deconvolved := sky-eta
+SKY_singles := sky-eta
 .SECONDEXPANSION:
-$(patsubst %,$(OUT)/rung-%.parquet,$(RUNGS) deconvolved): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
+$(patsubst %,$(OUT)/rung-%.parquet,$(RUNGS) deconvolved singles): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
 	$(XP) run --config conf/functions.toml "$(STEPS_$*) | mf $(FUNCTION_$*) --truth --veff $(OUT)/$(SKY_$*).parquet" $< -o $@
 
 #: make recovery    recovered against injected mass functions, one measured thing for a true one after the other
@@ -100,8 +108,11 @@ recovery: $(OUT)/recovery.csv
 $(OUT)/recovery.csv: $(RUNGS:%=$(OUT)/rung-%.parquet) tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
 
-#: make deconvolve  the last rung with errors of mass and [Fe/H] undone by xp mf --deconvolve: a quarter of an hour of CPU or more
-deconvolve: $(OUT)/deconvolved.csv
+#: make deconvolve  the last rung with errors of mass and [Fe/H] undone by xp mf --deconvolve, table and figure: 1 minute of CPU
+deconvolve: $(OUT)/deconvolved.csv $(OUT)/deconvolved.pdf
+$(OUT)/rung-deconvolved.parquet: $(OUT)/known.parquet
+$(OUT)/deconvolved.pdf: $(OUT)/rung-deconvolved.parquet $(OUT)/rung-feh.parquet
+	$(XP) plot mf --column double --no-reference --compare counted=$(OUT)/rung-feh.parquet $< -o $@
 $(OUT)/deconvolved.csv: $(OUT)/rung-feh.parquet $(OUT)/rung-deconvolved.parquet tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
 .PHONY: recovery deconvolve
@@ -112,7 +123,10 @@ $(OUT)/thinned.parquet: $(OUT)/weighed-stars.parquet
 	$(XP) run "$(SOUND) --eta-ratio 10 --where '(source_id // 128) % 1000 < 1000 - 75 * max(phot_g_mean_mag - 15, 0)' \
 	    | $(TRUE_FEH) | $(TRUE_MASS)" $< -o $@
 
-#: make pairs       all of it once more with 40 % unresolved pairs, in OUT/pairs
+#: make pairs       all of it once more with 40 % unresolved pairs, in OUT/pairs, and the single stars behind (mf --binaries)
 pairs:
-	$(MAKE) OUT=$(OUT)/pairs PAIRS=0.4 table5 recovery
-.PHONY: pairs
+	$(MAKE) OUT=$(OUT)/pairs PAIRS=0.4 table5 recovery singles
+singles: $(OUT)/singles.csv
+$(OUT)/singles.csv: $(OUT)/rung-eta.parquet $(OUT)/rung-singles.parquet tables.py
+	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
+.PHONY: pairs singles

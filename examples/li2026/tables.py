@@ -18,6 +18,7 @@ from xptools import artefact, metadata
 from xptools.cores import quality
 
 PUBLISHED = json.loads((files("xptools") / "data" / "li2026_table5.json").read_text())
+FAMILIES = ("PARSEC", "BaSTI", "MIST")
 OLDEST = 0.75  # Msun; above, stars of 10 to 13 Gyr have left the main sequence
 # Li+ 2026 Table 1 and Sec. 2: stars left, of 27,978,851
 TABLE1 = {"isochrone": 20_462_709, "cstar": 18_996_706, "fidelity": 253_247, "feh": 70_346, "magnitude": 53_275}
@@ -149,12 +150,18 @@ def changes(paths: list[str]) -> list[Row]:
 
 
 def models(paths: list[str]) -> list[Row]:
-    """Slopes and xi_MR by isochrone model, and their spread as a systematic error in rows named "spread"."""
+    """Slopes and xi_MR by isochrone model, and their spread as a systematic error in rows named "spread".
+
+    Such a row says which models are in it, and which families of isochrones are not: no table given, or none that
+    reaches this [Fe/H].
+    """
     keep = ("name", "feh_lo", "feh_hi", "stars", "alpha1", "alpha1_err", "alpha2", "alpha2_err", "xi", "xi_err")
     out = [{k: row[k] for k in keep} for row in laws(paths)]
     for feh in sorted({row["feh_lo"] for row in out}):
         mine = [r for r in out if r["feh_lo"] == feh and r["name"] != "spread" and r["alpha1"] is not None]
-        spread: Row = {"name": "spread", "feh_lo": feh, "feh_hi": mine[0]["feh_hi"], "stars": len(mine)}
+        names = [str(r["name"]) for r in mine]
+        spread: Row = {"name": "spread", "feh_lo": feh, "feh_hi": mine[0]["feh_hi"], "models": " ".join(names)}
+        spread["absent"] = " ".join(f for f in FAMILIES if f not in names) or "none"
         for key in ("alpha1", "alpha2", "xi"):
             values = [r[key] for r in mine if r[key] is not None]
             spread |= {key: float(np.std(values, ddof=1)) if len(values) > 1 else None}
@@ -171,7 +178,8 @@ def report(paths: list[str]) -> list[Row]:
         for key in ("alpha1", "alpha2", "xi"):
             found = spread[row["feh_lo"]][key]
             row[f"{key}_sys"] = float(found) if found else None
-    order = [k + e for k in ("alpha1", "alpha2", "xi") for e in ("", "_err", "_sys", "_true")]
+        row |= {key: spread[row["feh_lo"]][key] for key in ("models", "absent")}
+    order = [k + e for k in ("alpha1", "alpha2", "xi") for e in ("", "_err", "_sys", "_true")] + ["models", "absent"]
     return [{k: r[k] for k in ("feh_lo", "feh_hi", "stars", *order) if k in r} for r in out]
 
 

@@ -6,22 +6,23 @@ The peer takes all stars in one batch, as its users call it, pads every context 
 the attention weights, decodes one request after the other (projecting the memory anew each time), and takes one request
 per star in training. It is given the very weights of xp's network, and both must answer alike before the clock starts.
 Contexts are either full or, as in training, 5 to 64 tokens long. One thread, interleaved, rates per second of CPU, best
-of --repeat; ratios are medians over the interleaved pairs.
+of --repeat; ratios are medians over the interleaved pairs. Contexts in training are at most 64 long, 0 to 60 blanked.
 """
 
 import argparse
-import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from common import compared, goal, turns
 from torch import nn
 
 from xptools.cores import ask, ask_training
 from xptools.cores.ask_model import PRESETS, Generalist, parameters
 from xptools.cores.ask_vocabulary import Vocabulary
 
-SLOTS = 64
+SLOTS, PEER = 64, "PyTorch, rebuilt"
+ENCODE, REQUEST = 84e6, 16e6  # operations of the published sizes, by their matrix products
 
 
 class PeerBlock(nn.Module):
@@ -116,23 +117,25 @@ def inference(name, z, vocabulary, network, peer, args):
         found = [peer.request(torch.full((len(z),), int(r) + 1)) for r in requests]
         return np.stack([m[:, 0, 0].numpy() for m, _ in found], 1)
 
-    jobs = {"peer": theirs} | {f"xp {p}": lambda e=e: e.answers(z, requests)[0][..., 0] for p, e in engines.items()}
-    want, got = theirs(), jobs["xp float32"]()
+    runs = {PEER: theirs} | {f"xp {p}": lambda e=e: e.answers(z, requests)[0][..., 0] for p, e in engines.items()}
+    want, got = theirs(), runs["xp float32"]()
     assert np.abs(want - got).max() < 1e-4 * want.std() + 1e-5, np.abs(want - got).max()
-    off = np.std(jobs["xp bfloat16"]() - want) / want.std()
-    words = f"inference, contexts {name} (bfloat16 differs by {off:.2%} of the answers' scatter)"
-    timed(words, jobs, len(z), args.repeat)
+    off = np.std(runs["xp bfloat16"]() - want) / want.std()
+    print(f"bfloat16 differs by {off:.2%} of the answers' scatter")
+    jobs = {k: (len(z), run) for k, run in runs.items()}
+    wanted = ("xp bfloat16",) if name == "full" else ()
+    timed(f"{name} contexts", jobs, args, ENCODE + args.requests * REQUEST, wanted)
 
 
 def training(z, vocabulary, network, peer, args):
     sample = ask_training.Sample(z, np.zeros_like(z), np.zeros(118), np.ones(118), np.ones(118, bool))
-    jobs = {"peer": peer_step(z, peer)}
+    jobs = {PEER: (len(z), peer_step(z, peer))}
     plans = {"xp float32": {}, "xp bfloat16": {"precision": "bfloat16"}, "xp, 8 requests": {"requests": 8}}
     for name, plan in plans.items():
         plan = ask_training.Plan(**{"blank": 60, "requests": 1, **plan})
         learner = ask_training.AskLearner(sample, vocabulary, PRESETS[args.preset], plan, 0)
-        jobs[name] = lambda one=learner: one.step(np.arange(len(z)), 1e-4)
-    timed("training step, 1 request per star, contexts of at most 64 with 0 to 60 blanked", jobs, len(z), args.repeat)
+        jobs[name] = (len(z), lambda one=learner: one.step(np.arange(len(z)), 1e-4))
+    timed("training step", jobs, args, 3 * (ENCODE + REQUEST))
 
 
 def peer_step(z, peer):
@@ -157,19 +160,14 @@ def peer_step(z, peer):
     return step
 
 
-def timed(what, jobs, stars, repeat):
-    rates = {name: [] for name in jobs}
-    for run in jobs.values():
-        run()
-    for _ in range(repeat):
-        for name, run in jobs.items():
-            start = time.process_time()
-            run()
-            rates[name].append(stars / (time.process_time() - start))
-    print(what)
-    for name, found in rates.items():
-        ratio = np.median(np.array(found) / np.array(rates["peer"]))
-        print(f"  {name:16} {max(found):8,.0f} stars/s of CPU   {ratio:5.2f} x")
+def timed(what, jobs, args, flop, wanted=()):
+    """Rates of all jobs in turns; `wanted`: the jobs that have a goal."""
+    rates = turns(jobs, args.repeat)
+    bound = {"gemm": flop} if args.preset == "lb23" else None
+    for name in list(jobs)[1:]:
+        ratio = np.median(rates[name][:, 1] / rates[PEER][:, 1])
+        goals = [goal(">= 4 x the peer per core", ratio, low=4)] if name in wanted else []
+        compared("ask", f"{what}, {name}", jobs, rates, name, PEER, bound=bound, goals=goals)
 
 
 def arguments():

@@ -1,37 +1,35 @@
 """Flux from XP coefficients: xp against GaiaXPy's calibrate, alternating in one run.
 
-python tests/bench/bench_calibrate.py SPECTRA.csv [--peer PYTHON] [--stars 2000] [--mine 40000] [--repeat 5]
+python tests/bench/bench_calibrate.py [SPECTRA.csv] [--peer PYTHON] [--stars 2000] [--mine 40000] [--repeat 3]
 
-SPECTRA.csv is a file of the archive with correlations (GaiaXPy's test file XP_CONTINUOUS_RAW.csv); its stars are
-repeated, no two alike. PYTHON is an interpreter with gaiaxpy 2.1.5; without it only xp is timed. Both must give the
-same numbers before anything is timed. `arrays`: from tables in memory (GaiaXPy: its fastest input, a DataFrame of
-arrays) to tables in memory. `files`: whole processes after their imports, from file to file: GaiaXPy CSV to CSV, its
-own only way; xp Parquet and Arrow to the same, without the coefficients in the output, as GaiaXPy leaves them out, or
-with all columns kept. GaiaXPy always computes errors. A limit is what the same columns take to be read by bare pyarrow
-and the bare float32 matrix product, (stars, 110) x (110, 61) for flux and (stars, 1540) x (1540, 26 + 36) for errors,
-one after the other. Shown is the best of all rounds, per second of processor time (all threads together) and per second
-of the clock: on a busy machine only the former says much. The share of the limit is per second of processor time.
+SPECTRA.csv is a file of the archive with correlations (such as GaiaXPy's test file XP_CONTINUOUS_RAW.csv); without it
+mock stars are taken. They are repeated, no two alike. PYTHON (GAIAXPY_PYTHON) is an interpreter with gaiaxpy 2.1.5;
+without it only xp is timed. Both must give the same numbers before anything is timed. `arrays`: from tables in memory
+(GaiaXPy: its fastest input, a DataFrame of arrays) to tables in memory. `files`: whole processes after their imports,
+from file to file: GaiaXPy CSV to CSV, its own only way; xp Parquet and Arrow to the same, without the coefficients in
+the output, as GaiaXPy leaves them out, or with all columns kept. GaiaXPy always computes errors. A limit is what the
+same columns take to be read by bare pyarrow and the bare float32 matrix product, (stars, 110) x (110, 61) for flux and
+(stars, 1540) x (1540, 26 + 36) for errors, one after the other (`read`).
 """
 
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from common import absent, best, compared, goal, peak, worker
 
+PEER = "GaiaXPy"
 GRID = np.arange(392.0, 993.0, 10)
 FORMS = ("arrows", "parquet")
 NOISE = ("coefficients", "coefficient_errors", "coefficient_correlations")
 CASES = (
     ("flux", "--no-errors --drop-coefficients", NOISE[:1]),
     ("flux and errors", "--drop-coefficients", NOISE),
-    ("flux and errors, all columns kept", "", NOISE),
+    ("all columns", "", NOISE),
 )
 
 
@@ -56,40 +54,42 @@ def report(args, rounds) -> None:
         print(f"agreement: flux {apart['flux']:.1e}, errors {apart['error']:.1e} relative at most")
         if not (apart["flux"] < 1e-9 and apart["error"] < 1e-6):
             sys.exit("xp and GaiaXPy disagree: no timing is worth anything")
-    load = os.getloadavg()[0]
-    print(f"{args.stars:,} stars for GaiaXPy, {args.mine:,} for xp; {os.cpu_count()} cores, load {load:.1f}")
+    else:
+        absent("calibrate", PEER, "GAIAXPY_PYTHON names an interpreter that has gaiaxpy")
     limit = {k: np.max([mine["limit"][k] for _, mine in rounds], axis=0) for k in rounds[0][1]["limit"]}
+    peaks = [max(r[k].get("peak", 0.0) for r in rounds) for k in (0, 1)]
     for name in rounds[0][1]["rate"]:
-        core, wall = np.max([mine["rate"][name] for _, mine in rounds], axis=0)
-        line = f"{name:46} xp {core:11,.0f} per core-second, {wall:11,.0f} per second"
+        rates = {"xp": np.array([mine["rate"][name] for _, mine in rounds])}
+        jobs = {"xp": (args.mine, None), PEER: (args.stars, None)}
         if args.peer:
-            theirs = np.max([other["rate"][name.split(":")[0]] for other, _ in rounds], axis=0)
-            line += f"   GaiaXPy {theirs[0]:6,.0f} {theirs[1]:6,.0f}"
-            line += f"   ratio {core / theirs[0]:6.1f} {wall / theirs[1]:6.1f}"
-        print(line + f"   {core / limit[name][0]:4.0%} of the limit")
-    for k, who in ((0, "GaiaXPy"), (1, "xp")):
-        if rounds[0][k]:
-            print(f"peak memory of {who}: {max(r[k]['peak'] for r in rounds):.2f} GB")
+            rates[PEER] = np.array([other["rate"][name.split(":")[0]] for other, _ in rounds])
+        more = {"share": rates["xp"].max(0)[1] / limit[name][1], "limit_by": "read", "peak_mb": peaks[1]}
+        compared("calibrate", name, jobs, rates, "xp", PEER if args.peer else None, **more,
+                 peer_peak_mb=peaks[0], goals=wanted(name, rates))  # fmt: skip
 
 
-def run(python: str, worker: str, args) -> dict:
-    words = [python, __file__, args.spectra, "--worker", worker, "--folder", args.folder]
-    words += ["--stars", str(args.stars), "--mine", str(args.mine)]
+def wanted(name: str, rates: dict) -> list[dict]:
+    """The goals, end to end from files, without the coefficients in the output."""
+    goals = {"files: flux, parquet": 300, "files: flux and errors, parquet": 40, "files: flux and errors, arrows": 40}
+    if name not in goals or PEER not in rates:
+        return []
+    low = goals[name]
+    return [goal(f">= {low} x GaiaXPy per core", np.median(rates["xp"] / rates[PEER], 0)[1], low=low)]
+
+
+def run(python: str, name: str, args) -> dict:
+    words = ["--worker", name, "--folder", args.folder, "--stars", args.stars, "--mine", args.mine]
     one = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # its threads spin when others work, to GaiaXPy's harm
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=args.folder, env=one)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    return worker(__file__, *words, python=python, cwd=args.folder, env=one)
 
 
 def make(args) -> None:
     """The same stars as CSV for GaiaXPy and as Arrow and Parquet for xp."""
     import pyarrow as pa
 
-    from xptools.io import open_reader, open_writer
+    from xptools.io import open_writer
 
-    with open_reader(args.spectra) as reader:
-        (batch,) = list(reader)
+    batch = some(args.spectra)
     rng = np.random.default_rng(1)
     arrays, fields = [], []
     for field, column in zip(batch.schema, batch.columns, strict=True):
@@ -114,6 +114,28 @@ def make(args) -> None:
         _as_csv(table.slice(0, args.stars), Path(args.folder) / "full.csv")
 
 
+def some(path: str | None):
+    """A few spectra as the archive has them: of a file, or of mock stars with the bookkeeping that GaiaXPy asks for."""
+    import pyarrow as pa
+
+    import xptools
+    from xptools.io import open_reader
+
+    if path:
+        with open_reader(path) as reader:
+            (batch,) = list(reader)
+        return batch
+    batch = next(iter(xptools.op("mock 100 --spectra --correlations").record_batches(100))).slice(0, 40)
+    kept = ("source_id", "bp_c", "rp_c", "bp_n", "rp_n")
+    table = {n: batch[n] for n in batch.schema.names if n.startswith(kept)}
+    counts = {"degrees_of_freedom": 1000, "n_parameters": 55, "n_measurements": 1055, "n_rejected_measurements": 0}
+    real = {"standard_deviation": 1.0, "chi_squared": 1000.0, "relative_shrinking": 1.0}
+    for band, basis in (("bp", 56), ("rp", 57)):
+        for name, value in {"basis_function_id": basis, **counts, **real}.items():
+            table[f"{band}_{name}"] = pa.array([value] * len(batch))
+    return pa.RecordBatch.from_pydict({"solution_id": pa.array([1] * len(batch)), **table})
+
+
 def _as_csv(batch, path: Path) -> None:
     import csv
 
@@ -122,16 +144,6 @@ def _as_csv(batch, path: Path) -> None:
         out.writerow(batch.schema.names)
         for row in batch.to_pylist():
             out.writerow([f"({', '.join(map(repr, v))})" if isinstance(v, list) else v for v in row.values()])
-
-
-def best(function, repeat: int = 3) -> np.ndarray:
-    """Processor seconds (all threads) and wall seconds of the quickest of some calls."""
-    times = []
-    for _ in range(repeat):
-        start = np.array([time.process_time(), time.perf_counter()])
-        function()
-        times.append(np.array([time.process_time(), time.perf_counter()]) - start)
-    return np.min(times, axis=0)
 
 
 def theirs(args) -> dict:
@@ -149,7 +161,7 @@ def theirs(args) -> dict:
     words = {"sampling": GRID, "output_path": folder, "output_file": "out", "output_format": "csv"}
     files = best(lambda: calibrate(str(folder / "full.csv"), **words), 1)
     rate = {"arrays": (args.stars / arrays).tolist(), "files": (args.stars / files).tolist()}
-    return {"rate": rate, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    return {"rate": rate, "peak": peak()}
 
 
 def mine(args) -> dict:
@@ -165,8 +177,8 @@ def mine(args) -> dict:
     numbers = {k: np.array(first[n].to_pylist()) for k, n in (("flux", "flux"), ("error", "flux_err"))}
     np.savez(folder / "xp.npz", **numbers)
     rate = {
-        "arrays: flux": args.mine / best(lambda: [flux(b) for b in batches]),
-        "arrays: flux and errors": args.mine / best(lambda: [errors(b) for b in batches]),
+        "arrays: flux": args.mine / best(lambda: [flux(b) for b in batches], 3),
+        "arrays: flux and errors": args.mine / best(lambda: [errors(b) for b in batches], 3),
     }
     products = bare_products(args.mine)
     limit = {"arrays: flux": args.mine / products[0], "arrays: flux and errors": args.mine / products.sum(axis=0)}
@@ -179,7 +191,7 @@ def mine(args) -> dict:
             reading = best(lambda f=form, u=used: bare_read(f"{folder}/full.{f}", u), 2)
             limit[name] = args.mine / (reading + products[: len(used)].sum(axis=0))
     rate, limit = ({k: v.tolist() for k, v in one.items()} for one in (rate, limit))
-    return {"rate": rate, "limit": limit, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}
+    return {"rate": rate, "limit": limit, "peak": peak()}
 
 
 def bare_read(path: str, kinds: tuple[str, ...]) -> None:
@@ -198,28 +210,24 @@ def bare_read(path: str, kinds: tuple[str, ...]) -> None:
 
 
 def bare_products(stars: int) -> np.ndarray:
-    """Seconds (2, 2) that the matrix products of flux and of errors take."""
+    """Seconds and processor seconds (2, 2) that the matrix products of flux and of errors take."""
     rng = np.random.default_rng(0)
     c, D = (rng.normal(size=shape).astype(np.float32) for shape in ((16384, 110), (110, 61)))
     rho = rng.normal(size=(2048, 1540)).astype(np.float32)
     P = [rng.normal(size=(1540, n)).astype(np.float32) for n in (26, 36)]
-    return stars * np.stack([best(lambda: c @ D) / len(c), best(lambda: [rho @ p for p in P]) / len(rho)])
+    return stars * np.stack([best(lambda: c @ D, 3) / len(c), best(lambda: [rho @ p for p in P], 3) / len(rho)])
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    here = Path(__file__).resolve().parents[3] / "shared" / "data" / "xp" / "XP_CONTINUOUS_RAW.csv"
-    parser.add_argument("spectra", nargs="?", default=str(here))
-    parser.add_argument("--peer", default=os.environ.get("XP_GAIAXPY"))
+    parser.add_argument("spectra", nargs="?", help="without it: mock stars")
+    parser.add_argument("--peer", default=os.environ.get("GAIAXPY_PYTHON"))
     parser.add_argument("--stars", type=int, default=2000)
     parser.add_argument("--mine", type=int, default=40000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--worker")
     parser.add_argument("--folder")
-    args = parser.parse_args()
-    if not args.worker and not Path(args.spectra).is_file():
-        sys.exit(f"{args.spectra} is not here: name a file of XP spectra with correlations")
-    return args
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

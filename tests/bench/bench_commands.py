@@ -1,138 +1,216 @@
-"""Throughput and peak memory of every command, the pipe against `xp run`, and STILTS for the same table work.
+"""Every command as a user runs it, a process with its input from a pipe: rates, CPU, memory and start-up by size.
 
-    python tests/bench/bench_commands.py [--sizes 1e5,1e6,1e7] [--repeat 3]
+    python tests/bench/bench_commands.py [--sizes 1e5,1e6,1e7] [--spectra 1e4,1e5,1e6] [--only mass,feh] [--repeat 2]
 
-Inputs are made by `xp mock` in a temporary folder. Every figure is the best of the repeats, all in one run; ratios are
-what counts, seconds depend on the machine. Memory is the child's peak resident size.
+Inputs are mock stars; a long one is the same million stars again and again (spectra: 20,000), with identifiers that go
+on, so that disks need hold only one round. Start-up is the best of five runs on 100 rows, with a warm cache; its goal
+is judged by processor time. Where a run would take longer than --longest seconds, by the rate of the size before, it is
+left out, and the row says so.
+With --device cuda the same commands run on the GPU, and the peer is the same command with --device cpu.
 """
 
 import argparse
 import os
-import shutil
+import shlex
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
-COLUMNS = (
-    "source_id,ra,dec,l,b,parallax,parallax_error,phot_g_mean_mag,phot_bp_mean_mag,phot_rp_mean_mag,bp_rp,"
-    "phot_bp_rp_excess_factor,fidelity_v2,feh,feh_err"
-)
-ROWWISE = {
-    "convert": "convert",
-    "deredden": "deredden --map none",
-    "select": "select --cstar-nsigma 3 --fidelity 0.5 --magnitude :17",
-    "select --flag": "select --flag --cstar-nsigma 3 --fidelity 0.5 --magnitude :17",
-    "mass": "mass",
-    "veff": "veff",
-}
-PIPE = "deredden --map none | select --cstar-nsigma 3 --magnitude :17 | mass | veff"
+import numpy as np
+import pyarrow as pa
+from cases import CASES, OTHERS, SOURCES, TRAININGS
+from common import XP, child, goal, least, record
+
+BASE = {"rows": 1_000_000, "spectra": 20_000}
+KEPT = {"rows": 0.4, "spectra": 0.4}  # of the stars drawn so many are seen, at least
+GPU = ("deredden --map-file", "eta", "calibrate", "feh", "vae", "ask")
+FLAT, QUICK, LIGHT = 1.25, 0.6, 0.15
 
 
-def child(command: str, folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory [MB] of the largest process of a shell command."""
-    start = time.perf_counter()
-    process = subprocess.Popen(["bash", "-c", f"set -o pipefail; {command}"], cwd=folder, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"failed ({process.returncode}): {command}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+class Source:
+    """Mock stars in memory, given out again and again."""
+
+    def __init__(self, batches: list[pa.RecordBatch]):
+        self.batches, self.schema = batches, batches[0].schema
+        self.width = sum(b.nbytes for b in batches) / sum(len(b) for b in batches)
+
+    def feed(self, rows: int):
+        """A function that writes so many rows as an Arrow stream."""
+
+        def write(to):
+            sent, at = 0, self.schema.get_field_index("source_id")
+            with pa.ipc.new_stream(to, self.schema) as writer:
+                while sent < rows:
+                    for batch in self.batches:
+                        batch = batch.slice(0, rows - sent)
+                        ids = pa.array(np.arange(1 + sent, 1 + sent + len(batch)))
+                        writer.write_batch(batch.set_column(at, self.schema.field(at), ids))
+                        sent += len(batch)
+                        if sent >= rows:
+                            break
+
+        return write
 
 
-def best(command: str, folder: Path, repeat: int) -> tuple[float, float]:
-    """The least time and the largest memory of some repeats."""
-    runs = [child(command, folder) for _ in range(repeat)]
-    return min(r[0] for r in runs), max(r[1] for r in runs)
+def made(folder: Path, name: str, most: dict[str, int]) -> Source:
+    """A source of SOURCES in memory, no longer than needed."""
+    kind, line = SOURCES[name]
+    rows = min(BASE[kind], max(most[kind], 20_000))
+    child(f"{line.format(n=int(rows / KEPT[kind]))} > {name}.arrows", folder)
+    with pa.OSFile(str(folder / f"{name}.arrows")) as file:
+        table = pa.ipc.open_stream(file).read_all().slice(0, rows).sort_by("source_id")
+    (folder / f"{name}.arrows").unlink()
+    return Source(table.combine_chunks().to_batches(16384))
 
 
-def inputs(folder: Path, rows: int) -> None:
-    """stars.arrows, and ready.arrows with the columns that mass and veff read."""
-    n = int(rows)
-    child(f"xp -q mock {n * 2} | xp -q convert --keep {COLUMNS} | cat > all.arrows", folder)
-    child("xp -q run 'deredden --map none | mass' all.arrows -o ready.arrows", folder)
-    for name in ("all", "ready"):
-        shutil.move(folder / f"{name}.arrows", folder / f"{name}-{n}.arrows")
+class Bench:
+    """The commands one after the other; `peers` are the options for their devices."""
+
+    def __init__(self, args, folder: Path):
+        self.args, self.folder = args, folder
+        self.most = {k: max(v) for k, v in args.by.items()}
+        self.sources: dict[str, Source] = {}
+
+    def run(self, case, rows: int, device: str = "", out=subprocess.DEVNULL) -> dict:
+        """The cost of one run."""
+        words = case.line.format(n=rows, dust="dust.fits", other="other.parquet")
+        words = [XP, "-q", *shlex.split(words), *(["--device", device] if device else [])]
+        feed = self.source(case.source).feed(rows) if case.source else None
+        return child(words, self.folder, feed=feed, stdout=out)
+
+    def source(self, name: str) -> Source:
+        """Made when first asked for; spectra are dropped before others are made."""
+        if name not in self.sources:
+            self.sources = {k: v for k, v in self.sources.items() if SOURCES[k][0] == SOURCES[name][0] == "rows"}
+            self.sources[name] = made(self.folder, name, self.most)
+        return self.sources[name]
+
+    def measure(self, case) -> None:
+        """A row for every size."""
+        device = self.args.device
+        startup = least([self.run(case, 100, device) for _ in range(5)])
+        few = 5000
+        with (self.folder / "out").open("wb") as out:
+            self.run(case, few, device, out)
+        width = (self.folder / "out").stat().st_size / few + (self.source(case.source).width if case.source else 0)
+        bound, peaks, wall = {"copy": width + case.more, **case.work}, [], 0.0
+        sizes = self.args.by[case.sizes]
+        for k, rows in enumerate(sizes):
+            expected = wall * rows / sizes[k - 1] if k else 0.0
+            if expected > self.args.longest:
+                note = f"not run: {expected:.0f} s by the rate of the size before"
+                record(case.name, case.options, rows=rows, note=note)
+                continue
+            repeat = self.args.repeat if expected < self.args.longest / 10 else 1
+            cost, peer = self.against(case, rows, repeat)
+            wall = cost["wall_s"]
+            peaks.append(cost["peak_mb"])
+            at = {"rows_per_s": rows / wall, "rows_per_core_s": rows / cost["cpu_s"], "startup_s": startup["wall_s"]}
+            at["startup_cpu_s"] = startup["cpu_s"]
+            goals = self.goals(case, rows, startup, peaks, at["rows_per_core_s"])
+            record(case.name, case.options, kind="process", rows=rows, **at, **cost, **peer, bound=bound, goals=goals,
+                   note="" if peer or case.peer else case.alone, peer_of=case.peer)  # fmt: skip
+
+    def against(self, case, rows: int, repeat: int) -> tuple[dict, dict]:
+        """The cost of a size, and with a device the same command on the CPU as peer, in turns."""
+        if not self.args.device:
+            return least([self.run(case, rows) for _ in range(repeat)]), {}
+        runs = [(self.run(case, rows, self.args.device), self.run(case, rows, "cpu")) for _ in range(repeat)]
+        ours, theirs = (least([r[i] for r in runs]) for i in (0, 1))
+        ratios = {"ratio_wall": theirs["wall_s"] / ours["wall_s"], "ratio_core": theirs["cpu_s"] / ours["cpu_s"]}
+        return ours, {"peer": "--device cpu", "peer_rows_per_s": rows / theirs["wall_s"], **ratios}
+
+    def goals(self, case, rows: int, startup: dict, peaks: list[float], rate: float) -> list[dict]:
+        """Start-up with the smallest size; memory, and the rate of a stream of two columns, with the largest."""
+        sizes, high = self.args.by[case.sizes], LIGHT if case.light else QUICK
+        found = [quick(startup, high)] if rows == sizes[0] else []
+        if rows == sizes[-1] and len(peaks) == len(sizes) > 1:
+            found.append(goal(f"memory as at {sizes[-2]:.0e} rows [x]", peaks[-1] / peaks[-2], high=FLAT))
+        if rows == sizes[-1] >= 1e6 and case.source == "two":
+            found.append(goal(">= 10 M/core-s of 2 columns [M]", rate / 1e6, low=10))
+        return found
+
+    def train(self, case, rows: int, passes: int) -> None:
+        """One size of a training; its rows are counted as often as they are passed."""
+        model = ["-o", "model.safetensors"]
+        at = case._replace(line=shlex.join([*shlex.split(case.line), *model]))
+        cost = least([self.run(at, rows) for _ in range(self.args.repeat)])
+        n = rows * passes
+        at_rate = {"rows_per_s": n / cost["wall_s"], "rows_per_core_s": n / cost["cpu_s"]}
+        record(case.name, case.options, kind="process", rows=n, **at_rate, **cost,
+               note="" if case.peer else case.alone, peer_of=case.peer)  # fmt: skip
 
 
-def count(folder: Path, name: str) -> int:
-    """Rows of a stream file."""
-    import json
-
-    out = subprocess.run(["xp", "info", name], cwd=folder, capture_output=True, check=True).stdout
-    return json.loads(out)["rows"]
-
-
-def commands(folder: Path, sizes: list[int], repeat: int) -> None:
-    """One line per command and size, and whether memory is flat."""
-    print(f"{'command':16}" + "".join(f"{f'{n:.0e} rows':>30}" for n in sizes) + f"{'memory':>10}")
-    for label, line in {"mock": "", **ROWWISE, "mf (exact)": "mf --method exact"}.items():
-        cells, peaks = [], []
-        for n in sizes:
-            source = f"ready-{n}.arrows" if label in ("veff",) or label.startswith("mf") else f"all-{n}.arrows"
-            command = f"xp -q {line} {source} > /dev/null" if line else f"xp -q mock {2 * n} > /dev/null"
-            if label == "mass":
-                command = f"xp -q run 'deredden --map none | mass' {source} > /dev/null"
-            if label.startswith("mf"):
-                command = f"xp -q run 'veff | {line}' {source} > /dev/null"
-            seconds, peak = best(command, folder, repeat)
-            rows = count(folder, source)
-            cells.append(f"{seconds:8.2f} s {rows / seconds / 1e6:6.2f} M/s {peak:6.0f} MB")
-            peaks.append(peak)
-        print(f"{label:16}" + "".join(f"{c:>30}" for c in cells) + f"{peaks[-1] / peaks[0]:9.2f}x")
+def started(folder: Path, only: list[str]) -> None:
+    """The start-up of commands that read no table, or a small one."""
+    for line in OTHERS:
+        if not only or line.split()[0] in only:
+            words = [XP, *shlex.split(line)]
+            took = least([child(words, folder, stdout=subprocess.DEVNULL) for _ in range(5)])
+            high = LIGHT if line.endswith("--help") else QUICK
+            name = line.split()[0] if not line.startswith("-") else "xp"
+            record(name, line.removeprefix(name).strip(), startup_s=took["wall_s"], cpu_s=took["cpu_s"],
+                   peak_mb=took["peak_mb"], goals=[quick(took, high)])  # fmt: skip
 
 
-def pipe(folder: Path, rows: int, repeat: int) -> None:
-    """The shell's pipe against one process, after checking that both give the same bytes."""
-    source = f"all-{rows}.arrows"
-    shell = " | ".join(f"xp -q {s.strip()}" for s in PIPE.split("|")).replace("map none", f"map none {source}", 1)
-    child(f"cmp <({shell}) <(xp -q run '{PIPE}' {source})", folder)
-    piped, _ = best(f"{shell} > /dev/null", folder, repeat)
-    ran, _ = best(f"xp -q run '{PIPE}' {source} > /dev/null", folder, repeat)
-    ratio = f"ratio {piped / ran:.2f}; same bytes"
-    print(f"\npipe of four, {rows:.0e} rows: shell {piped:.2f} s, xp run {ran:.2f} s, {ratio}")
+def quick(took: dict, high: float) -> dict:
+    """The goal of a start-up."""
+    return goal(f"start-up <= {high} s of CPU [s]", took["cpu_s"], high=high)
 
 
-def stilts(folder: Path, repeat: int) -> None:
-    """A filter and a new column over 3 million rows of 4 columns, as in docs: STILTS VOTable pipe against xp."""
-    if not shutil.which("stilts"):
-        print("\nSTILTS is not installed (Debian package stilts): its comparison is left out")
-        return
-    name = max(folder.glob("all-*.arrows"), key=lambda p: p.stat().st_size).name
-    keep = "--keep source_id,parallax,phot_g_mean_mag,bp_rp"
-    child(f"xp -q convert {keep} {name} -o four.arrows; xp -q convert four.arrows -o four.vot", folder)
-    rows = count(folder, "four.arrows")
-    select = "xp -q select --where 'parallax > 2 and phot_g_mean_mag + 5*log10(parallax/100) > 6'"
-    ours, memory = best(f"cat four.arrows | {select} > /dev/null", folder, repeat)
-    cmd = "select 'parallax > 2 && phot_g_mean_mag + 5*log10(parallax/100) > 6'"
-    peer = f'stilts tpipe in=- ifmt=votable cmd="{cmd}" ofmt=votable-binary2 out=-'
-    theirs, other = best(f"cat four.vot | {peer} > /dev/null", folder, repeat)
-    print(
-        f"\nfilter of {rows / 1e6:.1f} M rows x 4 columns through a pipe: xp {ours:.2f} s ({memory:.0f} MB), "
-        f"STILTS VOTable {theirs:.2f} s ({other:.0f} MB), ratio {theirs / ours:.1f} (goal 5)"
-    )
+def prepared(folder: Path, wanted: list) -> None:
+    """The dust map, converted, and the table to join, if they are asked for."""
+    lines = " ".join(c.line for c in wanted)
+    child("xp -q mock 2000 -o stars.parquet", folder)
+    if "{dust}" in lines:
+        from bench_deredden import synthetic
 
+        synthetic(str(folder / "dust.fits"), 64)
+        child("xp -q deredden --map-file dust.fits stars.parquet > /dev/null", folder)
+    if "{other}" in lines:
+        import pyarrow.parquet as pq
 
-def startup(folder: Path) -> None:
-    """`xp --help`, the promise is 0.15 s."""
-    times = [child("xp --help > /dev/null", folder)[0] for _ in range(7)]
-    print(f"\nxp --help: {sorted(times)[3] * 1000:.0f} ms (median of 7; promise 150)")
+        ids, rng = np.arange(1, BASE["rows"] + 1), np.random.default_rng(0)
+        pq.write_table(pa.table({"source_id": ids, "x": rng.normal(size=len(ids))}), folder / "other.parquet")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="1e5,1e6,1e7")
-    parser.add_argument("--repeat", type=int, default=2)
-    options = parser.parse_args()
-    sizes = [int(float(x)) for x in options.sizes.split(",")]
+    args = arguments()
+    wanted = [c for c in CASES if not args.only or c.name in args.only]
+    if args.device:
+        wanted = [c for c in wanted if c.line.startswith(GPU)]
+    os.environ["PATH"] = f"{Path(XP).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="xp-bench-") as name:
         folder = Path(name)
-        startup(folder)
-        for n in sizes:
-            inputs(folder, n)
-        commands(folder, sizes, options.repeat)
-        pipe(folder, sizes[min(1, len(sizes) - 1)], options.repeat)
-        stilts(folder, options.repeat)
+        os.environ["XP_CACHE"] = os.environ.get("XP_CACHE") or str(folder / "cache")
+        prepared(folder, wanted)
+        bench = Bench(args, folder)
+        if not args.device:
+            started(folder, args.only)
+        for case in wanted:
+            bench.measure(case)
+        for case, rows, passes in TRAININGS if not args.device else ():
+            if not args.only or case.name in args.only:
+                bench.train(case, min(rows, bench.most["spectra"]), passes)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default="1e5,1e6,1e7", help="rows of catalogues")
+    parser.add_argument("--spectra", default="1e4,1e5,1e6", help="rows of tables with spectra")
+    parser.add_argument("--only", default="", help="commands, with commas; all without it")
+    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--longest", type=float, default=200.0, help="seconds that one run may take")
+    parser.add_argument("--device", choices=["cuda"], help="run on the GPU, beside the CPU")
+    args = parser.parse_args()
+    args.by = {"rows": numbers(args.sizes), "spectra": numbers(args.spectra)}
+    args.only = [w.strip() for w in args.only.split(",") if w.strip()]
+    return args
+
+
+def numbers(text: str) -> list[int]:
+    """Sizes from text such as 1e5,1e6, ascending."""
+    return sorted(int(float(w)) for w in text.split(","))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """3D dust: xp against dustmaps' Edenhofer2023Query, alternating in one run.
 
-python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 5] [--order ORDER] [--keep DIR]
+python tests/bench/bench_deredden.py [--nside 64] [--stars 1000000] [--repeat 3] [--order ORDER] [--keep DIR]
 
 ORDER of the stars: `stream` is a 28th of the sky in the order of source_id, as a million of 28 million come; `sky`
 is the whole sky in that order; `random` is the whole sky in none.
@@ -13,26 +13,17 @@ makes them. `cold` is a whole process: import, open, answer; xp's conversion of 
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from common import compared, goal, peak, spent, worker
 
 SHELLS = 516
 BATCH = 16384
-ROWS = {
-    "open the map [s]": "open",
-    "warm answer [s]": "warm",
-    "warm, CPU [s]": "cpu",
-    "cold process [s]": "cold",
-    "peak memory [GB]": "peak",
-    "anonymous [GB]": "anonymous",
-}
-
+CELLS = 512  # bytes that a star reads: 8 cells of the map, each in a cache line of its own
 
 def main() -> None:
     args = arguments()
@@ -48,7 +39,7 @@ def main() -> None:
         made = run("convert", args)
         print(f"map nside {args.nside}, {SHELLS} shells: {Path(args.map).stat().st_size / 1e9:.2f} GB; "
               f"{args.stars:,} stars, {args.order} order; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        print(f"converted once in {made['seconds']:.1f} s, peak memory {made['peak']:.2f} GB")
+        print(f"converted once in {made['seconds']:.1f} s, peak memory {made['peak'] / 1e9:.2f} GB")
         rounds = [(run("dustmaps", args), run("xp", args)) for _ in range(args.repeat)]
         report(args, rounds)
 
@@ -61,21 +52,28 @@ def report(args, rounds) -> None:
           f"{np.isfinite(mine[inside]).all()}")
     if not apart < 1e-6:
         sys.exit("xp and dustmaps disagree: no timing is worth anything")
-    for what, key in ROWS.items():
-        a, b = ([pair[i][key] for pair in rounds] for i in (0, 1))
-        ratio = np.median([x / y for x, y in zip(a, b, strict=True)])
-        rates = f"  {args.stars / min(a) / 1e6:6.2f} {args.stars / min(b) / 1e6:6.2f} M/s" if key == "warm" else ""
-        print(f"{what:18} dustmaps {np.median(a):8.3f}   xp {np.median(b):8.3f}   ratio {ratio:6.1f}{rates}")
+    at = {k: np.array([[pair[i][k] for pair in rounds] for i in (0, 1)]) for k in rounds[0][0]}
+    ratio = {k: np.median(v[0] / v[1]) for k, v in at.items()}
+    mb = {k: v.max(1) / 1e6 for k, v in at.items()}
+    case = f"{args.order} order, nside {args.nside}"
+    goals = [goal(">= 4 x dustmaps", ratio["warm"], low=4), goal(">= 4 x dustmaps per core", ratio["cpu"], low=4)]
+    told(args, f"map open, {case}", at, ("warm", "cpu"), bound={"copy": CELLS}, goals=goals)
+    told(args, f"process, {case}", at, ("cold", "core"), peak_mb=mb["peak"][1], peer_peak_mb=mb["peak"][0],
+         goals=[goal("open in < 1 s of CPU [s]", np.median(at["open_core"][1]), high=1),
+                goal("private memory < 1 GB [GB]", mb["anonymous"][1] / 1e3, high=1)])  # fmt: skip
 
 
-def run(worker: str, args) -> dict:
+def told(args, case, at, keys, **more) -> None:
+    """Record rates of both from the seconds under `keys` (of the clock, of the processor)."""
+    jobs = dict.fromkeys(("dustmaps", "xp"), (args.stars, None))
+    rates = {who: args.stars / np.stack([at[k][i] for k in keys], 1) for i, who in enumerate(jobs)}
+    compared("deredden", case, jobs, rates, "xp", "dustmaps", **more)
+
+
+def run(name: str, args) -> dict:
     start = time.perf_counter()
-    words = [sys.executable, __file__, "--worker", worker, "--map", args.map, "--out", args.out,
-             "--stars", args.stars, "--order", args.order]
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    result = json.loads(done.stdout.splitlines()[-1])
+    words = ["--worker", name, "--map", args.map, "--out", args.out, "--stars", args.stars, "--order", args.order]
+    result = worker(__file__, *words)
     return {**result, "cold": time.perf_counter() - start - result.get("extra", 0.0)}
 
 
@@ -91,6 +89,11 @@ def stars(args):
     return ra, dec, 1100.0 * rng.random(args.stars) ** (1 / 3)
 
 
+def since() -> np.ndarray:
+    """The clock and the processor time of this process [s]."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def prepared(args):
     start = time.perf_counter()
     path = Path(f"{args.out}-{args.order}-{args.stars}.npy")
@@ -102,26 +105,27 @@ def prepared(args):
 
 def measured(ask, args, opened, extra, out) -> dict:
     """Best of three answers; the first, with page faults and compiled code to load, is what the cold process has."""
-    times = []
-    for _ in range(3):
-        wall, cpu = time.perf_counter(), time.process_time()
-        E = ask()
-        times.append((time.perf_counter() - wall, time.process_time() - cpu))
-    np.save(out, E)
+    kept = {}
+    times = [spent(lambda: kept.update(E=ask())) for _ in range(3)]
+    later = np.sum(times[1:], 0)
+    core = time.process_time() - later[1]
+    np.save(out, kept["E"])
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
-        "open": opened,
-        "warm": min(t[0] for t in times),
-        "cpu": min(t[1] for t in times),
-        "extra": extra + sum(t[0] for t in times[1:]),
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "anonymous": int(status["RssAnon"].split()[0]) * 1024 / 1e9,
+        "open": opened[0],
+        "open_core": opened[1],
+        "warm": np.min(times, 0)[0],
+        "cpu": np.min(times, 0)[1],
+        "extra": extra + later[0],
+        "core": core,
+        "peak": peak() * 2**20,
+        "anonymous": int(status["RssAnon"].split()[0]) * 1024,
     }
 
 
 def dustmaps(args) -> dict:
     ra, dec, d, extra = prepared(args)
-    start = time.perf_counter()
+    start = since()
     import warnings
 
     warnings.simplefilter("ignore")
@@ -130,7 +134,7 @@ def dustmaps(args) -> dict:
     from dustmaps.edenhofer2023 import Edenhofer2023Query
 
     query = Edenhofer2023Query(args.map, integrated=True)
-    opened = time.perf_counter() - start
+    opened = since() - start
 
     def ask():
         return query(SkyCoord(ra * units.deg, dec * units.deg, distance=d * units.pc))
@@ -140,12 +144,12 @@ def dustmaps(args) -> dict:
 
 def xp(args) -> dict:
     ra, dec, d, extra = prepared(args)
-    start = time.perf_counter()
+    start = since()
     from xptools.dustfiles import open_map
 
     chart = open_map("edenhofer2023", args.map)
     chart.query(ra[:1], dec[:1], d[:1], equatorial=True)
-    opened = time.perf_counter() - start
+    opened = since() - start
 
     def ask():
         batches = (slice(i, i + BATCH) for i in range(0, len(ra), BATCH))
@@ -162,8 +166,7 @@ def convert(args) -> dict:
     seconds = time.perf_counter() - start
     one = np.ones(1)
     chart.query(one, one, one, equatorial=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"seconds": seconds, "peak": peak}
+    return {"seconds": seconds, "peak": peak() * 2**20}
 
 
 def synthetic(path: str, nside: int) -> None:
@@ -197,7 +200,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nside", type=int, default=64)
     parser.add_argument("--stars", type=int, default=1_000_000)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--order", choices=["stream", "sky", "random"], default="stream")
     parser.add_argument("--keep", default="", help="folder to keep the map and its conversion in")
     for name in ("worker", "map", "out"):

@@ -4,27 +4,23 @@ python tests/bench/bench_eta.py [--stars 200000] [--few 4000] [--repeat 5] [--th
 
 zuko's GMM is conditioned once per cell before the clock starts; inside it log_prob of every star is summed over the
 cells. xp does the same and the slopes by velocity besides. Both get the same standardised stars, and before the clock
-starts their eta must agree. Rates are the best of the repeats, per second and per second of CPU; the ratios are medians
-of repeats that alternate. `command` is `xp eta` as a step on Arrow batches: velocities, errors, flags and all. `share`
-compares with numpy's exp alone, of as many numbers as there are Gaussians. Runs where zuko is importable.
+starts their eta must agree. `step` is `xp eta` on Arrow batches: velocities, errors, flags and all. The limit is one
+exponential for each Gaussian and star, or the matrix product. Without zuko only xp is timed.
 """
 
 import argparse
-import os
-import resource
-import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from common import absent, compared, goal, peak, pinned, turns
 
 DEMO = Path(__file__).parents[2] / "xptools" / "data" / "eta_demo.safetensors"
 
 
 def main() -> None:
     args = arguments()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(args.threads)
+    pinned(args.threads)
     from xptools.artefact import load
     from xptools.cores import eta, mixture
 
@@ -32,38 +28,35 @@ def main() -> None:
     scorer, columns = eta.Scorer(arrays), sky(args.stars)
     x = mixture.standardise(arrays, *columns[:4]).astype(np.float32)
     gaussians = sum(t.shape[0] * t.shape[1] for t in scorer.sides)
-    print(f"{args.stars:,} stars, {gaussians:,} Gaussians, threads {args.threads}, load {os.getloadavg()[0]:.1f}")
-    peer = Zuko(arrays, args.threads)
-    ours = scorer.log_densities(x[: args.few], args.threads)[0]
-    off = np.abs((ours[0] - ours[1]) / np.log(10) - peer.eta(x[: args.few]))
-    print(f"eta differs by {np.median(off):.1e} in the median, {off.max():.1e} dex at most")
-    assert off.max() < 1e-3
     step, batches = command(args.model, columns)
     jobs = {
-        "zuko": (args.few, lambda: peer.eta(x[: args.few])),
         "xp": (args.stars, lambda: scorer.log_densities(x, args.threads)),
         "command": (args.stars, lambda: [step(b) for b in batches]),
-        "exp alone": (args.stars // 10, lambda: exponentials(x[: args.stars // 10], gaussians)),
     }
-    report(jobs, args.repeat)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    peer = None
+    if find_spec("zuko"):
+        peer, zuko = "zuko", Zuko(arrays, args.threads)
+        agree(scorer, zuko, x[: args.few], args.threads)
+        jobs["zuko"] = (args.few, lambda: zuko.eta(x[: args.few]))
+    else:
+        absent("eta", "zuko", "pip install --no-deps zuko")
+    rates = turns(jobs, args.repeat)
+    bound = {"exp": gaussians, "gemm": 2 * 15 * gaussians}  # quadratic features times every Gaussian, then exp
+    core = rates["xp"][:, 1].max()
+    goals = [goal(">= 1 M/core-s of 640 Gaussians", core * gaussians / 640 / 1e6, low=1)]
+    if peer:
+        goals += [goal(">= 16 x zuko per core", np.median(rates["xp"][:, 1] / rates[peer][:, 1]), low=16)]
+    case = f"{gaussians:,} Gaussians, {args.threads} thread(s)"
+    compared("eta", f"densities, {case}", jobs, rates, "xp", peer, bound=bound, goals=goals, peak_mb=peak())
+    compared("eta", f"step, {case}", jobs, rates, "command", peer, bound=bound)
 
 
-def report(jobs, repeat) -> None:
-    """Rates of all jobs, alternating, and the ratios."""
-    rates = {name: [] for name in jobs}
-    for k in range(repeat + 1):  # the first is to compile
-        for name, (n, run) in jobs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            if k:
-                rates[name].append((n / (time.perf_counter() - wall), n / (time.process_time() - cpu)))
-    rates = {name: np.array(r) for name, r in rates.items()}
-    for name, r in rates.items():
-        print(f"{name:10} {r[:, 0].max():12,.0f} stars/s {r[:, 1].max():12,.0f} per core-second")
-    ratio = np.median(rates["xp"] / rates["zuko"], 0)
-    share = rates["xp"][:, 1].max() / rates["exp alone"][:, 1].max()
-    print(f"xp is {ratio[0]:.0f} times zuko, per core-second {ratio[1]:.0f} times; share {share:.2f}")
+def agree(scorer, peer, x, threads) -> None:
+    """The same weights give the same eta."""
+    ours = scorer.log_densities(x, threads)[0]
+    off = np.abs((ours[0] - ours[1]) / np.log(10) - peer.eta(x))
+    print(f"eta differs by {np.median(off):.1e} in the median, {off.max():.1e} dex at most")
+    assert off.max() < 1e-3
 
 
 class Zuko:
@@ -128,14 +121,6 @@ def sky(n):
         width * rng.normal(size=n) - 20,
         rng.uniform(1, 9, n),
     )
-
-
-def exponentials(x, gaussians) -> None:
-    """numpy's exp of one number per star and Gaussian, in place, 2,000 stars at a time."""
-    block = np.full((500, gaussians), -1.0, np.float32)
-    for _ in range(0, len(x), 500):
-        np.exp(block, out=block)
-        block[:] = -1.0
 
 
 def arguments():

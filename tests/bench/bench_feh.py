@@ -6,21 +6,23 @@ All minimise the same chi2 of the same mock stars, from the same first guess. Wh
 stars' 61 x 61 flux covariances (packed) to labels, errors and flags in `labels`, or to the minimum alone in `lm`: first
 guess, first look, covariance with the model's own, its factor and inverse, descent, further starts. scipy gets its
 covariances inverted, its start and its gradient compiled before the clock starts, one star after the other in float64.
-Reading files and making flux covariances of coefficients is not in it. Rates are per second and per second of CPU.
-`share` is how far the compiled fit is from what its parts cost when timed alone; `misses` is the fraction of stars
-whose chi2 / 2, on the network, is more than 0.02 above the lowest that any method found. With --network paper the
-network is untrained but has the paper's size, 512-256-128-64, and makes its own stars.
+Reading files and making flux covariances of coefficients is not in it. The limit, `fit`, is what a fit's parts cost
+when timed alone; `misses` is the fraction of stars whose chi2 / 2, on the network, is more than 0.02 above the lowest
+that any method found. With --network paper the network is untrained but has the paper's size, 512-256-128-64, and makes
+its own stars.
 """
 
 import argparse
 import os
-import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from common import absent, best, compared, goal, spent, turns
 
 from xptools.cores import feh, feh_binary, nn
 
+PEER, TREES = "scipy BFGS, JAX grad", "XGBoost, 1000 trees"
 LOOKED, DESCENDED = 2, 4  # what a star takes, as counted in these fits: 2.0 and 4.2
 DEMO = Path(__file__).parents[2] / "xptools" / "data" / "feh_demo.safetensors"
 
@@ -33,35 +35,56 @@ def main() -> None:
     threads = len(os.sched_getaffinity(0))
     print(f"{args.stars:,} stars, hidden layers {[len(layer['b']) for layer in model.net[:-1]]}, {threads} cores, "
           f"load {os.getloadavg()[0]:.1f}")
-    start = time.perf_counter()
-    _ = model.table.padded
-    print(f"table made in {time.perf_counter() - start:.2f} s")
+    print(f"table made in {spent(lambda: model.table.padded)[0]:.2f} s")
     look = feh.fitted(model, few, look_only=True)
     peer = Scipy(model, few, look)
     jobs = {
-        "scipy BFGS, JAX gradient": (len(few.flux), peer.run),
+        PEER: (len(few.flux), peer.run),
         "bfgs": (len(few.flux), lambda: feh.refined(model, few, look, "bfgs").chi2),
         "lm-network": (len(few.flux), lambda: feh.refined(model, few, look, "lm-network").chi2),
-        "lm, one thread": (args.stars, lambda: feh.fitted(model, spectra).chi2),
+        "lm, 1 thread": (args.stars, lambda: feh.fitted(model, spectra).chi2),
         f"lm, {threads} threads": (args.stars, lambda: feh.fitted(model, spectra, threads=threads).chi2),
         f"labels, {threads} threads": (args.stars, lambda: feh.infer(model, spectra, threads=threads)),
         f"pairs, {threads} threads": (args.stars // 4, lambda: pairs(model, quarter, threads)),
     }
-    rates = {name: [] for name in jobs}
-    for job in jobs.values():
-        job[1]()
-    for _ in range(args.repeat):
-        for name, (n, run) in jobs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            run()
-            rates[name].append((n / (time.perf_counter() - wall), n / (time.process_time() - cpu)))
-    base = np.max(rates["scipy BFGS, JAX gradient"], 0)
-    for name, found in rates.items():
-        wall, cpu = np.max(found, 0)
-        ratio = np.median([f[0] / p[0] for f, p in zip(found, rates["scipy BFGS, JAX gradient"], strict=True)])
-        print(f"{name:26} {wall:9,.0f}/s  {cpu:9,.0f}/s of CPU   {ratio:7.1f} x, per CPU {cpu / base[1]:7.1f} x scipy")
-    agreement(model, few, look, peer)
-    limit(model, spectra, max(r[1] for r in rates["lm, one thread"]))
+    jobs |= trees(args.stars)
+    rates = turns(jobs, args.repeat)
+    off = agreement(model, few, look, peer)
+    ideal = limit(model, spectra)
+    for name in (n for n in jobs if n not in (PEER, TREES)):
+        share = {"share": rates[name][:, 1].max() / ideal, "limit_by": "fit"} if name.startswith("lm,") else {}
+        compared("feh", name, jobs, rates, name, PEER, goals=wanted(name, rates, off), **share)
+    if TREES in jobs:
+        labels = f"labels, {threads} threads"
+        ratio = np.median(rates[TREES][:, 1] / rates[labels][:, 1])
+        compared("feh", f"labels, {threads} threads, against trees", jobs, rates, labels, TREES,
+                 goals=[goal("trees <= 3 x as fast, per core", ratio, high=3)])  # fmt: skip
+
+
+def wanted(name, rates, off) -> list[dict]:
+    """The goals of a way to fit: against scipy in wall time and per core, in rate, at the optimum."""
+    if name == "lm, 1 thread":
+        ratio = np.median(rates[name][:, 1] / rates[PEER][:, 1])
+        hit = 100 * np.mean(off["lm"] <= 0.02)
+        return [goal(">= 300 x scipy's BFGS per core", ratio, low=300), goal("99.9 % at the optimum", hit, low=99.9)]
+    if name.startswith("labels"):
+        return [goal(">= 25 k stars per core-second [k]", rates[name][:, 1].max() / 1e3, low=25)]
+    return []
+
+
+def trees(stars) -> dict:
+    """XGBoost as a regression of [Fe/H] from 110 features: 1000 trees of depth 6; what they learn is no matter."""
+    if not find_spec("xgboost"):
+        absent("feh", TREES, "pip install xgboost-cpu")
+        return {}
+    import xgboost
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 110)).astype(np.float32)
+    options = {"max_depth": 6, "nthread": 1, "tree_method": "hist", "max_bin": 64}
+    model = xgboost.train(options, xgboost.DMatrix(x, x[:, 0] + rng.normal(size=len(x))), 1000)
+    asked = rng.normal(size=(stars, 110)).astype(np.float32)
+    return {TREES: (stars, lambda: model.inplace_predict(asked))}
 
 
 def pairs(model, spectra, threads):
@@ -70,21 +93,22 @@ def pairs(model, spectra, threads):
     return feh.labelled(model, spectra, fit), feh_binary.fitted(model, spectra, fit, threads)
 
 
-def agreement(model, few, look, peer) -> None:
-    """Every method's solution judged on the network in float64."""
+def agreement(model, few, look, peer) -> dict:
+    """Every method's solution judged on the network in float64: chi2 / 2 above the lowest found, per star."""
     quick = feh.fitted(model, few)
     found = {"scipy": peer.p, "lm": quick.p}
     found |= {m: feh.refined(model, few, look, m).p for m in ("bfgs", "lm-network")}
     polished = feh.refined(model, few, quick, "lm-network")
     chi2 = {name: peer.judged(p) for name, p in found.items()}
     lowest = np.min([*chi2.values(), peer.judged(polished.p)], 0)
-    for name, values in chi2.items():
-        off = (values - lowest) / 2
-        print(f"{name:12} misses {np.mean(off > 0.02):.4f}   99 % within {np.quantile(off, 0.99):.4f}   "
-              f"worst {off.max():.4f}")
+    off = {name: (values - lowest) / 2 for name, values in chi2.items()}
+    for name, above in off.items():
+        print(f"{name:12} misses {np.mean(above > 0.02):.4f}   99 % within {np.quantile(above, 0.99):.4f}   "
+              f"worst {above.max():.4f}")
+    return off
 
 
-def limit(model, spectra, rate) -> None:
+def limit(model, spectra) -> float:
     """The rate of the parts alone: covariance, factor and inverse once, a look and a descent of given length."""
     from numba import njit
 
@@ -114,24 +138,19 @@ def limit(model, spectra, rate) -> None:
             modelled(grid, p, single, s, work)
             products(p, whole, work, work.H[0])
 
-    cost = [best(preparing, 4000, grid, errors, y, gain, packed, p, s, work),
-            *(best(evaluations, 4000, whole, grid, p, single, s, work) for whole in (full, weights))]  # fmt: skip
+    cost = [each(preparing, 4000, grid, errors, y, gain, packed, p, s, work),
+            *(each(evaluations, 4000, whole, grid, p, single, s, work) for whole in (full, weights))]  # fmt: skip
     print(f"covariance, factor and inverse {cost[0]:.2f} us, one evaluation {cost[1]:.2f} us, without correlations "
           f"{cost[2]:.2f} us; width {kernels.WIDTH}")  # fmt: skip
     ideal = 1e6 / (cost[0] + LOOKED * cost[2] + DESCENDED * cost[1])
-    print(f"a star of {LOOKED} evaluations without and {DESCENDED} with correlations: {ideal:,.0f}/s of CPU, "
-          f"share {rate / ideal:.2f}")  # fmt: skip
+    print(f"a star of {LOOKED} evaluations without and {DESCENDED} with correlations: {ideal:,.0f}/s of CPU")
+    return ideal
 
 
-def best(function, times, *more) -> float:
+def each(function, times, *more) -> float:
     """Microseconds per call, best of five."""
     function(1, *more)
-    out = []
-    for _ in range(5):
-        start = time.process_time()
-        function(times, *more)
-        out.append((time.process_time() - start) / times * 1e6)
-    return min(out)
+    return best(lambda: function(times, *more), 5)[1] / times * 1e6
 
 
 class Scipy:

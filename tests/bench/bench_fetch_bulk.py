@@ -5,23 +5,19 @@ python tests/bench/bench_fetch_bulk.py [--rows 1500] [--more 6000] [--repeat 3]
 Each round is a process of its own; imports and a first small file are not timed. Both read all 26 columns with all six
 arrays of every star from the same file, open (`plain`) and gzipped, and must give the same numbers. `some` is what
 `xp fetch xp --bulk` mostly does: one star in a hundred of a gzipped file; `unzip` reads the gzipped file only. `--more`
-rows show that memory above that of the table itself does not grow with the file. Shown is the best of all rounds, per
-second of processor time and of the clock.
+rows show that memory above that of the table itself does not grow with the file.
 """
 
 import argparse
 import gzip
 import json
-import os
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from common import compared, peak, spent, worker
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -46,8 +42,9 @@ def main() -> None:
         found = {run: [] for run in runs}
         for _ in range(args.repeat):
             for run in runs:
-                found[run].append(measured(*run, small))
-        report(args, {(who, f == plain): rounds for (who, f), rounds in found.items()}, measured("some", larger, small))
+                found[run].append(worker(__file__, "--worker", *run, small))
+        more = worker(__file__, "--worker", "some", larger, small)
+        report(args, {(who, f == plain): rounds for (who, f), rounds in found.items()}, more)
 
 
 def made(path: Path, rows: int) -> str:
@@ -63,21 +60,14 @@ def made(path: Path, rows: int) -> str:
     return str(path)
 
 
-def measured(who: str, file: str, small: str) -> dict:
-    words = [sys.executable, __file__, "--worker", who, file, small]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
-
 def work(who: str, file: str, small: str) -> dict:
     read = {"astropy": theirs, "unzip": unzipped}.get(who, mine)
     read(small, who)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    wall, core = time.perf_counter(), time.process_time()
-    table = read(file, who)
-    wall, core = time.perf_counter() - wall, time.process_time() - core
+    before, kept = peak(), {}
+    wall, core = spent(lambda: kept.update(table=read(file, who)))
+    table = kept["table"]
     rows, total, size = (len(table), summed(table), getattr(table, "nbytes", 0)) if table is not None else (0, 0.0, 0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rows": rows, "sum": total, "wall": wall, "core": core, "grown": peak - before, "table": size / 2**20}
+    return {"rows": rows, "sum": total, "wall": wall, "core": core, "grown": peak() - before, "table": size / 2**20}
 
 
 def theirs(file: str, _who: str):
@@ -87,10 +77,9 @@ def theirs(file: str, _who: str):
 
 
 def unzipped(file: str, _who: str):
-    import pyarrow as pa
+    from xptools.archive import wire
 
-    packed = pa.CompressedInputStream(pa.OSFile(file), "gzip")
-    while packed.read(1 << 20):
+    for _ in wire.plain(wire.near(Path(file)), file):
         pass
 
 
@@ -118,15 +107,13 @@ def report(args, found, larger) -> None:
         if not (one["rows"] == other["rows"] >= args.rows and abs(one["sum"] / other["sum"] - 1) < 1e-12):
             sys.exit(f"xp and astropy disagree ({one['sum']!r}, {other['sum']!r}): no timing is worth anything")
     rows = found["astropy", True][0]["rows"]
-    print(f"{rows:,} stars of 37 kB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    best = {run: {k: min(r[k] for r in rounds) for k in ("core", "wall")} for run, rounds in found.items()}
-    for (who, plain), mine in best.items():
-        line = f"{who:8} {'plain' if plain else 'gzip':6} {rows / mine['core']:9,.0f} stars per core-second"
-        line += f", {rows / mine['wall']:9,.0f} per second"
-        if who == "xp":
-            peer = best["astropy", plain]
-            line += f"   ratio {peer['core'] / mine['core']:5.1f} {peer['wall'] / mine['wall']:5.1f}"
-        print(line)
+    jobs = {run: (rows, None) for run in found}
+    rates = {run: np.array([[rows / r["wall"], rows / r["core"]] for r in rounds]) for run, rounds in found.items()}
+    for who, plain in (("xp", True), ("xp", False), ("some", False), ("unzip", False)):
+        name = {"xp": "all stars", "some": "1 star in 100", "unzip": "gzip alone"}[who]
+        case = f"bulk file, {'plain' if plain else 'gzip'}, {name}"
+        peer = ("astropy", plain) if who == "xp" else None
+        compared("fetch xp", case, jobs, rates, (who, plain), peer, peer_name="astropy")
     for run in (found["xp", False][0], found["some", False][0], larger):
         kept = f"a table of {run['table']:.1f} MB ({run['rows']:,} stars kept)"
         print(f"memory grown by {run['grown']:6.0f} MB for {kept}")

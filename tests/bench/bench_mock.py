@@ -1,52 +1,37 @@
-"""Stars a second and peak memory of `xp mock`, end to end, output thrown away: python tests/bench/bench_mock.py"""
+"""Stars a second and peak memory of the ways of `xp mock`, output thrown away.
 
-import json
-import resource
-import shutil
+python tests/bench/bench_mock.py [--stars 1e6] [--repeat 1]
+
+There is no peer: what draws a Galaxy elsewhere (Galaxia, Besancon) gives no errors of Gaia and no spectra.
+"""
+
+import argparse
 import subprocess
-import sys
-import time
-from pathlib import Path
 
+from common import XP, child, least, record
 
-def measure(stars: int, *options: str) -> dict:
-    """Rows, seconds and peak memory [MB] of one run; the rows are counted in a second process."""
-    program = shutil.which("xp", path=str(Path(sys.executable).parent))
-    start = time.perf_counter()
-    with open("/dev/null", "wb") as nowhere:
-        subprocess.run([program, "mock", str(stars), *options], stdout=nowhere, check=True)
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return {
-        "stars": stars,
-        "options": list(options),
-        "rows": count(stars, *options),
-        "seconds": seconds,
-        "peak_mb": peak,
-    }
-
-
-def count(stars: int, *options: str) -> int:
-    """Rows that come out."""
-    import xptools
-
-    step = xptools.op(" ".join(["mock", str(stars), *options]))
-    return sum(len(block["source_id"]) for block in step.universe().blocks())
+WAYS = ("", "--age 10", "--map toy", "--fractions 0 0 1", "--sample giants")
 
 
 def main() -> None:
-    for stars, options in (
-        (200_000, ()),
-        (2_000_000, ()),
-        (2_000_000, ("--age", "10")),
-        (2_000_000, ("--map", "toy")),
-        (2_000_000, ("--fractions", "0", "0", "1")),
-        (1_000_000, ("--sample", "giants")),
-        (10_000_000, ()),
-    ):
-        result = measure(stars, *options)
-        result["rows_per_second"] = round(result["rows"] / result["seconds"])
-        print(json.dumps(result))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stars", type=float, default=1e6)
+    parser.add_argument("--repeat", type=int, default=1)
+    args = parser.parse_args()
+    for way in WAYS:
+        words = [XP, "-q", "mock", str(int(args.stars)), *way.split()]
+        cost = least([child(words, ".", stdout=subprocess.DEVNULL) for _ in range(args.repeat)])
+        rows = count(int(args.stars), way)
+        record("mock", way or "defaults", rows=rows, rows_per_s=rows / cost["wall_s"],
+               rows_per_core_s=rows / cost["cpu_s"], **cost)  # fmt: skip
+
+
+def count(stars: int, way: str) -> int:
+    """Rows that come out: not every star that is drawn is seen."""
+    import xptools
+
+    step = xptools.op(f"mock {stars} {way}")
+    return sum(len(block["source_id"]) for block in step.universe().blocks())
 
 
 if __name__ == "__main__":

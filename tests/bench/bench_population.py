@@ -4,25 +4,23 @@
 
 V_eff: xp's 56 bins, averaged over the bins, against a numpy Monte Carlo of 14 bins; both judged by a finer quadrature.
 Mass function: `xp mf` as a process, first without and then with its compile cache, against NumPyro's MCMC class on the
-same counts; the exact method; and the counting of a long stream. Peer and xp alternate in one run; the best of the
-repeats counts, and the ratio more than the seconds.
+same counts; the exact method; and the counting of a long stream.
 """
 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from common import XP, child, compared, goal, least, record, turns
 
 import xptools
 from xptools.commands import _volumes
-from xptools.cores.veff import BALL, Survey, mean_density
+from xptools.cores.veff import BALL, Survey, Volume, mean_density
 
 PEER = """
 import sys, numpy as np, jax, jax.numpy as jnp, numpyro, numpyro.distributions as dist
@@ -37,21 +35,6 @@ mcmc = MCMC(NUTS(model, target_accept_prob=0.9), num_warmup=1000, num_samples=10
 mcmc.run(jax.random.PRNGKey(0), n)
 mcmc.get_samples()["y"].mean()
 """
-
-
-def best(run, repeat: int) -> float:
-    """The least seconds of some repeats."""
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def line(what: str, seconds: float, more: str = "") -> None:
-    sys.stdout.write(f"{what:<58}{seconds:>10.3f} s   {more}\n")
-    sys.stdout.flush()
 
 
 def volumes(points: int, repeat: int) -> None:
@@ -77,13 +60,14 @@ def volumes(points: int, repeat: int) -> None:
         step.table()
 
     step.table()
-    peer, own = best(monte_carlo, repeat), best(quadrature, 5 * repeat)
-    from xptools.cores.veff import Volume
-
+    jobs = {"numpy Monte Carlo": (14, monte_carlo), "xp": (56, quadrature)}
+    rates = turns(jobs, repeat)
     worst = np.max(np.abs(Volume(survey)(M_G) / truth - 1))
     off = np.max(np.abs(found["mc"] / truth - 1))
-    line(f"V_eff, numpy Monte Carlo, {points:.0e} points, 14 bins", peer, f"largest error {off:.1e}")
-    line("V_eff, xp, 56 bin averages", own, f"largest error {worst:.1e}; {peer / own:.0f} x")
+    took = 1e3 * 56 / rates["xp"][:, 1].max()
+    goals = [goal("56 bins in < 50 ms of CPU [ms]", took, high=50), goal("to 1e-4 [1e-4]", worst * 1e4, high=1)]
+    case = f"bin averages; the {points:.0e} points err {off:.0e}"
+    compared("veff", case, jobs, rates, "xp", "numpy Monte Carlo", goals=goals)
 
 
 def stars(folder: Path, rows: int) -> tuple[Path, np.ndarray]:
@@ -111,26 +95,21 @@ def mass_function(folder: Path, rows: int, repeat: int) -> None:
     peer_file.write_text(PEER)
     env = os.environ | {"XP_CACHE": str(folder / "cache"), "JAX_COMPILATION_CACHE_DIR": ""}
 
-    def xp(*args):
-        subprocess.run(["xp", "-q", "mf", *args, "-o", "out.parquet"], cwd=folder, env=env, check=True)
-
-    def cold():
-        shutil.rmtree(folder / "cache", ignore_errors=True)
-        xp(str(small))
-
-    def peer():
-        subprocess.run([sys.executable, str(peer_file), "n.npy"], cwd=folder, env=env, check=True)
-
-    theirs, first = best(peer, repeat), best(cold, repeat)
-    warm = best(lambda: xp(str(small)), repeat)
-    exact = best(lambda: xp(str(small), "--method", "exact"), repeat)
-    line("mass function, NumPyro's MCMC class, sampling alone", theirs)
-    line("mass function, xp mf, whole report, cold cache", first, f"{theirs / first:.1f} x")
-    line("mass function, xp mf, whole report, warm cache", warm, f"{theirs / warm:.1f} x")
-    line("mass function, xp mf --method exact, whole report", exact, f"{theirs / exact:.1f} x")
+    xp, peer = [XP, "-q", "mf", "-o", "out.parquet"], [sys.executable, str(peer_file), "n.npy"]
+    theirs = least([child(peer, folder, env=env) for _ in range(repeat)])
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    ways = {"NUTS, cold cache": [small], "NUTS, warm cache": [small], "exact": [small, "--method", "exact"]}
+    wanted = {"NUTS, cold cache": 8, "NUTS, warm cache": 4}
+    for case, words in ways.items():
+        cost = least([child([*xp, *map(str, words)], folder, env=env) for _ in range(1 if "cold" in case else repeat)])
+        goals = [goal(f"< {s} s of CPU [s]", cost["cpu_s"], high=s) for s in [wanted.get(case)] if s]
+        record("mf", f"whole report, {case}", **cost, peer="NumPyro MCMC class", goals=goals,
+               ratio_wall=theirs["wall_s"] / cost["wall_s"], ratio_core=theirs["cpu_s"] / cost["cpu_s"])  # fmt: skip
     long, _ = stars(folder, rows)
-    took = best(lambda: xp(str(long), "--method", "exact"), 1)
-    line(f"counting {rows:,} rows, and the exact report", took, f"{rows / took / 1e6:.1f} M rows/s")
+    cost = child([*xp, str(long), "--method", "exact"], folder, env=env)
+    at = {"rows_per_s": rows / cost["wall_s"], "rows_per_core_s": rows / cost["cpu_s"]}
+    record("mf", "counting, and the exact report", rows=rows, **at, **cost, bound={"copy": 4},
+           goals=[goal("28 M rows in < 10 s of CPU [s]", cost["cpu_s"] / rows * 28e6, high=10)])  # fmt: skip
 
 
 def main() -> None:

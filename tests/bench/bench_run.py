@@ -7,7 +7,6 @@ the parts of all are compared byte for byte.
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -16,16 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from common import child, record
+
 PIPE = ("deredden --map none", "mass", "convert --drop pmra_error,pmdec_error")
-
-
-def measured(what: str, command: str, folder: Path, rows: int) -> dict:
-    """Run a shell command; seconds, processor seconds and rates."""
-    before, start = os.times(), time.perf_counter()
-    subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=folder, check=True)
-    wall, after = time.perf_counter() - start, os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return {"what": what, "wall_s": wall, "cpu_s": cpu, "rows_per_s": rows / wall, "rows_per_core_s": rows / cpu}
 
 
 def prepared(folder: Path, files: int, rows: int) -> int:
@@ -50,8 +42,22 @@ def ways() -> dict[str, str]:
         "jobs": f"{run} in jobs --jobs 2",
         "shards": f"{run} in shards --shard 0/2 & {run} in shards --shard 1/2; wait",
         "dask": f"{run} in dask --scheduler-file s.json",
-        "again": f"{run} in jobs --jobs 2",
+        "again": f"{run} in jobs --jobs 2",  # nothing is missing
     }
+
+
+def report(what: str, cost: dict, loop: dict, one: dict, rows: int) -> None:
+    """Record a way; the peer is the shell's loop, and goals are of two processes against one."""
+    at = {"rows_per_s": rows / cost["wall_s"], "rows_per_core_s": rows / cost["cpu_s"]}
+    if what == "dask":
+        at.pop("rows_per_core_s")  # Dask's workers are not this command's children
+    against = {"ratio_wall": loop["wall_s"] / cost["wall_s"], "ratio_core": loop["cpu_s"] / cost["cpu_s"]}
+    if what in ("dask", "again", "loop"):
+        against = {"ratio_wall": against["ratio_wall"]} if what == "dask" else {}
+    more = {"over_one_wall": one["wall_s"] / cost["wall_s"], "over_one_cpu": cost["cpu_s"] / one["cpu_s"]}
+    note = f"{more['over_one_wall']:.2f} x as quick as one process, {more['over_one_cpu']:.2f} x its CPU"
+    peer = {"peer": "shell's loop"} if against else {}
+    record("run", what, rows=rows, **at, **cost, **against, **peer, **more, note=note)
 
 
 def cluster(folder: Path) -> list[subprocess.Popen]:
@@ -79,14 +85,13 @@ def main() -> None:
     try:
         rows = prepared(folder, asked.files, asked.rows)
         begun = cluster(folder)
-        results = [measured(what, command, folder, rows) for what, command in ways().items()]
-        for result in results:
-            result["wall_over_one"] = result["wall_s"] / next(r["wall_s"] for r in results if r["what"] == "one")
-            print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}))
+        costs = {what: child(command, folder) for what, command in ways().items()}
+        for what, cost in costs.items():
+            report(what, cost, costs["loop"], costs["one"], rows)
         for part in sorted((folder / "one").glob("*.parquet")):
             for other in ("xargs", "jobs", "shards", "dask"):
                 assert (folder / other / part.name).read_bytes() == part.read_bytes(), (other, part.name)
-        print(json.dumps({"rows": rows, "files": asked.files, "parts": "the same bytes in all"}))
+        print("parts: the same bytes in all")
     finally:
         for process in begun:
             process.kill()

@@ -1,60 +1,49 @@
 """One epoch of the conditional mixture's training: xp against zuko, the same weights and rows, in one run.
 
-python tests/bench/bench_train_eta.py [--rows 65536] [--components 20] [--batch 4096,1024] [--repeat 5] [--threads 1]
+python tests/bench/bench_train_eta.py [--rows 65536] [--components 20] [--batch 4096,1024] [--repeat 3] [--threads 1]
 
 Both take the same steps of Adam on the weighted likelihood of the same batches. Before the clock starts the loss and
-its gradient of the first batch are compared. Rates are the best of the repeats, per second and per second of CPU; the
-ratios are medians of repeats that alternate. `share` is how far xp is from what its matrix products alone would cost
-at the speed of a large float32 product timed in the same run. Without
-zuko (pip install --no-deps zuko) only xp is timed.
+its gradient of the first batch are compared. Without zuko only xp is timed.
 """
 
 import argparse
-import os
-import time
 from importlib.util import find_spec
 
 import numpy as np
+from common import absent, compared, goal, pinned, turns
 
 
 def main() -> None:
     args = arguments()
-    cores = sorted(os.sched_getaffinity(0))[: args.threads]
-    os.sched_setaffinity(0, cores)  # before JAX starts its threads
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(args.threads)
-    import torch
-
-    torch.set_num_threads(args.threads)
+    pinned(args.threads)
     rng = np.random.default_rng(0)
     c = rng.uniform(-4, 2, args.rows).astype(np.float32)
     x = (np.where(c[:, None] < -1, 1.5, 0.5) * rng.normal(size=(args.rows, 4))).astype(np.float32)
     w = rng.uniform(0.2, 3, args.rows).astype(np.float32)
-    print(f"{args.rows:,} rows, K = {args.components}, threads {args.threads}, load {os.getloadavg()[0]:.1f}")
+    if not find_spec("zuko"):
+        absent("train eta", "zuko", "pip install --no-deps zuko")
     for batch in (int(b) for b in args.batch.split(",")):
         compare(args, x, c, w, batch)
 
 
 def compare(args, x, c, w, batch) -> None:
     """The rates at one batch size."""
-    peers = {"xp": Ours(x, c, w, args.components, batch)}
+    learners = {"xp": Ours(x, c, w, args.components, batch)}
     if find_spec("zuko"):
-        peers = {"zuko": Zuko(x, c, w, args.components), **peers}
-        same(peers["zuko"], peers["xp"], np.arange(batch))
-    rates = {name: [] for name in peers}
-    for _ in range(args.repeat + 1):  # the first is to compile
-        for name, peer in peers.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            for start in range(0, args.rows, batch):
-                peer.step(np.arange(start, min(start + batch, args.rows)))
-            rates[name].append((args.rows / (time.perf_counter() - wall), args.rows / (time.process_time() - cpu)))
-    rates = {name: np.array(r[1:]) for name, r in rates.items()}
-    for name, r in rates.items():
-        print(f"{name:6} {r[:, 0].max():10,.0f} rows/s {r[:, 1].max():10,.0f} rows per core-second")
-    print(f"share {rates['xp'][:, 1].max() / limit(args.components):.2f}")
-    if "zuko" in rates:
-        ratio = np.median(rates["xp"] / rates["zuko"], 0)
-        print(f"xp is {ratio[0]:.1f} times zuko, per core-second {ratio[1]:.1f} times")
+        learners = {"zuko": Zuko(x, c, w, args.components), **learners}
+        same(learners["zuko"], learners["xp"], np.arange(batch))
+
+    def epoch(learner):
+        for start in range(0, args.rows, batch):
+            learner.step(np.arange(start, min(start + batch, args.rows)))
+
+    jobs = {name: (args.rows, lambda one=one: epoch(one)) for name, one in learners.items()}
+    rates = turns(jobs, args.repeat)
+    peer = "zuko" if "zuko" in rates else None
+    goals = [goal(">= 4 x zuko per core", np.median(rates["xp"] / rates[peer], 0)[1], low=4)] if peer else []
+    flop = 3 * 2 * (32 + 32 * 32 + 32 * 15 * args.components)  # a step's matrix products, forward and back
+    compared("train eta", f"batch {batch}, {args.components} Gaussians", jobs, rates, "xp", peer,
+             bound={"gemm": flop}, goals=goals)  # fmt: skip
 
 
 def same(theirs, ours, rows) -> None:
@@ -125,23 +114,12 @@ class Zuko:
         return loss.item()
 
 
-def limit(components: int) -> float:
-    """Rows a core could do in a second if only the products of a step's layers took time."""
-    n, best = 1024, 0.0
-    a, b = np.ones((2, n, n), np.float32)
-    for _ in range(8):
-        cpu = time.process_time()
-        _ = a @ b
-        best = max(best, 2 * n**3 / (time.process_time() - cpu))
-    return best / (3 * 2 * (32 + 32 * 32 + 32 * 15 * components))
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=65536)
     parser.add_argument("--components", type=int, default=20)
     parser.add_argument("--batch", default="4096,1024")
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 

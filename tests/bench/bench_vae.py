@@ -3,12 +3,12 @@
 python tests/bench/bench_vae.py [--stars 100000] [--repeat 5] [--load N] [--parquet FOLDER]
 
 The network is rebuilt from the paper's layer list and its published state dict (110-90-70-50-30-10-6 and back, batch
-norm, GELU). Training: one epoch, batch 1024, AdamW. `as published` runs it the way the authors' loop does, by our
+norm, GELU). Training: one epoch, batch 1024, AdamW. `published` runs it the way the authors' loop does, by our
 reading of it: a gradient scaler that is switched off, losses fetched three times a step, the data copied and shuffled
 each epoch, the last partial batch dropped; `plain loop` is the same network without any of that. xp trains all rows in
 one compiled scan; `streamed` has them on disk, not in memory. Inference: encode, and decode with scatter, PyTorch in
-eval mode without gradients on one and on all threads. Rates are per second and per second of CPU; ratios are medians
-over rounds in which both ran. With --load, N processes spin beside them.
+eval mode without gradients on one and on all threads; the better is the peer. Rates are per second and per second of
+CPU. With --load, N processes spin beside them.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 
 import numpy as np
 import torch
+from common import compared, goal, turns
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "comparison"))
 from test_vae_torch import Published
@@ -31,7 +31,8 @@ from xptools.cores import vae, vae_training
 from xptools.cores.vae_training import Sample
 
 BATCH = 1024
-FLOP = {"encode": 43e3, "decode + scatter": 86e3, "train": 388e3}
+PEER = "PyTorch, published"
+FLOP = {"encode": 43e3, "decode + scatter": 86e3, "epoch": 388e3}
 
 
 def main() -> None:
@@ -41,10 +42,8 @@ def main() -> None:
     try:
         print(f"{args.stars:,} stars, {threads} cores, load {os.getloadavg()[0]:.1f}, {args.load} spinning beside")
         x, sigma = data(args.stars)
-        gflops = gemm()
-        print(f"sgemm of 4096 x 110 x 90 on one thread: {gflops:.0f} GFLOP/s")
-        training(x, sigma, args, gflops)
-        inference(x, threads, args, gflops)
+        training(x, sigma, args)
+        inference(x, threads, args)
     finally:
         for process in spin:
             process.kill()
@@ -59,9 +58,9 @@ def data(n, seed=0):
     return (np.tanh(z) @ modes + 0.1 * rng.normal(size=(n, 110))).astype(np.float32), sigma
 
 
-def training(x, sigma, args, gflops):
+def training(x, sigma, args):
     sample = Sample.of(x, sigma)
-    jobs = {"as published": Peer(x, sigma, True).epoch, "plain loop": Peer(x, sigma, False).epoch}
+    jobs = {PEER: Peer(x, sigma, True).epoch, "PyTorch, plain loop": Peer(x, sigma, False).epoch}
     learner = vae_training.Learner(
         vae.init(0, 110, vae.PAPER, 6), vae_training.Objective(), BATCH, 0, lambda _: iter((sample,)),
         sample.rows(slice(0, 2)),
@@ -69,7 +68,16 @@ def training(x, sigma, args, gflops):
     jobs["xp"] = lambda: learner.epoch(1, 1e-4)
     with tempfile.TemporaryDirectory(dir=args.parquet) as folder:
         jobs["xp, streamed"] = streamed(x, sigma, Path(folder) / "x.parquet")
-        report("training, rows", jobs, len(x), "as published", args, FLOP["train"] / gflops / 1e9)
+        jobs = {name: (len(x), run) for name, run in jobs.items()}
+        report("train vae", "epoch", jobs, [PEER], args, training_goals)
+
+
+def training_goals(name, ratios, rates) -> list[dict]:
+    """Twice the peer, and streaming at the rate from memory."""
+    goals = [goal(">= 2 x the peer per core", ratios[1], low=2)]
+    if name == "xp, streamed":
+        goals.append(goal("as fast as from memory", np.median(rates[name] / rates["xp"], 0)[1], low=0.95))
+    return goals
 
 
 def streamed(x, sigma, path):
@@ -134,7 +142,7 @@ class Peer:
         return loss, misfit, kl
 
 
-def inference(x, threads, args, gflops):
+def inference(x, threads, args):
     network = Published().eval()
     with torch.no_grad():
         network(torch.as_tensor(x[:64]))
@@ -156,39 +164,19 @@ def inference(x, threads, args, gflops):
                        ("decode + scatter", lambda: (model.decode(z), model.scatter(z)))):  # fmt: skip
         jobs = {f"PyTorch, {n} thread{'s' * (n > 1)}": eager(n, name == "encode") for n in sorted({1, threads})}
         jobs["xp"] = mine
-        report(f"{name}, stars", jobs, len(x), None, args, FLOP[name] / gflops / 1e9)
+        jobs = {n: (len(x), run) for n, run in jobs.items()}
+        wanted = lambda _name, ratios, _rates: [goal("no slower than PyTorch's best", ratios[0], low=1)]  # noqa: E731
+        report("vae", name, jobs, [n for n in jobs if n != "xp"], args, wanted)
 
 
-def report(title, jobs, n, base, args, ideal):
-    """Rates of interleaved rounds; the peer is `base`, or whichever PyTorch setting is best."""
-    rates = {name: [] for name in jobs}
-    for job in jobs.values():
-        job()
-    for _ in range(args.repeat):
-        for name, job in jobs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            job()
-            rates[name].append((n / (time.perf_counter() - wall), n / (time.process_time() - cpu)))
-    peers = [base] if base else [name for name in jobs if name != "xp"]
-    peer = max(peers, key=lambda name: np.median([r[0] for r in rates[name]]))
-    print(f"{title} per second (peer: {peer})")
-    for name, found in rates.items():
-        wall, cpu = np.array(found).T
-        ratio, per_core = (np.median(v / np.array([r[i] for r in rates[peer]])) for i, v in enumerate((wall, cpu)))
-        print(f"  {name:20} {np.median(wall):11,.0f}/s ({wall.min():9,.0f} to {wall.max():9,.0f})  {ratio:5.2f} x    "
-              f"{np.median(cpu):11,.0f}/s of CPU  {per_core:5.2f} x   share of sgemm {np.median(cpu) * ideal:.2f}")
-
-
-def gemm():
-    """GFLOP/s of float32 products of the encoder's first size, best of 20, on one thread."""
-    torch.set_num_threads(1)
-    a, b, best = torch.randn(4096, 110), torch.randn(110, 90), 9.0
-    for _ in range(20):
-        start = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - start)
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    return 2 * 4096 * 110 * 90 / best / 1e9
+def report(command, case, jobs, peers, args, goals):
+    """Rates in turns; the peer is whichever of `peers` is best. goals(name, ratios, rates): the goals of a job."""
+    rates = turns(jobs, args.repeat)
+    peer = max(peers, key=lambda name: np.median(rates[name][:, 0]))
+    for name in (n for n in jobs if n.startswith("xp")):
+        ratios = np.median(rates[name] / rates[peer], 0)
+        title = " ".join(w for w in (case, name.removeprefix("xp, ").removeprefix("xp")) if w)
+        compared(command, title, jobs, rates, name, peer, bound={"gemm": FLOP[case]}, goals=goals(name, ratios, rates))
 
 
 def arguments():

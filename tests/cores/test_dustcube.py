@@ -142,3 +142,13 @@ def test_equatorial_is_galactic():
 
 def test_no_star():
     assert [len(a) for a in random_cube().query([], [], [])] == [0, 0, 0]
+
+
+def test_circle_is_sine_and_cosine():
+    """All around, at the quarters, and on both sides of half a turn, where the tangent has its pole."""
+    quarters = np.radians(np.arange(-360.0, 361.0, 90.0))
+    angle = np.concatenate([np.random.default_rng(2).uniform(-7, 7, 10_000), quarters, np.nextafter(np.pi, [0.0, 9.0])])
+    sine, cosine = dustcube.circle(angle)
+    np.testing.assert_allclose(sine, np.sin(angle), rtol=0, atol=5e-16)
+    np.testing.assert_allclose(cosine, np.cos(angle), rtol=0, atol=5e-16)
+    assert np.isnan(dustcube.circle(np.array([np.nan]))).all()

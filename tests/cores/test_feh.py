@@ -1,5 +1,6 @@
 """The inversion: kernels against NumPy, the quick way against converged references, errors against known truth."""
 
+import ast
 import sys
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def test_factor_inverse_and_whitening_against_numpy(kind, within):
     kernels.whiten_five(R, V, x, z)
     assert np.abs(z.reshape(5, 64) - want).max() < within and np.abs(one - want[1]).max() < within
     assert not kernels.factorised((-A).astype(kind).ravel(), inverse, V, 1e-7)
+
+
+def test_no_kernel_calls_a_kernel():
+    """Else the process that compiles and those that load what it compiled differ (cores/_numba.py)."""
+    files = [Path(feh.__file__).with_name(f"_feh{name}.py") for name in ("kernels", "guess", "model", "fits")]
+    functions = [f for file in files for f in ast.parse(file.read_text()).body if isinstance(f, ast.FunctionDef)]
+    kernels = {f.name for f in functions if any(ast.unparse(d) == "kernel" for d in f.decorator_list)}
+    assert kernels == {"guess_stars", "fit_stars", "fit_pairs"}
+    called = {n.func.id for f in functions for n in ast.walk(f) if isinstance(n, ast.Call) and hasattr(n.func, "id")}
+    assert not called & kernels
 
 
 def test_products_of_rows():

@@ -129,7 +129,8 @@ def test_the_sampler_samples_what_the_approximation_approximates():
     rng = np.random.default_rng(5)
     y = m.y + 0.1 * rng.standard_normal((3, len(m.y)))
     theirs = [-laplace._value(problem, m.precision, v)[0] for v in y]
-    ours = [float(jointmf.energy(v, problem.arrays(), m.precision, jnp)) for v in y]
+    data = problem.arrays() | {"precision": m.precision}
+    ours = [float(jointmf.energy(jnp.asarray(v), data)) for v in y]
     np.testing.assert_allclose(np.diff(ours), np.diff(theirs), rtol=1e-9)
 
 

@@ -222,6 +222,14 @@ def test_merge_weights():
     assert w_bp.tolist() == [1, 1, 0.5, 0.125, 0, 0] and (w_bp + w_rp == 1).all()
 
 
+def test_the_stored_default_grid_is_the_model():
+    arrays = {k: v for k, v in xpdesign.gaia_dr3().items() if not k.endswith("default")}
+    model = xpdesign.evaluate(np.array(xpdesign.DEFAULT_GRID), arrays)
+    stored = xpdesign.design()
+    for name in ("bp", "rp", "bp_alone", "rp_alone"):
+        np.testing.assert_allclose(getattr(stored, name), getattr(model, name), rtol=1e-12, atol=0)
+
+
 def test_the_published_matrices_are_the_model_rounded():
     whole = xpdesign.design(xpdesign.PUBLISHED_GRID)
     arrays = {k: v for k, v in xpdesign.gaia_dr3().items() if not k.endswith("published")}

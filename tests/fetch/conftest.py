@@ -1,5 +1,7 @@
 """What the tests of `xp fetch` share: a server that can fail, tables of stars, `xp fetch xp` against it."""
 
+import gc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,8 +11,14 @@ from tables import write
 
 @pytest.fixture
 def there():
-    with serving() as made:
-        yield made
+    # The server is in this process: were it to collect h5py's garbage, it would wait for h5py, which waits for it.
+    gc.collect()
+    gc.disable()
+    try:
+        with serving() as made:
+            yield made
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import zlib
 
 import h5py
 import numpy as np
@@ -178,6 +179,43 @@ def test_gzip_in_any_number_of_members_and_cut_short():
         list(wire.plain([packed[:-20]], "x"))
     with pytest.raises(wire.Damaged, match="damaged"):
         list(wire.plain([packed[:200] + b"?" + packed[201:]], "x"))
+
+
+def test_every_fault_of_gzip_that_zlib_finds_is_found():
+    """Members spoilt, cut, followed by something: what comes out is what the slow way gives, or nothing counts."""
+    rng = np.random.default_rng(5)
+    text = ecsv({i: star(i) for i in IDS[:2]}).encode()
+    packed = gzip.compress(text[:90_000], 6) + gzip.compress(text[90_000:], 1)
+    spoilt = [packed + tail for tail in (b"\0", bytes(16), b"x", b"trailing words of some length", packed[:300])]
+    spoilt += [packed[:n] for n in (9, len(packed) // 2, len(packed) - 8, len(packed) - 1)]
+    for k in range(60):  # a bit is another, in the deflated bytes or in the sums and lengths after them
+        at = int(rng.integers(10, len(packed))) if k else len(packed) - 2
+        spoilt.append(packed[:at] + bytes([packed[at] ^ 1 << int(rng.integers(8))]) + packed[at + 1 :])
+    differ = 0
+    for body in spoilt:
+        size = int(rng.integers(2, len(body)))
+        try:
+            found = b"".join(wire.plain((body[i : i + size] for i in range(0, len(body), size)), "x"))
+        except wire.Damaged:
+            found = None
+        assert found == slowly_unpacked(body)
+        differ += found is None
+    assert differ >= len(spoilt) - 10  # most harm is found; what is not is a bit of a header that says nothing
+
+
+def slowly_unpacked(body: bytes) -> bytes | None:
+    """Members one after the other by zlib; None where it finds a fault, or they do not end with the body."""
+    out = []
+    while body:
+        unpack = zlib.decompressobj(31)
+        try:
+            out.append(unpack.decompress(body))
+        except zlib.error:
+            return None
+        if not unpack.eof:
+            return None
+        body = unpack.unused_data
+    return b"".join(out)
 
 
 def test_a_listing_does_where_no_sums_are_published(there, stars, fetch, tmp_path):

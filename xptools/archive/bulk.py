@@ -2,8 +2,9 @@
 
 A file's name tells the range of HEALPix pixels (level 8) of its sources, source_id >> 43, so only files that can hold
 wanted identifiers are read. Each is checked against _MD5SUM.txt where there is one. ECSV is filtered as it comes and
-never on disc; its rows count once its last byte has come and the sum is right. HDF5, which is not in order, is
-downloaded, filtered and deleted again.
+never on disc; its rows count once its last byte has come and the sum is right. Of HDF5, which is not in order, the
+blocks are fetched that hold what is wanted, without a sum; where they are much of the file, or with `whole`, the file
+is downloaded, compared, filtered and deleted again.
 """
 
 import hashlib
@@ -17,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import progress
-from xptools.archive import spectra, spectrafiles, wire
+from xptools.archive import hdf5, spectra, spectrafiles, wire
 from xptools.archive.download import download
 from xptools.archive.gather import Piece
 from xptools.archive.http import Client
 from xptools.archive.place import Place
+from xptools.archive.ranged import Blocks, NoParts
 from xptools.errors import DataError, InputError
 
 CDN = "https://cdn.gea.esac.esa.int/Gaia/gdr3/Spectroscopy/xp_continuous_mean_spectrum"
@@ -30,7 +32,6 @@ SUMS = "_MD5SUM.txt"
 LEVEL8 = 43
 NAME = re.compile(r"[\w.-]*?(\d{6})-(\d{6})\.(?:csv|ecsv|csv\.gz|ecsv\.gz|hdf5|h5)(?![\w.])")
 HDF5 = (".hdf5", ".h5")
-BLOCK = 4096
 DAMAGED_TRIES = 2  # a server that sends other bytes than those of the sum twice has them so
 FILES, FILE_BYTES = 3386, {"csv": 993e6, "hdf5": 1.66e9}  # 3362 GB in all; HDF5 estimated from the columns
 
@@ -48,9 +49,9 @@ class Bulk(Place):
     """A route: whole files, one after the other; a piece is what one file can hold."""
 
     def __init__(self, where: str, client: Client | None = None, work: Path | None = None,
-                 correlations: bool = True, parallel: int = 1, keep: bool = False):  # fmt: skip
+                 correlations: bool = True, parallel: int = 1, keep: bool = False, whole: bool = False):  # fmt: skip
         super().__init__(where, client)
-        self.work, self.keep = work, keep
+        self.work, self.keep, self.whole = work, keep, whole
         self.correlations, self.parallel = correlations, parallel
         self.steady = True
         self.files: list[BulkFile] = []
@@ -80,6 +81,9 @@ class Bulk(Place):
             return spectra.normal([], self.correlations, self.where)
         if not (file.name.endswith(HDF5) or (self.client and self.keep)):
             return self._streamed(file, piece.ids)
+        if self.client and not (self.keep or self.whole or (self.work / file.name).exists()):
+            if (table := self._in_parts(file, piece.ids)) is not None:
+                return table
         path = self._whole(file)
         try:
             return spectra.kept(rows(path, piece.ids, self.correlations), self.correlations, str(path))
@@ -116,6 +120,25 @@ class Bulk(Place):
             raise fault
         return table
 
+    def _in_parts(self, file: BulkFile, ids: np.ndarray) -> pa.Table | None:
+        """The wanted rows of HDF5, by the blocks that hold them; None where all of it is to be fetched instead."""
+        import h5py
+
+        where = f"{self.where}/{file.name}"
+        try:
+            with Blocks(self.client, where) as blocks, h5py.File(blocks) as opened:
+                found = hdf5.Columns(opened, where, ids, self.correlations)
+                if found.cost() > hdf5.SHARE * blocks.size:
+                    return None
+                if file.md5:
+                    progress.warn(f"{self.where}: parts of files are read, so no md5 is compared (--whole does)")
+                return spectra.kept(found.batches(blocks), self.correlations, where)
+        except NoParts:
+            return None
+        except OSError as fault:  # what is whole may open
+            progress.warn(f"{where} cannot be read in parts ({str(fault)[:120]}), so all of it is fetched")
+            return None
+
     def _whole(self, file: BulkFile) -> Path:
         """A file on disc, compared with its sum: HDF5 cannot be read from its beginning to its end."""
         path = Path(self.where) / file.name if self.client is None else self.work / file.name
@@ -130,13 +153,15 @@ class Bulk(Place):
 
     def _listed(self) -> list[BulkFile]:
         """The files there are, by their ranges; with sums from _MD5SUM.txt where it exists."""
+        if self.client is None and not Path(self.where).is_dir():
+            raise InputError(f"there is no folder {self.where}. TRY: --bulk DIR, or an address")
         text = self.text(SUMS)
         if text is not None:
             sums = [line.split() for line in text.splitlines() if len(line.split()) >= 2]
             named = {words[-1].lstrip("*").rpartition("/")[2]: words[0] for words in sums}
         else:
-            progress.warn(f"{self.where} has no {SUMS}: files are checked for wholeness, not for content")
             named = dict.fromkeys(self._names())
+            progress.warn(f"{self.where} has no {SUMS}: files are checked for wholeness, not for content")
         here = named if self.client else {n: s for n, s in named.items() if (Path(self.where) / n).is_file()}
         files = [
             BulkFile(n, int(m[1]), int(m[2]), s) for n, s in here.items() if (m := NAME.fullmatch(n.rpartition("/")[2]))
@@ -149,12 +174,15 @@ class Bulk(Place):
 
     def _names(self) -> list[str]:
         if self.client is None:
-            folder = Path(self.where)
-            if not folder.is_dir():
-                raise InputError(f"there is no folder {folder}. TRY: --bulk DIR, or an address")
-            return sorted(p.name for p in folder.iterdir())
+            return sorted(p.name for p in Path(self.where).iterdir())
         text = self.client.request("GET", f"{self.where}/", page=True).text
         return sorted({m[0] for m in NAME.finditer(text)})
+
+
+def in_parts(stars: np.ndarray) -> float:
+    """What HDF5 files cost of which that many stars each are wanted, in bytes, waits for replies counted as such."""
+    cost, whole = hdf5.FILE + hdf5.STAR * stars, FILE_BYTES["hdf5"]
+    return float(np.where(cost > hdf5.SHARE * whole, whole, cost).sum())
 
 
 def rows(path: Path, wanted: np.ndarray, correlations: bool = True) -> Iterator[pa.RecordBatch]:
@@ -165,25 +193,14 @@ def rows(path: Path, wanted: np.ndarray, correlations: bool = True) -> Iterator[
 
 
 def _hdf5(path: Path, wanted: np.ndarray, correlations: bool) -> Iterator[pa.RecordBatch]:
-    """Wanted rows of an HDF5 file with a dataset per column; blocks without any are not touched."""
+    """The wanted rows of an HDF5 file here."""
     import h5py
 
-    with h5py.File(path) as file:
-        names = {n.lower(): n for n in file}
-        keep = [n for n in spectra.columns(correlations) if n in names]
-        if "source_id" not in names:
-            raise DataError(f"{path} has no dataset source_id, only {', '.join(list(file)[:6])}. TRY: another file")
-        found = np.flatnonzero(spectra.among(file[names["source_id"]][:], wanted))
-        for block in np.unique(found // BLOCK):
-            inside = found[found // BLOCK == block] - block * BLOCK
-            parts = {n: file[names[n]][block * BLOCK : (block + 1) * BLOCK][inside] for n in keep}
-            yield pa.RecordBatch.from_pydict({n: _listed(v) for n, v in parts.items()})
-
-
-def _listed(values: np.ndarray) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+    try:
+        with h5py.File(path) as file:
+            yield from hdf5.Columns(file, str(path), wanted, correlations).batches()
+    except OSError as fault:
+        raise DataError(f"{path} is no whole HDF5 file ({str(fault)[:120]}). TRY: download that file again") from fault
 
 
 def _wrong(path: Path, md5: str) -> str:

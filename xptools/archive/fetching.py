@@ -34,7 +34,7 @@ class Fetch:
     """One fetch: its manifest, its services; `out` is the schema that parts are written with, `kind` their format.
 
     `unique`: a source_id may come once only. `tell` hears of what was mended on the way,
-    `counted(rows, jobs)` of the whole once it is known.
+    `counted(rows, jobs)` of the whole once it is known, `ended()` when all rows are there.
     """
 
     manifest: Manifest
@@ -47,6 +47,7 @@ class Fetch:
     kind: str = "parquet"
     tell: Callable[[str], None] = lambda _: None
     counted: Callable[[int, int], None] = lambda *_: None
+    ended: Callable[[], None] = lambda: None
 
     def __post_init__(self):
         self.client: Client = self.mirrors.client
@@ -278,7 +279,7 @@ class Fetch:
         if self.manifest.ranges(*states):
             self.manifest.note(swept=False)
         # Daemons: a reader that goes away ends the program at once, whatever a server is doing.
-        work = {"target": self._loop, "args": (states,), "daemon": True}
+        work = {"target": self._loop, "args": (states,), "daemon": True, "name": "xp-fetch"}
         self.threads = [threading.Thread(**work) for _ in range(self.parallel)]
         for thread in self.threads:
             thread.start()
@@ -308,6 +309,7 @@ class Fetch:
         self._sweep()
         if short := self.manifest.ranges(SHORT):
             raise missing(short, self.cut)
+        self.ended()
 
     def _ended(self) -> None:
         for thread in self.threads:

@@ -20,6 +20,7 @@ from xptools.archive.http import Client
 from xptools.archive.manifest import DONE, OPEN, TODO, Manifest
 from xptools.archive.meter import BIG, Meter, size
 from xptools.archive.mirrors import Mirrors
+from xptools.archive.missing import Missing
 from xptools.archive.query import FIDELITY, PAPER, Query, given, structured
 from xptools.archive.services import Service, services
 from xptools.columns import GAIA
@@ -50,6 +51,8 @@ class Wish:
     credentials: str = ""
     provenance: bool = True
     ids: str = ""
+    missing: str = ""
+    allow_missing: bool = False
 
     def services(self) -> tuple[Service, ...]:
         """The services, in order."""
@@ -128,8 +131,13 @@ class Gaia(Source):
 
 
 @contextmanager
-def opened(wish: Wish, folder: Path, kind: str, meter: Meter, tell: Callable[[str], None]) -> Iterator[Gaia]:
-    """The fetch in `folder`, begun or gone on with, its parts of a `kind`; no other process works there meanwhile."""
+def opened(
+    wish: Wish, folder: Path, kind: str, meter: Meter, tell: Callable[[str], None], output: str = "-"
+) -> Iterator[Gaia]:
+    """The fetch in `folder`, begun or gone on with, its parts of a `kind`; no other process works there meanwhile.
+
+    `output` is the file that its rows go to, where they go to one.
+    """
     query, found = wish.query(), wish.services()
     known = credentials.read(wish.credentials) if wish.credentials else None
     client = Client(wish.timeout, wish.tries, max(4, wish.parallel + 1))
@@ -139,14 +147,44 @@ def opened(wish: Wish, folder: Path, kind: str, meter: Meter, tell: Callable[[st
         sign_in = (lambda c, url: credentials.sign_in(c, url, known)) if known else None
         mirrors = Mirrors(manifest, query, found, client, sign_in)
         step = Gaia(" ".join(str(query).split()), service=tuple(s.name for s in found))
-        out = metadata.with_record(mirrors.schema(), step) if wish.provenance else mirrors.schema()
+        schema = _schema(manifest, mirrors)
+        out = metadata.with_record(schema, step) if wish.provenance else schema
         fetch = Fetch(manifest, mirrors, meter, out, wish.job_rows, wish.parallel, not wish.adql, kind, tell)
         fetch.counted = lambda rows, jobs: _announced(query, out, rows, jobs, tell)
+        if query.stars is not None and not (wish.where or wish.region):
+            fetch.ended = lambda: _reconciled(wish, query.stars, manifest, output)
         try:
             yield dataclasses.replace(step, fetch=fetch)
         finally:
             client.stopping.set()
             manifest.close()
+
+
+def _schema(manifest: Manifest, mirrors: Mirrors) -> pa.Schema:
+    """The columns; a query that the archive does not accept leaves no folder that would stand in a better one's way."""
+    try:
+        return mirrors.schema()
+    except DataError:
+        if not manifest.ranges(DONE):
+            manifest.discard()
+        raise
+
+
+def _reconciled(wish: Wish, stars: np.ndarray, manifest: Manifest, output: str) -> None:
+    """Which of the stars asked for are not there; IncompleteError (76) if that is not allowed."""
+    lacking, policy = absent(manifest, stars), Missing(wish.missing, wish.allow_missing)
+    manifest.note(missing=len(lacking))
+    policy.reconcile(lacking, len(stars), policy.place(output, manifest.folder), f"stars are not in {wish.table}")
+
+
+def absent(manifest: Manifest, stars: np.ndarray) -> np.ndarray:
+    """Of these stars (ascending), those that are in no part of a fetch."""
+    there = [np.zeros(0, np.int64)]
+    for r in manifest.ranges(DONE):
+        if r.file:
+            with io.open_reader(str(manifest.folder / r.file), ["source_id"]) as reader:
+                there += [batch.column(0).to_numpy() for batch in reader]
+    return np.setdiff1d(stars, np.concatenate(there), assume_unique=True)
 
 
 def _announced(query: Query, out: pa.Schema, rows: int, jobs: int, tell: Callable[[str], None]) -> None:
@@ -206,6 +244,7 @@ def summary(manifest: Manifest) -> dict:
         "expected": sum(r.expected or 0 for r in ranges) if counted else None,
         "bytes": sum(r.bytes or 0 for r in done),
         "jobs": [r.job for r in ranges if r.job],
+        "missing": manifest.word("missing") or 0,
         "short": [
             {"lo": r.lo, "hi": r.hi, "rows": r.rows, "expected": r.expected} for r in ranges if r.state == "short"
         ],

@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import io
-from xptools.archive import spectra
+from xptools.archive import missing, spectra
+from xptools.archive.held import held
 from xptools.errors import ConfigError, OutputError, XpError
-
-MISSING = "missing.csv"
 
 
 class Piece(NamedTuple):
@@ -57,25 +56,24 @@ class Folder:
     def __init__(self, path: Path, request: dict):
         self.path, self.note = path, path / "request.json"
         self.request = json.dumps(request, sort_keys=True)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise OutputError(f"cannot make the folder {path}: {fault.strerror}. TRY: --work DIR") from fault
         if self.note.exists() and self.note.read_text() != self.request:
             raise ConfigError(f"the folder {path} belongs to another request. TRY: --work DIR, or remove it")
-        self.note.write_text(self.request)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The right to write into it."""
-        import fcntl
-
-        with open(self.path / "lock", "w") as lock:
+        """The right to write into it; a failure before there is anything in it leaves no folder."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise OutputError(f"cannot make the folder {self.path}: {fault.strerror}. TRY: --work DIR") from fault
+        with held(self.path / "lock", str(self.path), ", or --work DIR"):
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as fault:
-                raise OutputError(f"another xp fetch works in {self.path}. TRY: wait for it, or --work DIR") from fault
-            yield
+                self.note.write_text(self.request)
+                yield
+            except BaseException:
+                if {p.name for p in self.path.iterdir()} <= {"lock", self.note.name, missing.NAME}:
+                    self.clear()
+                raise
 
     def part(self, piece: Piece) -> Path:
         """Where the part of a piece is or will be."""
@@ -110,7 +108,7 @@ class Folder:
 
     def clear(self) -> None:
         """Remove what was kept, and the folder if nothing else is in it."""
-        for path in (*self.path.glob("part-*.parquet"), self.note, self.path / "lock", self.path / MISSING):
+        for path in (*self.path.glob("part-*.parquet"), self.note, self.path / "lock", self.path / missing.NAME):
             path.unlink(missing_ok=True)
         with suppress(OSError):
             self.path.rmdir()
@@ -135,7 +133,7 @@ def gather(
     `hook(n, old)` hears of n identifiers settled, whether by an earlier run. What a piece lacks is asked for `tries`
     times and on while any of it comes.
     """
-    missing: list[np.ndarray] = []
+    lost: list[np.ndarray] = []
     stopped = threading.Event()
 
     def settle(piece: Piece) -> np.ndarray:
@@ -153,13 +151,13 @@ def gather(
         jobs = [pool.submit(settle, piece) for piece in pieces]
         try:
             for job in as_completed(jobs):
-                missing.append(job.result())
+                lost.append(job.result())
         except BaseException:
             stopped.set()
             route.stop()
             pool.shutdown(cancel_futures=True)
             raise
-    return np.sort(np.concatenate(missing)) if missing else np.zeros(0, np.int64)
+    return np.sort(np.concatenate(lost)) if lost else np.zeros(0, np.int64)
 
 
 def _add(folder: Folder, piece: Piece, new: pa.Table, asked: np.ndarray) -> None:

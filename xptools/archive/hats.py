@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,17 +21,21 @@ import pyarrow.parquet as pq
 
 from xptools import metadata
 from xptools.archive.place import Place
-from xptools.archive.ranged import Ranged
+from xptools.archive.ranged import NoParts, Ranged
 from xptools.archive.region import Region, parse
+from xptools.archive.spectra import among
 from xptools.arrays import to_numpy
 from xptools.columns import KNOWN, XP
-from xptools.cores import expression
+from xptools.cores import expression, healpix
+from xptools.cores.healpix import GAIA_ORDER
 from xptools.errors import DataError, IncompleteError, InputError, UsageError
 from xptools.io import foreign
 from xptools.protocol import spelled
 
 PROPERTIES = ("hats.properties", "properties")
+KEY = "source_id"
 DEEPEST = "_healpix_29"  # the column with every row's pixel of that order, by which rows are sorted
+AROUND = 2 / 60  # deg; further than any star has moved, and than positions of two releases differ
 JOINT = {"coeff": "coefficients", "coeff_error": "coefficient_errors"}
 
 
@@ -47,9 +51,13 @@ class Catalogue(Place):
     """A HATS catalogue."""
 
     def open(self, part: Partition) -> BinaryIO:
-        """A partition's file."""
+        """A partition's file; as a whole where the server gives no parts."""
         if self.client is not None:
-            return Ranged(self.client, f"{self.where}/{part.path}")
+            url = f"{self.where}/{part.path}"
+            try:
+                return Ranged(self.client, url)
+            except NoParts:
+                return self.client.patiently(lambda: self.client.kept(url)[0], url)
         try:
             return open(Path(self.where) / part.path, "rb", buffering=0)
         except OSError as fault:
@@ -94,7 +102,8 @@ class Catalogue(Place):
 class Choice:
     """What is wanted of a catalogue: columns (none: those that xp knows; "*" all), a condition, spectra taken apart.
 
-    `region` is a piece of the sky as `region.parse` reads it, `position` the columns that it is about.
+    `region` is a piece of the sky as `region.parse` reads it, `position` the columns that it is about; `stars` are the
+    identifiers (ascending) of the only sources that are wanted, if any.
     """
 
     columns: tuple[str, ...] = ()
@@ -102,6 +111,7 @@ class Choice:
     spectra: bool = False
     region: str = ""
     position: tuple[str, str] = ("ra", "dec")
+    stars: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def sky(self) -> Region:
@@ -113,7 +123,8 @@ class Choice:
         if "*" in self.columns:
             return [n for n in schema.names if not n.startswith("_healpix")]
         if self.columns:
-            return [_there(schema, name) for name in self.columns]
+            key = () if self.stars is None else (KEY,)
+            return list(dict.fromkeys(_there(schema, name) for name in (*key, *self.columns)))
         return [n for n in schema.names if n.lower() in KNOWN] or list(schema.names)
 
     def condition(self, schema: pa.Schema) -> tuple[expression.Expression | None, dict[str, str]]:
@@ -125,6 +136,32 @@ class Choice:
         except expression.ExpressionError as fault:
             raise UsageError(f"--where: {fault}. TRY: --where 'parallax > 1'") from fault
         return found, {name: _there(schema, name) for name in found.columns}
+
+
+def holding(parts: list[Partition], stars: np.ndarray) -> list[Partition]:
+    """The partitions that can hold some of these sources.
+
+    An identifier tells a pixel of level 12, but that of the position as it was when the identifier was given: all
+    within AROUND of it is looked at.
+    """
+    ra, dec = healpix.centre(GAIA_ORDER, np.unique(stars >> 35))
+    reach = healpix.radius(GAIA_ORDER) + AROUND
+    turns = [(0.0, 0.0), *((reach * np.sin(a), reach * np.cos(a)) for a in np.arange(16) * np.pi / 8)]
+    near = np.unique(np.concatenate([_moved(ra, dec, east, north) for east, north in turns]))
+    first = np.array([p.pixel << 2 * (GAIA_ORDER - p.order) if p.order <= GAIA_ORDER else
+                      p.pixel >> 2 * (p.order - GAIA_ORDER) for p in parts])  # fmt: skip
+    width = np.array([max(1, 4 ** (GAIA_ORDER - p.order)) for p in parts])
+    touched = np.searchsorted(near, first) < np.searchsorted(near, first + width)
+    return [p for p, yes in zip(parts, touched, strict=True) if yes]
+
+
+def _moved(ra: np.ndarray, dec: np.ndarray, east: float, north: float) -> np.ndarray:
+    """The pixels of directions [deg] that are moved a little, over a pole too."""
+    raised = dec + north
+    over = np.abs(raised) > 90
+    raised = np.where(over, np.sign(raised) * 180 - raised, raised)
+    aside = east / np.maximum(np.cos(np.radians(raised)), 1e-6)
+    return healpix.nested_pixel(ra + np.where(over, 180.0, 0.0) + aside, raised, GAIA_ORDER)
 
 
 def _there(schema: pa.Schema, name: str) -> str:
@@ -164,12 +201,15 @@ def batches(file: BinaryIO, choice: Choice, rows: int = 16384) -> Iterator[pa.Re
     condition, columns = choice.condition(source)
     sky, place = choice.sky, [_there(source, name) for name in choice.position] if choice.region else []
     joint = [_there(source, key) for key in JOINT] if choice.spectra else []
+    key = [] if choice.stars is None else [_there(source, KEY)]
     wanted = list(
-        dict.fromkeys([*(n for n in choice.names(source) if n not in joint), *columns.values(), *joint, *place])
+        dict.fromkeys([*(n for n in choice.names(source) if n not in joint), *columns.values(), *joint, *place, *key])
     )
     every = [parquet.metadata.row_group(i) for i in range(parquet.num_row_groups)]
-    groups = [i for i, group in enumerate(every) if _may_hold(group, choice, columns, place)]
+    groups = [i for i, group in enumerate(every) if _may_hold(group, choice, columns, place, key)]
     for batch in parquet.iter_batches(rows, row_groups=groups, columns=wanted, use_threads=False) if groups else ():
+        if key:
+            batch = batch.filter(pa.array(among(to_numpy(batch.column(key[0]), KEY), choice.stars)))
         if condition is not None:
             arrays = {name: to_numpy(batch.column(spelling), spelling) for name, spelling in columns.items()}
             batch = batch.filter(pa.array(condition.condition(arrays)[0]))
@@ -193,10 +233,13 @@ def _shaped(batch: pa.RecordBatch, out: pa.Schema, joint: list[str]) -> pa.Recor
     return pa.RecordBatch.from_arrays(columns, schema=out)
 
 
-def _may_hold(group: Any, choice: Choice, columns: dict[str, str], place: list[str]) -> bool:
-    """Whether a row group can hold rows that meet the condition and lie in the region, by its statistics."""
+def _may_hold(group: Any, choice: Choice, columns: dict[str, str], place: list[str], key: list[str]) -> bool:
+    """Whether a row group can hold wanted stars that meet the condition and lie in the region, by its statistics."""
     every = (group.column(k) for k in range(group.num_columns))
     limits = {c.path_in_schema: c.statistics for c in every if c.is_stats_set and c.statistics.has_min_max}
+    if key and (span := limits.get(key[0])) is not None:
+        if np.ptp(np.searchsorted(choice.stars, [span.min, span.max + 1])) == 0:
+            return False
     terms = [(columns[name], kind, value) for name, kind, value in _terms(choice.where)]
     if place:
         low, high = choice.sky.declinations()

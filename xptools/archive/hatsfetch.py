@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xptools import metadata, progress, stream
+from xptools import io, metadata, progress, stream
 from xptools.archive import gather, hats
 from xptools.archive.http import Client
 from xptools.archive.meter import Meter
-from xptools.archive.spectrafetch import checked, draws, place_of
+from xptools.archive.missing import Missing
+from xptools.archive.spectrafetch import draws, place_of
 
 
 def called(place: str) -> str:
@@ -26,25 +27,41 @@ def called(place: str) -> str:
 
 @contextmanager
 def prepared(
-    place: str, wanted: tuple, parallel: int, timeout: float, work: str, options: stream.Options
+    place: str, choice: hats.Choice, parallel: int, timeout: float, work: str, policy: Missing, options: stream.Options
 ) -> Iterator[tuple[hats.Choice, tuple[str, ...], bool]]:
     """(what is wanted, files to read, whether they hold only that): parts are removed when all has been read."""
-    checked(options)
+    io.writer.check(options.output, options.format, options.clobber)
     far = "://" in place
     catalogue = hats.Catalogue(place, Client(timeout, parallel=parallel) if far else None)
-    choice = hats.Choice(*wanted)
     if choice.region:
         choice = replace(choice, position=catalogue.position)
     every = catalogue.partitions()
+    parts = [p for p in every if choice.sky.touches(p.order, p.pixel)]
+    parts = parts if choice.stars is None else hats.holding(parts, choice.stars)
     # The first is read where none is touched: a table without rows has columns too.
-    parts = [p for p in every if choice.sky.touches(p.order, p.pixel)] or every[:1]
-    if not options.quiet and choice.region:
-        progress.say(f"xp fetch hats: {len(parts)} of {len(every)} partitions touch {choice.region}")
+    parts = parts or every[:1]
+    if not options.quiet and len(parts) < len(every):
+        progress.say(f"xp fetch hats: {len(parts)} of {len(every)} partitions may hold what is asked for")
     read = _fetched(catalogue, parts, choice, parallel, work, options) if far else _near(catalogue, parts)
     with read as (files, rows):
         if len(parts) == len(every):
             hats.counted(catalogue, rows)
+        if choice.stars is not None and not (choice.where or choice.region):
+            _reconciled(choice, files, policy, options, place)
         yield choice, files, far
+
+
+def _reconciled(choice: hats.Choice, files: tuple[str, ...], policy: Missing, options, place: str) -> None:
+    """Say how many of the stars are there, list the others; raises unless that is allowed."""
+    there = [np.zeros(0, np.int64)]
+    for path in files:
+        with open(path, "rb", buffering=0) as file:
+            bare = hats.Choice((hats.KEY,), stars=choice.stars)
+            there += [batch.column(0).to_numpy() for batch in hats.batches(file, bare)]
+    lacking, asked = np.setdiff1d(choice.stars, np.concatenate(there)), len(choice.stars)
+    if not options.quiet:
+        progress.say(f"xp fetch hats: asked for {asked:,} stars, of which {asked - len(lacking):,} are there")
+    policy.reconcile(lacking, asked, policy.place(options.output, None), f"stars are not in {called(place)}")
 
 
 @contextmanager
@@ -63,6 +80,8 @@ def _fetched(
 ) -> Iterator[tuple[tuple[str, ...], int]]:
     """What is wanted of the files behind an address, in files here, and the rows of the whole files."""
     request = {"catalogue": catalogue.where, "wanted": repr(choice)}
+    if choice.stars is not None:
+        request["stars"] = hashlib.sha256(choice.stars.tobytes()).hexdigest()
     request["partitions"] = hashlib.sha256(json.dumps([p.path for p in parts]).encode()).hexdigest()
     folder = gather.Folder(place_of(Path(work) if work else None, options, request, "hats"), request)
     if not options.quiet:
@@ -88,11 +107,11 @@ def _gathered(catalogue, parts, choice, folder, parallel: int, options) -> int:
         path = folder.part(_piece(part))
         old = path.exists()
         if not old:
-            file = catalogue.open(part)
-            source = pq.ParquetFile(file, pre_buffer=False)
-            found = list(hats.batches(file, choice))
-            bare = hats.schema_of(source.schema_arrow, choice)
-            schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
+            with catalogue.open(part) as file:
+                source = pq.ParquetFile(file, pre_buffer=False)
+                found = list(hats.batches(file, choice))
+                bare = hats.schema_of(source.schema_arrow, choice)
+                schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
             table = pa.Table.from_batches([b.replace_schema_metadata(schema.metadata) for b in found], schema)
             folder.keep(_piece(part), table)
         meter.add(rows=1, old=old)

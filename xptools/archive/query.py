@@ -17,6 +17,7 @@ PAPER = (
     "has_xp_continuous = {true} AND parallax > 1 AND parallax_over_error > 10 AND phot_g_mean_mag < 17.5 "
     "AND phot_g_mean_mag + 5*log10(parallax/100) > 4"
 )
+PAPER_HATS = PAPER.replace(" = {true}", "").replace("AND", "and")  # as xp select has it
 FIDELITY = "fidelity_v2"
 
 

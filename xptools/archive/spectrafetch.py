@@ -10,8 +10,9 @@ from xptools import io, progress, settings, stream
 from xptools.archive import bulk, credentials, datalink, gather, spectra, tapspectra
 from xptools.archive.http import Client
 from xptools.archive.meter import BIG, Meter
+from xptools.archive.missing import Missing
 from xptools.arrays import to_numpy
-from xptools.errors import DataError, IncompleteError, OutputError, UsageError
+from xptools.errors import DataError, UsageError
 from xptools.lookup import identifiers
 from xptools.protocol import spelled
 
@@ -44,6 +45,7 @@ class Wish:
     allow_missing: bool
     credentials: str
     upload: str = "auto"
+    whole: bool = False
 
 
 def wanted(table: str) -> Stars:
@@ -67,12 +69,13 @@ def planned(stars: Stars, correlations: bool) -> str:
     """Requests, bytes and hours of every route, as text."""
     n, row = len(stars.ids), spectra.ROW_BYTES[correlations]
     # 786,432 pixels in 3386 files, unevenly: an estimate
-    files = len(np.unique((stars.ids >> bulk.LEVEL8) * bulk.FILES // 786_432))
+    per_file = np.unique((stars.ids >> bulk.LEVEL8) * bulk.FILES // 786_432, return_counts=True)[1]
+    files = len(per_file)
     lines = [
         ("datalink", -(-n // datalink.MOST), n * spectra.ROW_BYTES[True], "requests"),
         ("aip", -(-n // tapspectra.MOST), n * row, "queries"),
         (f"bulk {bulk.CDN}", files, files * bulk.FILE_BYTES["csv"], "files, about"),
-        (f"bulk {bulk.FLATIRON}", files, files * bulk.FILE_BYTES["hdf5"], "files, about"),
+        (f"bulk {bulk.FLATIRON}", files, bulk.in_parts(per_file), "files, about"),
     ]
     without = "" if stars.without is None else f"; {stars.without:,} more have none and are not asked for"
     table = [
@@ -84,7 +87,7 @@ def planned(stars: Stars, correlations: bool) -> str:
 
 def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> None:
     """Fetch and write the table; IncompleteError (76) if stars are missing and may not be."""
-    checked(options)
+    io.writer.check(options.output, options.format, options.clobber)
     service = wish.service or {"datalink": datalink.ESA, "aip": tapspectra.AIP}.get(wish.route, "")
     if not service:
         raise UsageError(f"--from bulk needs the files' place. TRY: --bulk {bulk.CDN}")
@@ -92,8 +95,9 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
     request = gather.request(
         wish.route, stars.ids, service=service, release=wish.release, correlations=wish.correlations, chunk=wish.chunk
     )
-    folder = gather.Folder(place_of(wish.work, options, request, "xp"), request)
-    way = _route(wish, service, folder.path)
+    place = place_of(wish.work, options, request, "xp")
+    way = _route(wish, service, place)
+    folder = gather.Folder(place, request)
     pieces = way.pieces(stars.ids)
     if not options.quiet:
         host = urlsplit(service).netloc or service
@@ -124,14 +128,6 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
         folder.clear()
 
 
-def checked(options: stream.Options) -> None:
-    """Raise what the writing of the output would raise, before hours of fetching."""
-    io.writer.format_of(options.output, options.format)
-    there = options.output != "-" and Path(options.output).exists()
-    if there and not options.clobber:
-        raise OutputError(f"{options.output} exists and --no-clobber forbids to replace it. TRY: another name")
-
-
 def place_of(work: Path | None, options: stream.Options, request: dict, what: str) -> Path:
     """The folder for the parts of a fetch: `work`, else beside the output, else in the cache; UsageError without."""
     if work is not None:
@@ -155,7 +151,7 @@ def _route(wish: Wish, service: str, work: Path) -> gather.Route:
     if wish.credentials:
         _signed_in(client, wish, service)
     if wish.route == "bulk":
-        return bulk.Bulk(service, client, work, wish.correlations, wish.parallel, wish.keep_work)
+        return bulk.Bulk(service, client, work, wish.correlations, wish.parallel, wish.keep_work, wish.whole)
     if wish.route == "aip":
         return tapspectra.TapSpectra(
             client, service, chunk=wish.chunk or tapspectra.MOST, correlations=wish.correlations,
@@ -187,14 +183,7 @@ def _reconciled(stars: Stars, missing: np.ndarray, wish: Wish, options: stream.O
     if not options.quiet:
         without = "" if stars.without is None else f", {stars.without:,} without a spectrum not asked for"
         progress.say(f"xp fetch xp: asked {n:,}, received {n - lacking:,}, missing {lacking:,}{without}")
-    beside = options.output != "-" and not io.writer.in_place(options.output)
-    listed = Path(wish.missing or (f"{options.output}.missing.csv" if beside else folder.path / gather.MISSING))
-    if not lacking and not wish.missing:
-        return listed.unlink(missing_ok=True)
-    listed.write_text("\n".join(["source_id", *map(str, missing.tolist())]) + "\n")
-    if lacking and not wish.allow_missing:
-        known = "" if stars.without is not None else " (the table does not say whether they have one)"
-        raise IncompleteError(
-            f"{lacking:,} of {n:,} spectra did not come{known}; they are listed in {listed}. "
-            "TRY: the same command again, which asks for these only, or --allow-missing"
-        )
+    known = "" if stars.without is not None else " (the table does not say whether they have one)"
+    policy = Missing(wish.missing, wish.allow_missing)
+    words, cure = f"spectra did not come{known}", "the same command again, which asks for these only, or "
+    policy.reconcile(missing, n, policy.place(options.output, folder.path), words, cure)

@@ -4,12 +4,12 @@ What was made of them counts only if the last piece has come: a wrong sum raises
 """
 
 import hashlib
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import requests
+from isal import isal_zlib
 
 from xptools.archive.http import PIECE, Client, Refused, refuse_page
 from xptools.errors import DataError, InputError, RemoteError, XpError
@@ -119,21 +119,24 @@ class _Stream:
 
 
 def plain(pieces: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Pieces of a file, unpacked if it is gzipped (any number of members); Damaged if it is cut or damaged."""
+    """Pieces of a file, unpacked if it is gzipped (any number of members); Damaged if it is cut or damaged.
+
+    isal inflates more than twice as fast as zlib, and each member's sum and length are compared as zlib does it.
+    """
     unpack, begun = None, False
     for piece in pieces:
         if not begun:
-            begun, unpack = True, zlib.decompressobj(31) if piece.startswith(b"\x1f\x8b") else None
+            begun, unpack = True, isal_zlib.decompressobj(31) if piece.startswith(b"\x1f\x8b") else None
         if unpack is None:
             yield piece
             continue
         try:
             while piece:
                 if unpack.eof:
-                    unpack = zlib.decompressobj(31)
+                    unpack = isal_zlib.decompressobj(31)
                 yield unpack.decompress(piece)
                 piece = unpack.unused_data
-        except zlib.error as fault:
+        except isal_zlib.error as fault:
             raise Damaged(f"{name} is damaged ({fault}). TRY: fetch it again") from fault
     if unpack is not None and not unpack.eof:
         raise Damaged(f"{name} is cut off. TRY: fetch it again")

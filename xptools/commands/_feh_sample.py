@@ -9,7 +9,7 @@ from xptools.commands import _feh_input
 from xptools.commands._spectra_input import GRID, wavelengths
 from xptools.commands._training import Cuts, Origin, array, column, read
 from xptools.errors import DataError
-from xptools.protocol import spelled
+from xptools.protocol import numeric, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ class _Columns:
         labels = np.stack([self._values(batch, k) for k in SPELLINGS], -1)[:, [0, 2, 1]].astype(np.float64)
         keep = keep & np.isfinite(labels).all(-1)
         flow.append(("with all labels", int(keep.sum())))
-        columns = {n: array(batch, s)[keep] for n, s in self.spectrum.items()}
+        columns = {n: numeric(n, batch, s)[keep] for n, s in self.spectrum.items()}
         stars, _ = _feh_input.spectra(self.wavelength, columns, self.curve_unit)
         from xptools.cores.feh import usable
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import click
 
 from xptools.errors import UsageError
-from xptools.options import plain_command, run_options
+from xptools.options import plain_command, run_options, shared
 
 NOTES = {
+    "HATS": """--from hats DIR|URL reads a catalogue of Parquet files by pixel of the sky instead, with all that
+xp-fetch-hats(1) says: --where is then written as in xp select, and is that of Li+ 2026 too if it is not given.""",
     "COUNTING": """The archive is first asked how many rows there are in each piece of the sky (source_id ranges, which
 are HEALPix pixels). Each job then fetches ranges of at most --job-rows rows. A reply is taken only if it is whole, does
 not say that it is cut, and has exactly the rows that were counted, none twice. A range that overflows the service's
@@ -27,7 +29,9 @@ takes it. fidelity_v2 is joined from external.gaiaedr3_spurious at esa, elsewher
     "COLUMNS": """By default every column that a command of xp reads (xp-columns(5)), with xp's types and units.
 Other columns keep those of the archive, names in lower case. An unknown value is null.""",
     "STARS": """With --ids the source_id of a table go along with the queries, at most 20,000 at once, and are joined
-there (TAP's upload). xp says how many of them are there; xp join --how anti finds the others.""",
+there (TAP's upload). Those that the table has not are listed in OUTPUT.missing.csv (DIR/missing.csv, or --missing), and
+the exit status is 76 and no table is written, unless --allow-missing. With --where or --region, which leave stars out
+on purpose, xp only says how many there are; xp join --how anti finds the others.""",
 }
 
 
@@ -42,10 +46,14 @@ there (TAP's upload). xp says how many of them are there; xp join --how anti fin
         "xp fetch gaia --region healpix:5/1024-1027 | xp select -o stars.parquet",
         "xp fetch gaia --ids apogee.parquet --columns ruwe,parallax -o apogee-gaia.parquet",
         "xp fetch gaia --adql query.adql -o own/",
+        "xp fetch gaia --from hats gaia_hats/ --where 'parallax > 50' -o near.parquet",
     ),
     see=("fetch", "fetch resume", "fetch status", "select"),
     notes=NOTES,
 )
+@click.argument("place", default="", metavar="[DIR|URL]")
+@click.option("--from", "route", type=click.Choice(["tap", "hats"]), default="tap", show_default=True,
+              help="From a TAP service, or a catalogue in HATS at DIR or URL.")  # fmt: skip
 @click.option("--service", default="esa", show_default=True, metavar="LIST", help="Services, in the order tried.")
 @click.option("--where", default="", metavar="ADQL",
               help="Which rows; 'all' for all of them.  [default: those of Li+ 2026; all with --ids]")  # fmt: skip
@@ -53,6 +61,7 @@ there (TAP's upload). xp says how many of them are there; xp join --how anti fin
 @click.option("--region", default="", metavar="REGION", 
               help="cone:RA,DEC,RADIUS or box:RA1,RA2,DEC1,DEC2 [deg], or healpix:LEVEL/FIRST-LAST.")  # fmt: skip
 @click.option("--ids", default="", metavar="FILE", help="Only the stars of this table, which is uploaded in pieces.")
+@shared("missing", "allow-missing")
 @click.option("--table", default="gaiadr3.gaia_source", show_default=True, metavar="NAME", help="Table of sources.")
 @click.option("--fidelity", default="", metavar="TABLE", help="Table that fidelity_v2 is joined from, or none.")
 @click.option("--adql", default="", metavar="FILE|QUERY", help="Another query, instead of the options above.")
@@ -64,8 +73,8 @@ there (TAP's upload). xp says how many of them are there; xp join --how anti fin
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Count the rows, print what the fetch would cost, and stop.")
 def command(
-    service, where, columns, region, ids, table, fidelity, adql, whole, job_rows, parallel, tries, timeout, credentials,
-    plan, **common,
+    place, route, service, where, columns, region, ids, missing, allow_missing, table, fidelity, adql, whole, job_rows,
+    parallel, tries, timeout, credentials, plan, **common,
 ):  # fmt: skip
     """Fetch rows of Gaia's source table, in any number.
 
@@ -75,8 +84,14 @@ def command(
     `--plan` says what it will cost.
     """
     from xptools.archive import gaia
+    from xptools.archive.missing import Missing
     from xptools.archive.query import PAPER
 
+    if (route == "hats") != bool(place):
+        raise UsageError("a place and --from hats belong together. TRY: --from hats DIR|URL")
+    if route == "hats":
+        lost = Missing(missing, allow_missing)
+        return _from_hats(place, columns, where, region, ids, parallel, timeout, lost, common)
     if adql and (where or columns or region or ids or fidelity):
         raise UsageError(
             "--adql is the whole query. TRY: it without --where, --columns, --region, --ids and --fidelity"
@@ -87,9 +102,28 @@ def command(
     wish = gaia.Wish(
         _text(adql), whole, tuple(c.strip().lower() for c in columns.split(",") if c.strip()), table,
         where, region, fidelity, service, job_rows, parallel, tries, timeout, credentials,
-        not common["no_provenance"], ids,
+        not common["no_provenance"], ids, missing, allow_missing,
     )  # fmt: skip
-    carry_out(wish, plan, common)
+    return carry_out(wish, plan, common)
+
+
+def _from_hats(place, columns, where, region, ids, parallel, timeout, missing, common) -> None:
+    """The same rows of a catalogue in HATS, by the command for those."""
+    from click.core import ParameterSource
+
+    from xptools.archive.gaia import is_folder, stars_of
+    from xptools.archive.query import PAPER_HATS
+    from xptools.commands._fetch_hats import carry_out
+
+    asked = click.get_current_context().get_parameter_source
+    tap = ("service", "table", "fidelity", "adql", "whole", "job_rows", "tries", "credentials", "plan")
+    if wrong := next((name for name in tap if asked(name) is ParameterSource.COMMANDLINE), None):
+        raise UsageError(f"--{wrong.replace('_', '-')} is for TAP services. TRY: --from hats without it")
+    if is_folder(common["output"]):
+        raise UsageError("--from hats gives one table. TRY: -o FILE")
+    where = "" if where == "all" or (ids and not where) else where or PAPER_HATS
+    stars = stars_of(ids) if ids else None
+    carry_out(place, columns, where, region, False, stars, parallel, timeout, "", missing, common)
 
 
 def _text(adql: str) -> str:
@@ -104,7 +138,7 @@ def carry_out(wish, plan: bool, common: dict) -> None:
     from xptools import progress, stream, terminal
     from xptools.archive import gaia
     from xptools.archive.meter import Meter
-    from xptools.io.writer import format_of
+    from xptools.io.writer import check
 
     # What is wrong with the command line is told before anybody is asked.
     wish.query()
@@ -113,7 +147,7 @@ def carry_out(wish, plan: bool, common: dict) -> None:
     if folder and named not in (None, "parquet"):
         raise UsageError(f"a folder holds Parquet, not {named}. TRY: -o FILE -O {named}")
     if not folder:
-        format_of(output, named)
+        check(output, named, not common.get("no_clobber"))
     shown = output == "-" and common["output_format"] is None and terminal.is_terminal()
     draw = progress.on_terminal() and common["progress"] != "off" and not (quiet or shown)
     if not quiet:
@@ -125,7 +159,7 @@ def carry_out(wish, plan: bool, common: dict) -> None:
         if folder:
             with gaia.opened(wish, Path(output), "parquet", meter, tell) as source:
                 return _planned(source) if plan else _filled(source)
-        with gaia.place(wish) as kept, gaia.opened(wish, kept, "arrow", meter, tell) as source:
+        with gaia.place(wish) as kept, gaia.opened(wish, kept, "arrow", meter, tell, output) as source:
             if plan:
                 return _planned(source)
             source.fetch.start()

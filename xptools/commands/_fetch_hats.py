@@ -1,11 +1,11 @@
 """`xp fetch hats`: rows of a catalogue in HATS, columns and conditions pushed down to its files."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import click
 
-from xptools.options import plain_command, run_options
+from xptools.options import plain_command, run_options, shared
 from xptools.protocol import Source
 
 
@@ -18,14 +18,16 @@ class Rows(Source):
     where: str = ""
     spectra: bool = False
     region: str = ""
+    ids: str = ""
     position: tuple[str, str] = ("ra", "dec")
+    stars: Any = field(default=None, compare=False, repr=False)
     paths: tuple[str, ...] = ()
     ready: bool = False
 
     name: ClassVar[str] = "fetch-hats"
 
     def params(self):
-        return {k: v for k, v in super().params().items() if k not in ("paths", "ready", "position")}
+        return {k: v for k, v in super().params().items() if k not in ("paths", "ready", "position", "stars")}
 
     def added(self):
         return {}
@@ -56,11 +58,9 @@ class Rows(Source):
         from xptools.archive import hats
 
         # parts that were fetched hold what is wanted already
-        return (
-            hats.Choice(("*",))
-            if self.ready
-            else hats.Choice(self.columns, self.where, self.spectra, self.region, self.position)
-        )
+        if self.ready:
+            return hats.Choice(("*",))
+        return hats.Choice(self.columns, self.where, self.spectra, self.region, self.position, self.stars)
 
 
 @plain_command(
@@ -74,16 +74,20 @@ class Rows(Source):
     ),
     see=("fetch-gaia", "select", "join"),
     notes={
-        "PLACES": """A folder, or an address that gives files in parts (HTTP ranges), such as
-https://data.lsdb.io/hats/gaia_dr3/gaia; the place is the one that has partition_info.csv. From an address only the
-wanted columns of row groups that can hold wanted rows are downloaded, partition by partition, into --work; the same
-command goes on where it was cut off. Rows come in the catalogue's order, by place on the sky.""",
+        "PLACES": """A folder, or an address such as https://data.lsdb.io/hats/gaia_dr3/gaia; the place is the one that
+has partition_info.csv. From an address that gives files in parts (HTTP ranges) only the wanted columns of row groups
+that can hold wanted rows are downloaded, partition by partition, into --work; the same command goes on where it was cut
+off. Rows come in the catalogue's order, by place on the sky.""",
         "REGIONS": """With --region only the partitions whose HEALPix pixel touches the region are opened, and in them
 only row groups that can hold some of it; of their rows those are given whose position is in it, by the columns that the
 catalogue's properties name (hats_col_ra, hats_col_dec; else ra and dec). A box may go through right ascension 0:
 box:350,10,-5,5.""",
+        "STARS": """With --ids only the stars of a table are given, and only partitions opened that can hold some. Those
+that the catalogue has not are listed in OUTPUT.missing.csv (or --missing), and the exit status is 76 and no table is
+written, unless --allow-missing. With --where or --region, which leave stars out on purpose, they are not counted.
+xp fetch gaia --from hats and xp fetch xp --from hats are this command too.""",
         "COUNTING": """The rows of all files are compared with hats_nrows of the catalogue's properties: a catalogue
-with lacking files ends with status 76. Where --region leaves files out, nothing is known of their rows.""",
+with lacking files ends with status 76. Where --region or --ids leave files out, nothing is known of their rows.""",
     },
 )
 @click.argument("place", metavar="DIR|URL")
@@ -91,22 +95,42 @@ with lacking files ends with status 76. Where --region leaves files out, nothing
 @click.option("--where", default="", metavar="EXPR", help="Rows, as in xp select --where.")
 @click.option("--region", default="", metavar="REGION",
               help="cone:RA,DEC,RADIUS or box:RA1,RA2,DEC1,DEC2 [deg], or healpix:LEVEL/FIRST-LAST.")  # fmt: skip
+@click.option("--ids", default="", metavar="FILE", help="Only the stars of this table.")
+@shared("missing", "allow-missing")
 @click.option("--spectra", is_flag=True, help="Take coeff and coeff_error apart into BP and RP columns.")
 @click.option("--parallel", type=click.IntRange(1, 8), default=3, show_default=True, help="Partitions at once.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=60.0, show_default=True, help="Longest silence [s].")
 @click.option("--work", default="", metavar="DIR", help="Folder for the parts.  [default: beside the output]")
-def command(place, columns, where, region, spectra, parallel, timeout, work, **common):
+def command(
+    place, columns, where, region, ids, missing, allow_missing, spectra, parallel, timeout, work, **common
+):
     """Read a catalogue in HATS, from a folder or over HTTP: chosen columns of chosen rows.
 
     HATS is Parquet by pixel of the sky, as LSDB writes it and as Gaia DR3 is published in. With --spectra the
     coefficients of the Multimodal Universe's Gaia (no correlations, single precision) are made BP and RP columns.
     """
+    from xptools.archive.missing import Missing
+
+    stars = None
+    if ids:
+        from xptools.archive.gaia import stars_of
+
+        stars = stars_of(ids)
+    carry_out(place, columns, where, region, spectra, stars, parallel, timeout, work, Missing(missing, allow_missing),
+              common)  # fmt: skip
+
+
+def carry_out(place, columns, where, region, spectra, stars, parallel, timeout, work, missing, common) -> None:
+    """Read the catalogue and write what is wanted of it; `stars` are identifiers (ascending), or None for all."""
+    import hashlib
+
     from xptools import stream
-    from xptools.archive import hatsfetch
+    from xptools.archive import hats, hatsfetch
 
     names = tuple(c.strip() for c in columns.split(",") if c.strip())
-    options = run_options(common)
-    wanted = (names, where, spectra, region)
-    with hatsfetch.prepared(place, wanted, parallel, timeout, work, options) as (choice, paths, ready):
-        made = Rows(hatsfetch.called(place), *wanted, choice.position, paths, ready)
+    options, wanted = run_options(common), (names, where, spectra, region)
+    choice = hats.Choice(*wanted, stars=stars)
+    ids = "" if stars is None else hashlib.sha256(stars.tobytes()).hexdigest()
+    with hatsfetch.prepared(place, choice, parallel, timeout, work, missing, options) as (choice, paths, ready):
+        made = Rows(hatsfetch.called(place), *wanted, ids, choice.position, stars, paths, ready)
         stream.run([stream.Plan(made)], options)

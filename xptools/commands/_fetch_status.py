@@ -16,7 +16,7 @@ def command(folder, as_json):
 
     Its manifest in DIR is read; the network is not used.
     Status 0: all rows are there. 75: something is left to do. 76: the archive gave fewer rows than it counts in some
-    ranges, which are named.
+    ranges, which are named, or has not all stars of --ids.
     """
     from xptools.archive import gaia
 
@@ -29,8 +29,8 @@ def command(folder, as_json):
         click.echo(json.dumps(told, indent=1))
     else:
         click.echo("\n".join(_lines(told)))
-    states = told["states"]
-    click.get_current_context().exit(75 if states["todo"] or states["open"] else 76 if states["short"] else 0)
+    states, lacks = told["states"], told["missing"] and not told["wish"].get("allow_missing")
+    click.get_current_context().exit(75 if states["todo"] or states["open"] else 76 if states["short"] or lacks else 0)
 
 
 def kept(folder: str):
@@ -39,6 +39,8 @@ def kept(folder: str):
     from xptools.archive.manifest import Manifest
     from xptools.errors import InputError
 
+    if (Path(folder) / "request.json").exists():
+        raise InputError(f"{folder} holds parts of xp fetch xp or hats. TRY: the command that made them, which goes on")
     manifest = Manifest(Path(folder), make=False)
     words = manifest.word("wish")
     if words is None:
@@ -57,6 +59,8 @@ def _lines(told: dict) -> list[str]:
         f"ranges   {states['done']} done, {states['todo'] + states['open']} left, {states['short']} short",
         f"jobs     {len(told['jobs'])} on the server",
     ]
+    if told["missing"]:
+        lines.append(f"missing  {told['missing']:,} of the stars asked for are not in {told['wish']['table']}")
     for r in told["short"]:
         lines.append(f"short    source_id {r['lo']} to {r['hi']}: {r['rows']} rows, counted {r['expected']}")
     return lines

@@ -7,10 +7,10 @@ from typing import ClassVar
 import click
 
 from xptools.errors import UsageError
-from xptools.options import plain_command, run_options
+from xptools.options import plain_command, run_options, shared
 from xptools.protocol import Source
 
-ROUTES = ("datalink", "aip", "bulk")
+ROUTES = ("datalink", "aip", "bulk", "hats")
 NOTES = {
     "ROUTES": """datalink: ESA's service, 5000 stars a request, up to 37 kB a star. What a reply leaves out is asked for
 again. aip: the TAP service of AIP (--service for another one with the table gaiadr3.xp_continuous_mean_spectrum), 1000
@@ -18,8 +18,13 @@ stars a query, 6 kB a star with --no-correlations; the stars go along as an uplo
 it takes one (--upload), else in the query itself. bulk: the files of the whole release in a folder or at an address
 (--bulk), either ECSV as ESA's CDN has them or HDF5 as Flatiron has them; only files that can hold the stars are read,
 each compared with _MD5SUM.txt. ECSV is filtered as it comes and never on disc; its stars count once all of the file has
-come with the right sum. HDF5 is downloaded and deleted after use. A file has 65,000 stars in 1 GB: it is
-the right route for more than a few thousand stars per file, or for millions.""",
+come with the right sum. Of HDF5 at an address, source_id is read first and then only the parts of the file that hold
+wanted stars, where they are few (some hundred a file); no sum can be compared then, and xp says so. Else, or with
+--whole, the file is downloaded, compared, and deleted after use. A file has 65,000 stars in 1 GB: as a whole it is the
+right route for more than a few thousand stars per file, or for millions.""",
+    "HATS": """--from hats DIR|URL reads the spectra of the stars of TABLE from a catalogue of Parquet files with coeff
+and coeff_error, as the Multimodal Universe's Gaia has them, with all that xp-fetch-hats(1) says of --ids and --spectra:
+coefficients and their errors in single precision, no correlations, in the catalogue's order.""",
     "COUNTING": """Every star asked for is in the table, or in the file of the missing (--missing), or has
 has_xp_continuous = false in TABLE and is not asked for. Stars missing after --tries requests: exit status 76 and no
 table, unless --allow-missing. What did come is kept, and the same command asks for the rest only.""",
@@ -82,16 +87,18 @@ class Spectra(Source):
         "xp fetch xp --plan stars.parquet",
         "xp fetch xp stars.parquet -o spectra.parquet",
         "xp fetch xp --from aip --no-correlations stars.parquet | xp calibrate -o flux.parquet",
+        "xp fetch xp --from hats mmu_gaia/ stars.parquet -o spectra.parquet",
         "xp fetch xp --bulk /data/gaia/xp stars.parquet -o spectra.parquet",
     ),
     see=("fetch-gaia", "join", "calibrate", "feh"),
     notes=NOTES,
 )
-@click.argument("table", default="-", metavar="[TABLE]")
+@click.argument("names", nargs=-1, metavar="[DIR|URL] [TABLE]")
 @click.option("--from", "route", type=click.Choice(ROUTES), default="datalink", show_default=True,
               help="The way to the spectra; see below.")  # fmt: skip
 @click.option("--service", default="", metavar="URL", help="Another address.  [default: the route's own]")
 @click.option("--bulk", default="", metavar="DIR|URL", help="Bulk files: a folder or an address; implies --from bulk.")
+@click.option("--whole", is_flag=True, help="Download HDF5 bulk files whole, and compare their md5, however few stars.")
 @click.option("--release", default="Gaia DR3", show_default=True, help="Release, as DataLink calls it.")
 @click.option("--no-correlations", is_flag=True, help="Leave the correlations of the coefficients out.")
 @click.option("--chunk", type=click.IntRange(1), help="Stars per request.  [default: 5000 datalink, 1000 aip]")
@@ -102,13 +109,12 @@ class Spectra(Source):
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Longest silence [s].")
 @click.option("--work", default="", metavar="DIR", help="Folder for the parts.  [default: beside the output]")
 @click.option("--keep-work", is_flag=True, help="Leave the parts, and downloaded bulk files, in that folder.")
-@click.option("--missing", default="", metavar="FILE", help="Where missing stars are listed.  [default: in the folder]")
-@click.option("--allow-missing", is_flag=True, help="Write the table even if stars are missing.")
+@shared("missing", "allow-missing")
 @click.option("--credentials", default="", metavar="FILE", help="File with user and password, or token; mode 600.")
 @click.option("--plan", is_flag=True, help="Print what each route would cost and stop; needs no network.")
 def command(
-    table, route, service, bulk, release, no_correlations, chunk, upload, parallel, tries, timeout, work, keep_work,
-    missing, allow_missing, credentials, plan, **common,
+    names, route, service, bulk, whole, release, no_correlations, chunk, upload, parallel, tries, timeout, work,
+    keep_work, missing, allow_missing, credentials, plan, **common,
 ):  # fmt: skip
     """Fetch the XP spectra (BP and RP coefficients) of the stars of a table.
 
@@ -119,14 +125,24 @@ def command(
     from xptools.archive import spectrafetch as work_of
     from xptools.commands._plot_input import need_input
 
+    place, names = (names[0], names[1:]) if route == "hats" and names else ("", names)
+    if len(names) > 1 or (route == "hats" and not place):
+        raise UsageError("one TABLE is wanted, after DIR or URL with --from hats. TRY: xp fetch xp --help")
+    table = names[0] if names else "-"
     need_input(table)
     if chunk and route == "datalink" and chunk > 5000:
         raise UsageError("DataLink gives at most 5000 stars a request. TRY: --chunk 5000")
     stars = work_of.wanted(table)
     if plan:
         return click.echo(work_of.planned(stars, not no_correlations))
+    if route == "hats":
+        from xptools.archive.missing import Missing
+        from xptools.commands._fetch_hats import carry_out
+
+        lost = Missing(missing, allow_missing)
+        return carry_out(place, "source_id", "", "", True, stars.ids, parallel, timeout, work, lost, common)
     options = work_of.Wish(
         "bulk" if bulk else route, service or bulk, release, not no_correlations, chunk, parallel, tries, timeout,
-        Path(work) if work else None, keep_work, missing, allow_missing, credentials, upload,
+        Path(work) if work else None, keep_work, missing, allow_missing, credentials, upload, whole,
     )  # fmt: skip
     return work_of.fetched(stars, options, run_options(common), Spectra)

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from xptools.cores.nuts import Sampled
 
 NO_VOLUME, STRAY = 1, 2
+BEYOND = {4: "outside the masses of --segments and xi_MR, where nothing is inferred"}
 KEY = "xp.mf"
 
 
-def _log_phi(what: str, kind: str = "phys.density") -> Column:
+def log_phi_column(what: str, kind: str = "phys.density") -> Column:
+    """A column of log10 Phi."""
     return Column("float64", None, kind, f"{what} of log10(Phi / (kpc-3 Msun-1))")
 
 
@@ -75,18 +77,18 @@ class MassFunction(Fold):
             "veff_err": VEFF_ERR,
             "phi": phi,
             "phi_err": phi._replace(ucd="stat.error;phys.density", text="Posterior standard deviation of phi"),
-            "log_phi": _log_phi("Posterior mean"),
-            "log_phi_median": _log_phi("Posterior median"),
-            "log_phi_sd": _log_phi("Posterior standard deviation", "stat.error;phys.density"),
-            "log_phi_lo": _log_phi("16 % quantile", "phys.density;stat.min"),
-            "log_phi_hi": _log_phi("84 % quantile", "phys.density;stat.max"),
-            "log_phi_lo95": _log_phi("2.3 % quantile", "phys.density;stat.min"),
-            "log_phi_hi95": _log_phi("97.7 % quantile", "phys.density;stat.max"),
+            "log_phi": log_phi_column("Posterior mean"),
+            "log_phi_median": log_phi_column("Posterior median"),
+            "log_phi_sd": log_phi_column("Posterior standard deviation", "stat.error;phys.density"),
+            "log_phi_lo": log_phi_column("16 % quantile", "phys.density;stat.min"),
+            "log_phi_hi": log_phi_column("84 % quantile", "phys.density;stat.max"),
+            "log_phi_lo95": log_phi_column("2.3 % quantile", "phys.density;stat.min"),
+            "log_phi_hi95": log_phi_column("97.7 % quantile", "phys.density;stat.max"),
             "rhat": Column("float64", None, "stat.value", "Split R-hat of log Phi; NaN if not sampled"),
             "ess": Column("float64", None, "stat.value", "Effective number of draws; NaN if not sampled"),
         }
         true = {
-            "log_phi_true": _log_phi("Truth stated by xp mock"),
+            "log_phi_true": log_phi_column("Truth stated by xp mock"),
             "pull": Column("float64", None, "stat.value", "(log_phi - log_phi_true) / log_phi_sd"),
         }
         return out | (true if self.truth else {})
@@ -121,6 +123,14 @@ class MassFunction(Fold):
 
         return bin_table(self.veff) if self.veff else BinTable.from_dict(metadata.value_of(schema, "xp.veff"))
 
+    def reached(self, table: BinTable) -> np.ndarray:
+        """The masses (K,) that slopes and xi_MR need: where neighbours tell of each other, no others are asked."""
+        from xptools.cores.slopes import members
+
+        low = table.mass_edges[:-1]
+        needed = (low >= self.segments[0]) & (low < self.xi_upper)
+        return needed | members(table.centre, (self.segments[0], self.segments[-1]))
+
     def zero(self) -> np.ndarray:
         """Counts by ([Fe/H] bin, mass bin), int64, and stars outside as its last row and column: grows as needed."""
         import numpy as np
@@ -133,7 +143,7 @@ class MassFunction(Fold):
 
         from xptools.cores import bins
 
-        if self.veff:
+        if "mass_bin" not in columns:
             table = self.volumes()
             k, b = bins.locate(columns["mass"], table.mass_edges), bins.locate(columns["feh"], table.feh_edges)
         else:
@@ -159,7 +169,7 @@ class MassFunction(Fold):
         from xptools.commands import _mf_report as words
 
         table = self.volumes(schema)
-        n, outside, columns, fit, about = self.inferred(state, table)
+        n, outside, columns, fit, about = self.inferred(state, table, schema)
         known = _stated(schema) if self.truth else None
         about |= {"stars": int(n.sum()), "outside": outside, "truth_known": known is not None}
         if not n.any():
@@ -181,7 +191,7 @@ class MassFunction(Fold):
             words.write(self.report, about, columns)
         return {**columns, "meta": {KEY: about}}
 
-    def inferred(self, state: np.ndarray, table: BinTable):
+    def inferred(self, state: np.ndarray, table: BinTable, schema: pa.Schema | None = None):
         """Counts (B, K), stars outside, columns of the table, what the report needs, and how it was done."""
         n, outside = self._counts(state, table)
         return n, outside, *self._posterior(n, table)
@@ -196,8 +206,8 @@ class MassFunction(Fold):
         full = np.pad(state, [(0, B + 1 - state.shape[0]), (0, K + 1 - state.shape[1])])
         return full[1:, 1:], int(full[0, 0])
 
-    def _posterior(self, n: np.ndarray, table: BinTable):
-        """Columns of the table, what the report needs, and how it was done."""
+    def _posterior(self, n: np.ndarray, table: BinTable, mixing: np.ndarray | None = None):
+        """Columns of the table, what the report needs, and how it was done; `mixing` (B, K, K) as cores/pairs.py."""
         import numpy as np
 
         from xptools.commands._mf_report import FORMAT, Fit
@@ -210,7 +220,7 @@ class MassFunction(Fold):
         about = {"format": FORMAT, "method": self.method, "prior": self.prior, "segments": list(self.segments),
                  "slope_method": self.slope_method, "convergence": None}  # fmt: skip
         if self.method == "nuts" and len(V):
-            draws, (mean, sd, levels), rhat, ess, about["convergence"] = self._sampled(n[use], offset, s)
+            draws, (mean, sd, levels), rhat, ess, about["convergence"] = self._sampled(n[use], offset, s, mixing, use)
             phi, phi_err = np.exp(draws).mean(axis=0), np.exp(draws).std(axis=0)
         else:
             mean, sd, levels = mf.exact(n[use], offset, s, self.prior)
@@ -219,8 +229,8 @@ class MassFunction(Fold):
         values = {"phi": phi, "phi_err": phi_err, **mf.named(mean, sd, levels), "rhat": rhat, "ess": ess}
         full = {name: _scattered(v, use) for name, v in values.items()}
         every = np.full((self.chains * self.draws, *use.shape), np.nan)
-        every[:, use] = mf.draw(n[use], offset, s, rng, len(every), "ratio")
-        fit = Fit(n, table, every, full["log_phi"], full["log_phi_sd"])
+        every[:, use] = draws if mixing is not None else mf.draw(n[use], offset, s, rng, len(every), "ratio")
+        fit = Fit(n, table, every, full["log_phi"], full["log_phi_sd"], mixing=mixing)
         return self.columns(table, n, full), fit, about
 
     def columns(self, table: BinTable, n: np.ndarray, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -234,12 +244,17 @@ class MassFunction(Fold):
         out = _edges(table) | {"n": n, "veff": table.veff, "veff_err": table.veff_err, **values, "mf_flag": flag}
         return {name: np.ravel(v) for name, v in out.items()}
 
-    def _sampled(self, n, offset, s):
+    def _sampled(self, n, offset, s, mixing, use):
         """NUTS: draws of ln Phi, their summary, R-hat, effective sizes and how it went."""
+        import numpy as np
+        from scipy.linalg import block_diag
+
         from xptools.cores import mf, nuts
 
+        if mixing is not None:
+            mixing = block_diag(*mixing)[np.ix_(use.ravel(), use.ravel())]
         got = nuts.sample(n, offset, s, self.seed, chains=self.chains, warmup=self.warmup, draws=self.draws,
-                          target_accept=self.target_accept, prior=self.prior)  # fmt: skip
+                          target_accept=self.target_accept, prior=self.prior, mixing=mixing)  # fmt: skip
         draws = got.ln_phi.reshape(-1, got.ln_phi.shape[-1])
         return draws, mf.summary(draws), got.rhat, got.ess, self.checked(got)
 

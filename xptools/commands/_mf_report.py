@@ -21,6 +21,7 @@ class Fit:
     """Counts (B, K), volumes, draws of ln Phi for ratios (D, B, K), mean and sd of log10 Phi (B, K); NaN: no volume.
 
     `counted`: the counts are Poisson about Phi V dM; else errors stand between them, and the draws say all.
+    `mixing` (B, K, K): stars counted in a bin for every one expected in another, where pairs are undone.
     """
 
     n: np.ndarray
@@ -29,6 +30,8 @@ class Fit:
     log_phi: np.ndarray
     log_phi_sd: np.ndarray
     counted: bool = True
+    mixing: np.ndarray | None = None
+    all_stars: np.ndarray | None = None  # draws (D, B, K) of ln Phi of all stars, companions counted
 
     def alphas(self, b: int, segments, seed: int) -> np.ndarray:
         """Draws (D, S) of the slopes of a [Fe/H] bin."""
@@ -38,7 +41,9 @@ class Fit:
 
         if not self.counted:
             return lines(self.table.centre, self.ln_phi[:, b], self.log_phi_sd[b], segments)
-        drawn = PoissonSlopes(self.table, b, segments).draws(self.n[b], np.random.default_rng((seed, 2, b)))
+        mixing = None if self.mixing is None else self.mixing[b]
+        law = PoissonSlopes(self.table, b, segments, mixing=mixing)
+        drawn = law.draws(self.n[b], np.random.default_rng((seed, 2, b)))
         return drawn[:, len(segments) - 1 :]
 
     def stars(self, b: int) -> np.ndarray:
@@ -59,6 +64,8 @@ def per_feh(fit: Fit, segments, upper: float, xi_method: str, seed: int, truth: 
             "feh_lo": lo, "feh_hi": hi, "feh": 0.5 * (lo + hi), "n": int(fit.n[b].sum()), "slopes": slopes,
             "xi": _ratio(fit, b, segments, modes, upper, xi_method), "references": _references(fit, b, upper),
         }  # fmt: skip
+        if fit.all_stars is not None:
+            entry["all_stars"] = _all_slopes(fit, b, segments)
         out.append(entry | ({"truth": _truth(fit.table, b, segments, upper, truth)} if truth else {}))
     return out
 
@@ -89,6 +96,14 @@ def _slopes(fit: Fit, b: int, segments, seed: int):
             lines[name] = {"alpha": alpha, "err": err}
         out.append({"mass_lo": segment[0], "mass_hi": segment[1], "poisson": _spread(drawn[:, s]), **lines})
     return out, np.clip(np.nan_to_num(drawn.mean(axis=0)), -6.0, 6.0)
+
+
+def _all_slopes(fit: Fit, b: int, segments) -> list[dict]:
+    """Slopes of all stars' function, companions counted: lines through the bin centres of every draw."""
+    from xptools.cores.slopes import lines
+
+    drawn = lines(fit.table.centre, fit.all_stars[:, b], fit.log_phi_sd[b], segments)
+    return [{"mass_lo": lo, "mass_hi": hi, **_spread(drawn[:, s])} for s, (lo, hi) in enumerate(pairwise(segments))]
 
 
 def _ratio(fit: Fit, b: int, segments, alpha, upper: float, method: str) -> dict:
@@ -122,6 +137,7 @@ def _references(fit: Fit, b: int, upper: float) -> dict:
     for name, law in REFERENCES.items():
         shape = law.integrate(edges[:-1], edges[1:], 0.0)
         expected = np.where(use, shape * np.where(use, fit.table.veff[b], 0.0), 0.0)
+        expected = expected if fit.mixing is None else fit.mixing[b] @ expected
         n = fit.stars(b)
         stars = n[use].sum()
         scale = stars / expected.sum() if expected.sum() > 0 and stars > 0 else np.nan

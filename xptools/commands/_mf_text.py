@@ -16,7 +16,8 @@ def report(table: pa.Table) -> Any:
     from xptools.metadata import value_of
 
     about = value_of(table.schema, "xp.mf")
-    rows = table.to_pylist()
+    cells = about.get("cells", 1)
+    rows = table.to_pylist()[cells // 2 :: cells]
     parts: list[Any] = []
     for entry in about["feh"]:
         parts.append(_panel([r for r in rows if r["feh_lo"] == entry["feh_lo"]], entry))
@@ -75,16 +76,28 @@ def _chosen(slope: dict, method: str) -> str:
 def _closing(about: dict) -> list[str]:
     known = next(iter(about["feh"]))["references"]
     lines = ["xi_MR of known curves: " + ", ".join(f"{name} {r['xi']:.3f}" for name, r in known.items())]
+    if about.get("binaries"):
+        lines += _pairs(about)
     c = about.get("convergence")
     if c:
         state = "converged" if not c["trouble"] else "NOT CONVERGED: " + "; ".join(c["trouble"])
-        sampler = "HMC" if about["method"] == "joint" else "NUTS"
+        sampler = "HMC" if about["method"] in ("joint", "gp") else "NUTS"
         lines.append(
             f"{sampler} {c['chains']} x {c['draws']}: R-hat <= {c['rhat_max']:.4f}, "
             f"effective draws >= {c['ess_min']:.0f}, {c['divergences']} divergences, E-BFMI {c['bfmi']:.2f}: {state}"
         )
     if about["truth_known"]:
         lines.append(f"pulls: mean {_number(about['pull_mean'], '+.2f')}, sd {_number(about['pull_sd'], '.2f')}")
+    return lines
+
+
+def _pairs(about: dict) -> list[str]:
+    """What was done with pairs, and the slopes with companions counted."""
+    lines = [f"pairs undone: {about['binaries']}; Phi is that of single stars and primaries. All stars:"]
+    for entry in about["feh"]:
+        words = ", ".join(f"alpha{s} {_number(a['mean'], '+.2f')} +- {_number(a['sd'], '.2f')}"
+                          for s, a in enumerate(entry.get("all_stars", ()), 1))  # fmt: skip
+        lines.append(f"  {entry['feh_lo']:g} ... {entry['feh_hi']:g}   {words or 'the same'}")
     return lines
 
 

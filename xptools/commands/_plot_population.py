@@ -63,7 +63,7 @@ def mf_numbers(table: pa.Table) -> tuple[Numbers, dict[str, Any]]:
     recipe = said.get("slope_method", "poisson")
     notes = {f"{e['feh_lo']:.6g}": _slopes(e["slopes"], recipe) for e in said.get("feh", [])}
     unit = metadata.unit_of(table.schema.field("mass_lo")) or "solMass"
-    return numbers, {"notes": notes, "x_label": style.label("mass", unit)}
+    return numbers, {"notes": notes, "x_label": style.label("mass", unit), "cells": said.get("cells", 0)}
 
 
 def other_functions(compare: tuple[str, ...]) -> dict[str, Numbers]:

@@ -171,7 +171,7 @@ def _batches(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -> 
     import numpy as np
 
     from xptools import io
-    from xptools.protocol import to_numpy
+    from xptools.protocol import numeric
 
     start = 0
     with io.open_reader(path) as reader:
@@ -180,7 +180,7 @@ def _batches(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -> 
         for batch in reader:
             if not batch.num_rows:
                 continue
-            arrays = {n: to_numpy(batch.column(batch.schema.get_field_index(s)), s) for n, s in names.items()}
+            arrays = {n: numeric(n, batch, s) for n, s in names.items()}
             arrays |= {n: whole(n, arrays) for n in needs}
             arrays.setdefault("source_id", np.arange(start, start + batch.num_rows))
             start += batch.num_rows

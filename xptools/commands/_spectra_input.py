@@ -118,7 +118,7 @@ def _fits(band: str, spelling: str, width: int, design: str) -> None:
     release = ", as DR4's BP has" if width == 51 else ""
     whose, cure = f"{design} is", "the design of these spectra"
     if not design:
-        whose, cure = "the design matrices are those of DR3,", "the DR3 spectra of these stars, or --design FILE"
+        whose, cure = "the design matrices are those of DR3,", "DR3 spectra of these stars, or xp calibrate --design"
     raise DataError(f"column {spelling} has {width} coefficients{release}, but {whose} for {needed}. TRY: {cure}")
 
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from xptools.cores.sightlines import Completeness
 
 
-def columns_of(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -> dict[str, Any]:
+def columns_of(
+    path: str, needs: tuple[str, ...], wants: tuple[str, ...] = (), maker: str = "veff"
+) -> dict[str, Any]:
     """Columns of a small table in any format xp reads, as arrays; DataError naming what is missing."""
     from xptools import io
     from xptools.protocol import spelled, to_numpy
@@ -24,7 +26,7 @@ def columns_of(path: str, needs: tuple[str, ...], wants: tuple[str, ...] = ()) -
     found = {name: s for name in (*needs, *wants) if (s := spelled(table.schema, name))}
     missing = tuple(name for name in needs if name not in found)
     if missing:
-        raise MissingColumns(f"veff ({path})", missing, tuple(table.schema.names))
+        raise MissingColumns(f"{maker} ({path})", missing, tuple(table.schema.names))
     return {name: to_numpy(table.column(s), name) for name, s in found.items()}
 
 
@@ -111,18 +113,23 @@ def eta_factors(path: str, feh_edges: tuple[float, ...], mass_edges: tuple[float
     return factor, error
 
 
+def stated(path: str) -> dict[str, Any] | None:
+    """What the file says of its volumes in its metadata (key xp.veff), if it does."""
+    from xptools import io, metadata
+
+    with io.open_reader(path) as reader:
+        return metadata.value_of(reader.schema, "xp.veff")
+
+
 @lru_cache(maxsize=4)
 def bin_table(path: str) -> BinTable:
     """The table of bins of a file that `xp veff --table` wrote; without its metadata (CSV), V is constant in a bin."""
     import numpy as np
 
-    from xptools import io, metadata
     from xptools.cores.bins import POINTS, BinTable
 
-    with io.open_reader(path) as reader:
-        stated = metadata.value_of(reader.schema, "xp.veff")
-    if stated is not None:
-        return BinTable.from_dict(stated)
+    if (said := stated(path)) is not None:
+        return BinTable.from_dict(said)
     c = columns_of(path, ("feh_lo", "feh_hi", "mass_lo", "mass_hi", "veff"), ("veff_err",))
     feh, mass = (np.unique(np.concatenate([c[f"{name}_lo"], c[f"{name}_hi"]])) for name in ("feh", "mass"))
     shape = (len(feh) - 1, len(mass) - 1)

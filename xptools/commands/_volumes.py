@@ -12,6 +12,8 @@ from xptools.commands._volume_files import completeness_of, eta_factors, law_of
 from xptools.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from xptools.cores.bins import BinTable
     from xptools.cores.sightlines import Sky
     from xptools.cores.veff import Survey
@@ -100,6 +102,22 @@ class Volumes:
             law = law_of(self.density, feh)
         return Survey(self.g_limit, self.max_distance, self.mg_limit, law, self.r_sun, self.z_sun)
 
+    def mh(self, feh):
+        """[M/H] of stars of [Fe/H] = feh; of the shared [Fe/H] where all bins have one volume."""
+        from xptools.cores.isochrone import salaris
+
+        return (self.veff_feh if self.veff_mode == "shared" else feh) + float(salaris(self.alpha_fe))
+
+    def light(self, mass: np.ndarray, mh: float):
+        """M_G, BP-RP [mag] (N,) of dwarfs of mass (N,) [Msun]; NaN above the turn-off."""
+        import numpy as np
+
+        from xptools.cores.isochrone import load
+
+        isochrones = load(self.isochrones or None)
+        M_G, colour = isochrones.absolute(mass, mh, self.age)
+        return np.where(mass > isochrones.turn_off(mh, self.age), np.nan, M_G), colour
+
     def sky(self) -> Sky:
         """Dust, completeness and parallax cut."""
         from xptools.cores.sightlines import Sky
@@ -138,11 +156,9 @@ def _row(v: Volumes, b: int, lo: float, hi: float, sky, known: dict):
     import numpy as np
 
     from xptools.cores import bins
-    from xptools.cores.isochrone import load, salaris
     from xptools.cores.sightlines import LineVolume
     from xptools.cores.veff import Volume
 
-    isochrones = load(v.isochrones or None)
     survey = v.survey(0.5 * (lo + hi))
     if survey not in known:
         known[survey] = Volume(survey) if sky.plain() else LineVolume(survey, sky)
@@ -153,14 +169,10 @@ def _row(v: Volumes, b: int, lo: float, hi: float, sky, known: dict):
         weights = np.exp(-0.5 * ((nodes - v.mdf[0]) / v.mdf[1]) ** 2 + 0.5 * ((nodes[0] - v.mdf[0]) / v.mdf[1]) ** 2)
     if v.veff_mode == "shared":
         nodes, weights = np.array([v.veff_feh]), np.ones(1)
-    mh = nodes + float(salaris(v.alpha_fe))
-
-    def light(mass, h):
-        M_G, colour = isochrones.absolute(mass, h, v.age)
-        return np.where(mass > isochrones.turn_off(h, v.age), np.nan, M_G), colour
+    mh = v.mh(nodes) + np.zeros(len(nodes))
 
     def volume(mass):
-        pairs = [light(mass, h) for h in mh]
+        pairs = [v.light(mass, h) for h in mh]
         if sky.plain():
             return np.average([seen(M_G) for M_G, _ in pairs], axis=0, weights=weights)
         lines = [seen(M_G, colour, _coefficient(v, colour)) for M_G, colour in pairs]
@@ -172,7 +184,7 @@ def _row(v: Volumes, b: int, lo: float, hi: float, sky, known: dict):
         veff = volume(0.5 * (edges[1:] + edges[:-1]))
     error = np.zeros_like(veff)
     if v.method == "mc":
-        veff, error = _monte_carlo(v, b, survey, sky, lambda mass: light(mass, mh[len(mh) // 2]))
+        veff, error = _monte_carlo(v, b, survey, sky, lambda mass: v.light(mass, mh[len(mh) // 2]))
     return veff, error, fine
 
 

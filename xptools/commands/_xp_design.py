@@ -96,9 +96,13 @@ def _check(path: str, band: str, arrays: Arrays) -> None:
             fits = fits and shape[0] == 2 and shape[1] >= FEWEST
         if not fits or array.dtype.kind != "f":
             raise DataError(f"{path} has no {band}.{kind} of the shape it needs. TRY: xp help calibrate, DESIGN FILE")
-    own = arrays.get(f"{band}.passbands")
-    if own is not None and own.shape != (len(arrays[f"{band}.bases"]), COLUMNS):
-        raise DataError(f"{path} has passbands that do not fit {band}.bases. TRY: xp help calibrate, DESIGN FILE")
+    from xptools.cores.xpdesign import STORED
+
+    widths = {"passbands": COLUMNS} | {name: len(grid) for grid, name in STORED.items()}
+    for name, width in widths.items():
+        own = arrays.get(f"{band}.{name}")
+        if own is not None and own.shape != (len(arrays[f"{band}.bases"]), width):
+            raise DataError(f"{path} has {name} that do not fit {band}.bases. TRY: xp help calibrate, DESIGN FILE")
 
 
 __all__ = ["bases", "designed", "passbands"]

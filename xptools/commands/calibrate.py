@@ -35,7 +35,7 @@ SPECTRUM = ("coefficients", "coefficient_errors", "coefficient_correlations", "n
 class Calibrate(RowOp):
     """f = w_BP D_BP^T c_BP + w_RP D_RP^T c_RP on a grid [nm]; Cov = sum_X D_X^T C_X D_X (cores/xpbasis.py)."""
 
-    grid: tuple[float, ...]
+    grid: tuple[float, ...] = wavelengths(GRID)
     errors: bool = True
     covariance: bool = False
     floors: str = "none"
@@ -312,8 +312,8 @@ def command(
 ):  # fmt: skip
     """Append flux on a wavelength grid, from the coefficients of Gaia's XP spectra.
 
-    Input are bp_coefficients and rp_coefficients as the archive gives them (arrays, texts in CSV and ECSV, or a column
-    for each coefficient), with coefficient_errors and coefficient_correlations for the errors. Output is one array
+    Input are bp_coefficients and rp_coefficients as the archive gives them (arrays, arrays as text, or a column for
+    each coefficient), with coefficient_errors and coefficient_correlations for the errors. Output is one array
     column `flux` [W m^-2 nm^-1] with flux_err; the wavelengths stand in its metadata under xp.grid. A row in gives a
     row out. Correlations are 12 of the 13 kB of a star: --drop-coefficients makes files small and quick.
     """

@@ -143,7 +143,8 @@ All three minimise the same chi2. Errors are those of Gauss and Newton at the mi
 derivatives of chi2 instead.""",
     "INPUT": """bp_coefficients and rp_coefficients, with coefficient_errors and coefficient_correlations; extinction is
 removed where there is a column ext_e (xp deredden). Or flux or flux10 with flux_cov or flux_err, as xp calibrate writes
-them, on the model's wavelengths, taken as they are: what dereddens there is its own option.""",
+them, on the model's wavelengths, taken as they are: what dereddens there is its own option. Without a column
+parallax_error parallaxes count as exact; a star whose own error is unknown is not fitted.""",
     "SPREAD COLUMNS": SPREAD_NOTE,
     "BINARIES": """--binary fits the sum of two stars of one [Fe/H] and age on the main sequence of the training stars;
 masses come from the isochrones at their M_G. chi2_binary well below chi2 tells an unresolved pair; Li+ 2026 train
@@ -182,7 +183,7 @@ def command(model, method, exact, binary, isochrones, age, alpha_fe, curve_unit,
 
     A neural network (xp train feh) predicts the spectrum of a star of given Teff, M_G and [Fe/H]; here it is inverted,
     star by star, with the full covariance of the spectrum and the parallax. Input are coefficients as the archive gives
-    them (arrays, texts in CSV and ECSV, or a column for each) or the flux of xp calibrate. Errors, their correlations,
+    them (arrays, arrays as text, or a column for each) or the flux of xp calibrate. Errors, their correlations,
     chi2 and flags come with the labels. A star that is flagged keeps its labels; one without spectrum or parallax has
     NaN.
     """

@@ -1,16 +1,14 @@
 """`xp mass`: mass and photometric [M/H] from absolute magnitude and colour."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 from xptools.columns import OWN, Column
+from xptools.commands._mass_model import DEFAULT, about, emulator
 from xptools.errors import DataError, MissingColumns
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp
-
-DEFAULT = Path(__file__).parent.parent / "data" / "mass_default.safetensors"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Mass(RowOp):
 
     def _takes_mh(self) -> bool:
         path = Path(self.files()["model"])
-        return len(_about(path, _stamp(path)).inputs) == 3
+        return len(about(path).inputs) == 3
 
     def compute(self, mg0, bp_rp0, mg0_err=None, bp_rp0_err=None, feh=None):
         from xptools.cores.isochrone import salaris
@@ -70,29 +68,9 @@ class Mass(RowOp):
 
         path = Path(self.files()["model"])
         mh = None if feh is None else feh + salaris(self.alpha_fe)
-        out = infer(_emulator(path, _stamp(path)), mg0, bp_rp0, mg0_err, bp_rp0_err, mh)
+        out = infer(emulator(path), mg0, bp_rp0, mg0_err, bp_rp0_err, mh)
         out["mass_flag"] = out.pop("flag")
         return out
-
-
-def _stamp(path: Path) -> int:
-    """Changes when the file does: a model trained again under the same name is read again."""
-    return path.stat().st_mtime_ns if path.exists() else 0
-
-
-@lru_cache(maxsize=8)
-def _about(path: Path, _stamp: int):
-    from xptools.artefact import about, demand
-
-    return demand(about(path), "mass", path)
-
-
-@lru_cache(maxsize=8)
-def _emulator(path: Path, _stamp: int):
-    from xptools.artefact import load
-    from xptools.cores.mass import Emulator
-
-    return Emulator(load(path, "mass").arrays)
 
 
 @row_command(

@@ -7,7 +7,7 @@ import click
 from xptools.commands._mf_fold import MassFunction
 from xptools.commands._mf_text import report
 from xptools.errors import UsageError
-from xptools.options import edges, fold_command
+from xptools.options import edges, fold_command, shared
 
 NOTES = {
     "METHOD": """Phi is constant inside a bin and n_k ~ Poisson(Phi_k V_k dM_k). The prior of the expected number is
@@ -24,16 +24,36 @@ with masses of the shipped model, bins above 0.7 Msun are off by more than their
 break shared between both. weighted and unweighted: straight lines through log Phi at the bin centres inside the
 segment, error times max(1, sqrt(chi2_red)). All three are in the report; --slope-method picks the one shown.""",
     "ERRORS OF MASS AND [FE/H]": """[Fe/H] errors of 0.2 dex move stars between bins, mostly from the many metal-rich
-to the few metal-poor. --deconvolve undoes it: n ~ Poisson of Phi V smeared by every star's feh_err and mass_err, over
-true cells that reach 2.5 errors beyond the bins. ln Phi is a plane, a Gaussian process in (ln M, [Fe/H]) and steps
-between the [Fe/H] bins that are smooth in mass; both amplitudes and both lengths are inferred, so the data say how
-smooth Phi is. Larger errors at low [Fe/H] are allowed for. The errors must be right and independent of each other, and
-nothing may have been cut by true [Fe/H]. Slopes come from the draws of Phi; n stays what was counted. It takes about a
-minute; where the data ask for a very rough Phi, a quarter of an hour or more. Measured by tests/calibration_joint.py,
-16 universes of 48 bins each, errors of 0.1 dex: where Phi runs smoothly with [Fe/H] the 68 % and 95 % intervals hold
-0.77 and 0.98 (rms error 0.032 dex, by counting 0.084), where every bin has a slope of its own 0.65 and 0.92 (0.076
-dex, by counting 0.128). With errors of 0.25 dex and a smooth Phi the intervals are too wide, 0.86 and 0.997 (0.037
-dex, by counting 0.117), because they allow for steps that are not there.""",
+to the few metal-poor. --deconvolve undoes it: n ~ Poisson of Phi V smeared by the errors, over true cells that reach
+2.5 errors beyond the bins, for the masses that slopes and xi_MR need. ln Phi is a plane, a Gaussian process in
+(ln M, [Fe/H]) and steps between the [Fe/H] bins that are smooth in mass; both amplitudes and both lengths are inferred,
+so the data say how smooth Phi is. Slopes come from the draws of Phi; n stays what was counted. Nothing may have been
+cut by true [Fe/H]. The errors are those stated, feh_err and mass_err, taken as Gaussian and independent, larger at low
+[Fe/H] if the counts say so: they must be right. Those of [Fe/H] from low-resolution spectra are not. So
+--error-table FILE has stars of known [Fe/H] (columns mass, feh, and true_feh or fe_h), seen to the same limits and
+measured in the same way: what feh - true does at a mass and a true [Fe/H] is what they do near there, bias, tails and
+all. They are counted themselves, and their noise is in the result (a negative binomial instead of Poisson): thousands
+are needed where the sample has thousands. It takes half a minute with a table, a minute or two without.""",
+    "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line and a Gaussian process (Matern
+3/2, so that kinks are allowed) whose amplitude and length are inferred, in bins an eighth as wide as those of xp veff,
+over --segments and xi_MR (no further: old stars end at the turn-off, where no smooth function follows). A row each, the
+same columns. Phi where few stars are comes from its neighbours, so intervals are narrower than those of bins, and wrong
+where Phi jumps. Slopes are those of the draws; mass and feh themselves are needed. It takes seconds. Measured by
+tests/calibration_gp.py: 160 draws of the process itself are held by the 68 % and 95 % intervals 0.68 and 0.95 of the
+time; power laws with a kink at 0.55 Msun (40 universes) 0.71 and 0.96, alpha1 0.61 and 0.94, alpha2 0.54 and 0.93 (the
+kink is smoothed over), xi_MR 0.62 and 0.92.""",
+    "UNRESOLVED PAIRS": """Counting sees systems: a pair is one star, brighter and redder than its primary, so it is
+weighed too heavy (a twin of 0.2 Msun as 0.30, of 0.5 as 0.63) and seen in a larger volume. --binaries
+fraction=F,q=LAW undoes it: a share F of the systems of every primary mass are pairs, q = m2 / m1 is uniform, twins
+(q = 1), or a number: the exponent of its law. With cut=0.5, pairs above that q are taken to have left the sample, as
+Li+ 2026 assume. Light, limits and volumes are those of xp veff (they are in its metadata), masses are read by --model,
+which must be what xp mass used. Errors of photometry and pairs among stars of other [Fe/H] are not in it, nor is an
+error of F: try several. phi and log_phi are the function of single stars and primaries (in xp mock the truth);
+log_phi_all_* counts companions too, those of primaries in the table. Pairs with primaries below the table are counted
+with the Phi of the lowest bin, 5 % of its stars. fraction=0 is xp mf without --binaries.
+Measured by tests/calibration_pairs.py, 30 universes with 40 % pairs, each with slopes of its own: the 68 % and 95 %
+intervals of log Phi hold 0.68 and 0.95 if q is uniform (counted as single stars 0.55 and 0.86), of alpha1 0.62 and
+0.94 (0.51 and 0.83), of xi_MR 0.68 and 0.94 (0.45 and 0.73).""",
     "XI_MR": """Mass between 0.2 and 0.5 Msun over mass between 0.2 and --xi-upper (Li+ 2026 eq. 10). flat: Phi constant
 in each bin; shaped: Phi runs inside the bins with the fitted slopes, which removes a bias of up to 0.01. As a sum over
 bins it has a prior of its own, a third of a star per bin instead of Jeffreys' half; exact draws, whatever --method.""",
@@ -48,15 +68,23 @@ bins it has a prior of its own, a third of a star per bin instead of Jeffreys' h
         "xp mass stars.parquet | xp veff | xp mf",
         "xp mf --veff veff.parquet --method exact --report mf.json stars.parquet -o mf.parquet",
         "xp mock 100000 | xp deredden --map none | xp mass | xp veff | xp mf --truth",
+        "xp mf --deconvolve --error-table known.parquet stars.parquet -o sharp.parquet",
+        "xp mf --binaries fraction=0.4,q=uniform stars.parquet -o singles.parquet",
+        "xp mf --method gp stars.parquet -o curve.parquet && xp plot mf curve.parquet -o curve.pdf",
     ),
     see=("veff", "plot", "mock"),
     notes=NOTES,
 )
 @click.option("--veff", metavar="FILE", default="", help="Bins and volumes of xp veff --table, not the input's own.")
-@click.option("--method", type=click.Choice(["nuts", "exact"]), default="nuts", show_default=True,
-              help="NumPyro's NUTS, or the exact Gamma posterior.")  # fmt: skip
+@click.option("--method", type=click.Choice(["nuts", "exact", "gp"]), default="nuts", show_default=True,
+              help="NumPyro's NUTS, the exact Gamma posterior, or a continuous Phi (Gaussian process).")  # fmt: skip
 @click.option("--deconvolve", is_flag=True,
               help="Infer Phi behind the errors of mass and [Fe/H] (feh_err, mass_err), all bins at once.")  # fmt: skip
+@click.option("--error-table", metavar="FILE", default="",
+              help="With --deconvolve: stars of known [Fe/H] (mass, feh, true_feh or fe_h), not feh_err.")  # fmt: skip
+@click.option("--binaries", metavar="SPEC", default="",
+              help="Infer Phi behind unresolved pairs: fraction=0.4,q=uniform.")  # fmt: skip
+@shared("model")
 @click.option("--prior", type=click.Choice(["jeffreys", "flat", "data"]), default="jeffreys", show_default=True,
               help="Of the expected numbers: Jeffreys', flat, or Normal(ln(n + 1/2), 3) in the log.")  # fmt: skip
 @click.option("--chains", type=click.IntRange(2, 64), default=4, show_default=True, help="Chains.")
@@ -76,8 +104,8 @@ bins it has a prior of its own, a third of a star per bin instead of Jeffreys' h
 @click.option("--force", is_flag=True, help="Write the result even if the sampler has not converged.")
 @click.option("--report", "report_", metavar="FILE", default="", help="Write slopes, xi_MR and all bins as JSON.")
 def command(
-    veff, method, deconvolve, prior, chains, warmup, draws, target_accept, segments, slope_method, xi_upper, xi_method,
-    truth, force, report_, seed,
+    veff, method, deconvolve, error_table, binaries, model, prior, chains, warmup, draws, target_accept, segments,
+    slope_method, xi_upper, xi_method, truth, force, report_, seed,
 ):  # fmt: skip
     """Count stars per (mass, [Fe/H]) bin and infer the mass function Phi, its slopes and the mass ratio xi_MR.
 
@@ -87,14 +115,39 @@ def command(
     limits = edges(segments)
     if limits[0] < 0:
         raise UsageError(f"--segments are masses, not {segments}")
-    if deconvolve and (method != "nuts" or prior != "jeffreys"):
-        raise UsageError("--deconvolve has a prior of its own and is sampled. TRY: without --method and --prior")
-    kind = MassFunction
-    if deconvolve:
-        from xptools.commands._mf_joint import JointMassFunction as kind
+    kind, own = _kind(method, prior, deconvolve, error_table, binaries, model)
     target_accept = target_accept or kind.target_accept
     return kind(
         veff=veff, method=method, prior=prior, chains=chains, warmup=warmup, draws=draws, target_accept=target_accept,
         segments=limits, slope_method=slope_method, xi_upper=xi_upper, xi_method=xi_method, truth=truth, force=force,
-        report=report_, seed=seed,
+        report=report_, seed=seed, **own,
     )  # fmt: skip
+
+
+def _kind(method, prior, deconvolve, error_table, binaries, model):
+    """Which step these options mean, and the settings that only it has."""
+    if model and not binaries:
+        raise UsageError("--model is the model of the masses, which only --binaries asks for. TRY: without --model")
+    if error_table and not deconvolve:
+        raise UsageError("--error-table says how [Fe/H] scatters, which only --deconvolve undoes. TRY: --deconvolve")
+    if deconvolve:
+        if method != "nuts" or prior != "jeffreys" or binaries:
+            words = "--deconvolve has a prior of its own, is sampled, and knows no pairs"
+            raise UsageError(f"{words}. TRY: without --method, --prior and --binaries")
+        from xptools.commands._mf_joint import JointMassFunction
+
+        return JointMassFunction, {"error_table": error_table}
+    if method == "gp":
+        if prior != "jeffreys" or binaries:
+            raise UsageError("--method gp has a prior of its own and knows no pairs. TRY: without --prior, --binaries")
+        from xptools.commands._mf_process import SmoothMassFunction
+
+        return SmoothMassFunction, {}
+    if binaries:
+        from xptools.commands._mf_pairs import PairedMassFunction
+
+        step = PairedMassFunction, {"binaries": binaries, "model": model}
+        if method != "nuts" and PairedMassFunction(**step[1]).pairs.fraction:
+            raise UsageError("--binaries is sampled. TRY: without --method")
+        return step
+    return MassFunction, {}

@@ -147,8 +147,9 @@ def mf(input, output, form, data_out, column, no_clobber, reference, compare):
     """Mass function per [Fe/H] bin, from the table that xp mf writes.
 
     The median of log Phi in each bin with its 68% and 95% intervals; arrows are upper limits (97.7%) of bins without
-    stars. The references are scaled to the same number of stars. The number of stars stands on top. --compare adds
-    what xp mf made elsewhere: of other isochrones, or of a paper (columns feh_lo, mass_lo, log_phi).
+    stars. A continuous function (xp mf --method gp) is a curve in its bands, beside the counts of the bins. The
+    references are scaled to the same number of stars. The number of stars stands on top. --compare adds what xp mf made
+    elsewhere: of other isochrones, or of a paper (columns feh_lo, mass_lo, log_phi).
     """
     from xptools.commands._plot_population import mf_numbers, other_functions
     from xptools.figures import mf as drawing
@@ -158,7 +159,7 @@ def mf(input, output, form, data_out, column, no_clobber, reference, compare):
     numbers, about = mf_numbers(table)
     numbers = drawing.with_references(numbers) if reference else numbers
     others = other_functions(compare)
-    numbers, about["others"] = drawing.with_others(numbers, list(others.values())), list(others)
+    numbers, about["others"] = drawing.with_others(numbers, list(others.values()), about["cells"]), list(others)
     names = {"kroupa": "Kroupa (2001)", "chabrier": "Chabrier (2003), single stars", "salpeter": "Salpeter (1955)"}
     columns = {
         f"log_phi_{key}": Column("float64", None, "stat.fit.param", f"log10 of {name}, scaled to the counts")

@@ -87,7 +87,7 @@ def stretched(length, slope, rise):
     return min(max(-0.5 * slope * length * length / bend, SHORTEST), LONGEST)
 
 
-@kernel
+@part
 def descended(grid, limits, p, pair, spread, work, full, most, enough, begun):
     """Levenberg-Marquardt from p (4,), in place, inside the limits (2, 3) of p: chi2, and whether that is a minimum.
 
@@ -176,7 +176,7 @@ def begin(labels, shift, p):
     p[3] = shift
 
 
-@kernel
+@part
 def looked(grid, box, single, start, errors, spread, work, p):
     """The first look: p (4,) from `start` (3,) without correlations; the model there is the star's reference model."""
     begin(start, np.float32(0.0), p)
@@ -195,7 +195,7 @@ def curved(work, curvature):
             curvature[i, j] = work.H[0, 1 + i, 1 + j]
 
 
-@kernel
+@part
 def lowest(grid, box, single, starts, spread, work, best, curvature):
     """The lowest minimum of chi2 from starts (K, 3) and along the valley: into best (4,), curvature (4, 4).
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xptools.cores._fehkernels import exponentials, kernel
+from xptools.cores._fehkernels import exponentials, kernel, part
 from xptools.cores._fehsimd import LANES, add_rows
 from xptools.cores._fehtiles import logarithm_tile
 
@@ -48,7 +48,7 @@ def _filled(a, shape: tuple[int, ...]) -> np.ndarray:
     return np.pad(np.asarray(a, np.float32), [(0, whole - n) for n, whole in zip(np.shape(a), shape, strict=True)])
 
 
-@kernel
+@part
 def standardised(layers, y, x):
     """What the network sees of flux at 10 pc y (n,), into x: standardised log10, 0 for what is not known."""
     for c in range(layers.widths[0]):
@@ -60,7 +60,7 @@ def standardised(layers, y, x):
         x[c] = min(max(z, -FURTHEST), FURTHEST) if c < len(y) and not math.isnan(y[c]) else np.float32(0.0)
 
 
-@kernel
+@part
 def activated(x, t, width):
     """GELU of x (width,) in place; t is scratch."""
     for c in range(width):

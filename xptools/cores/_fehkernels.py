@@ -43,6 +43,7 @@ def _sources() -> int:
     return crc32(b"".join(Path(__file__).with_name(f"_feh{n}.py").read_bytes() for n in names))
 
 
+# Only what Python calls is a kernel, all else a part: else the process that compiles computes other last digits.
 FREEDOMS, FOLDER = {"contract", "reassoc", "nsz", "arcp"}, f"numba-feh-{_sources():08x}"
 kernel, part = compiled(FREEDOMS, FOLDER), compiled(FREEDOMS, FOLDER, inline=True)
 
@@ -92,7 +93,7 @@ def cell(grid, p, w):
     return ((i * grid.nodes + j) * grid.nodes + k) * WIDTH
 
 
-@kernel
+@part
 def look_up(grid, p, out, w):
     """Slopes by label (3 * WIDTH of out) and values (from VALUE on) at labels p (3,); w (24,) is scratch."""
     start, row = cell(grid, p, w), grid.nodes * WIDTH
@@ -100,7 +101,7 @@ def look_up(grid, p, out, w):
         look_up_tile(out, tile, grid.flat, start + tile, row, row * grid.nodes, w)
 
 
-@kernel
+@part
 def look_up_value(grid, p, value, w):
     """The values (WIDTH,) alone."""
     start, row = cell(grid, p, w), grid.nodes * WIDTH
@@ -115,7 +116,7 @@ def exponentials(x, width):
         exponential_tile(x, tile)
 
 
-@kernel
+@part
 def place_among(nodes, x):
     """Cell and fraction of it of x among rising nodes (K,), held at the ends."""
     last = len(nodes) - 1
@@ -127,7 +128,7 @@ def place_among(nodes, x):
     return last - 1, 1.0
 
 
-@kernel
+@part
 def assembled(scale, packed, following, diagonal, errors, teff, there, a):
     """The lower triangle of the covariance, in units of the reference model squared, into a; above it anything.
 
@@ -159,7 +160,7 @@ def assembled(scale, packed, following, diagonal, errors, teff, there, a):
             a[WIDTH * i + i] = GONE
 
 
-@kernel
+@part
 def factorised(a, inverse, V, least):
     """R of A = R^T R, R lower triangular, in place of the lower triangle of A; above it stands anything.
 
@@ -188,7 +189,7 @@ def factorised(a, inverse, V, least):
     return True
 
 
-@kernel
+@part
 def whiten(R, V, x, z):
     """z (WIDTH,) = R^-T x: z^T z = x^T C^-1 x. From the last block to the first; x is used up."""
     for block in range(WIDTH - LANES, -1, -LANES):
@@ -197,7 +198,7 @@ def whiten(R, V, x, z):
             subtract_one(x, tile, R, WIDTH * block + tile, WIDTH, z, block)
 
 
-@kernel
+@part
 def whiten_five(R, V, x, z):
     """The same of five vectors x, z (5 * WIDTH,)."""
     for block in range(WIDTH - LANES, -1, -LANES):

@@ -16,7 +16,6 @@ from xptools.cores._fehkernels import (
     cell,
     exponentials,
     factorised,
-    kernel,
     look_up,
     look_up_value,
     part,
@@ -69,7 +68,7 @@ class Work(NamedTuple):
     start: np.ndarray
 
 
-@kernel
+@part
 def scratch(n):
     """Fresh arrays for stars of n samples."""
     single, square = np.float32, WIDTH * WIDTH
@@ -85,7 +84,7 @@ def scratch(n):
     )  # fmt: skip
 
 
-@kernel
+@part
 def gathered(y, gain, packed, diagonal, work):
     """Flux at 10 pc and its errors into y and sigma, single precision; `known` (0 or 1) and `there`: which are finite.
 
@@ -105,7 +104,7 @@ def gathered(y, gain, packed, diagonal, work):
         work.sigma[c] = error if there else none
 
 
-@kernel
+@part
 def reference(grid, p, spread, level, work):
     """ln of the model at p (4,) becomes the star's reference, 1 / reference `over`, flux times that u.
 
@@ -152,7 +151,7 @@ def weighted(errors, teff, work):
         weight[c] = known[c] / math.sqrt(f * f + near[c] + w * (far[c] - near[c]))
 
 
-@kernel
+@part
 def prepared(gain, packed, following, diagonal, errors, teff, work):
     """R of C = R^T R, C the covariance of u: the flux's and the model's. False if C is not positive.
 

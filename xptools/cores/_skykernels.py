@@ -5,14 +5,16 @@ import math
 import numba
 import numpy as np
 
+from xptools.cores._numba import compiled
 
-@numba.njit(cache=True)
+
+@compiled()
 def modulus(ln_d):
     """Distance modulus [mag] at ln(d / kpc)."""
     return 5.0 / math.log(10.0) * (ln_d + math.log(100.0))  # d in kpc
 
 
-@numba.njit(cache=True)
+@compiled()
 def edge_of(i, M_G, k, g_limit, ln_d, E):
     """ln d where G = g_limit inside step i, at most the step's end, and G there."""
     G0 = M_G + modulus(ln_d[i]) + k * E[i]
@@ -21,7 +23,7 @@ def edge_of(i, M_G, k, g_limit, ln_d, E):
     return ln_d[i] + t * (ln_d[i + 1] - ln_d[i]), G0, G0 + t * (G1 - G0)
 
 
-@numba.njit(cache=True)
+@compiled()
 def steps(M_G, k, g_limit, ln_d, E):
     """Number of steps that begin brighter than g_limit (G grows along the line)."""
     low, high = 0, len(ln_d) - 1
@@ -34,7 +36,7 @@ def steps(M_G, k, g_limit, ln_d, E):
     return low
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def edges(M_G, k, g_limit, ln_d, cube, n, E, sums):
     """Sum over lines of int n d^2 dd up to each line's edge, for P stars; always in one order."""
     out = np.zeros(len(M_G))
@@ -49,7 +51,7 @@ def edges(M_G, k, g_limit, ln_d, cube, n, E, sums):
     return out
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def weighted(M_G, k, g_limit, ln_d, cube, n, E, column, rows, G, table, sigma, sn):
     """The same with the probability of a place in the catalogue and of parallax S/N > sn at each step's middle."""
     out = np.zeros(len(M_G))

@@ -71,6 +71,12 @@ class BinTable:
         """Bin centres (K,) [Msun]."""
         return 0.5 * (self.mass_edges[1:] + self.mass_edges[:-1])
 
+    def part(self, masses) -> BinTable:
+        """The table of consecutive mass bins, true in `masses` (K,)."""
+        k = np.flatnonzero(masses)
+        edges = self.mass_edges[k[0] : k[-1] + 2]
+        return BinTable(edges, self.feh_edges, self.veff[:, k], self.veff_err[:, k], self.fine[:, k])
+
     def volume(self, b: int, k: int, mass):
         """V (N,) [kpc3] at masses inside bin (b, k): linear between the kept points, scaled to the bin's average."""
         grid = np.linspace(self.mass_edges[k], self.mass_edges[k + 1], self.fine.shape[2])

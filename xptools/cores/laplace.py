@@ -2,6 +2,7 @@
 
     n ~ Poisson(rates(exp(ln Phi))),  ln Phi = level + plane + process + steps + V errors,  y = the last four
 
+or, where the response itself was counted on r stars, the negative binomial of shape r that this makes of Poisson.
 The process is smooth in ln M and [Fe/H]; the steps are smooth in ln M and free from one [Fe/H] bin to the next. Given
 the hyperparameters theta (standard normal coordinates of both ln amplitudes and two ln lengths) the prior of y is
 Gaussian and its mode is found by Newton steps with the Fisher information. The evidence
@@ -29,6 +30,8 @@ CENTRE = np.zeros(HYPER)
 PRIOR_MEAN = np.log([0.4, 0.7, 0.6, 0.2])
 PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 1.0])
 PLANE = np.array([4.0, 3.0, 4.0])  # prior widths of a, alpha and beta about 0
+EXACT = 1e12
+SHORTEST = 0.2  # [dex]: the process knows nothing shorter than its knots; steps do
 JITTER = 1e-4  # keeps neighbouring cells of a smooth process apart
 STEPS, CLOSE = 100, 1e-6
 TRIALS, WIDER = 128, 1.3  # points at which the posterior of theta is evaluated, from a Gaussian so much wider
@@ -52,6 +55,7 @@ class Problem:
     knots: np.ndarray
     steps: np.ndarray
     volumes: np.ndarray
+    shape: np.ndarray  # r (K, J); EXACT where the response is known
 
     @cached_property
     def basis(self) -> np.ndarray:
@@ -101,11 +105,16 @@ def rates(phi, mass, weight, exposure, xp):
     return (weight @ (mass @ (phi.reshape(exposure.shape) * exposure))[:, :, None])[:, :, 0] + 1e-12
 
 
+def fitted(n, rate, shape, xp):
+    """ln p(n | rate) + const, summed: negative binomial, Poisson where shape is EXACT."""
+    return xp.sum(n * xp.log(rate) - (n + shape) * xp.log1p(rate / shape))
+
+
 def factors(theta, ln_m, knots):
     """Both amplitudes, Cholesky factors of the correlations in ln M (M, M) and between knots in [Fe/H] (Q, Q)."""
     size = np.exp(PRIOR_MEAN + PRIOR_WIDTH * theta)
     r = np.sqrt(3.0) * np.abs(ln_m[:, None] - ln_m) / size[1]
-    q = np.sqrt(5.0) * np.abs(knots[:, None] - knots) / size[2]
+    q = np.sqrt(5.0) * np.abs(knots[:, None] - knots) / np.hypot(size[2], SHORTEST)
     one, two = (1 + r) * np.exp(-r), (1 + q + q * q / 3) * np.exp(-q)
     return size[0], size[3], *(np.linalg.cholesky(k + JITTER * np.eye(len(k))) for k in (one, two))
 
@@ -132,8 +141,9 @@ def mode(problem: Problem, theta: np.ndarray, start: np.ndarray | None = None) -
     value, rate, true = _value(problem, precision, y)
     for _ in range(STEPS):
         J = problem.jacobian(true)
-        gradient = J.T @ (problem.n / rate - 1.0).ravel() - precision @ y
-        H = J.T @ (J / rate.reshape(-1, 1)) + precision
+        r = problem.shape
+        gradient = J.T @ (problem.n / rate - (problem.n + r) / (rate + r)).ravel() - precision @ y
+        H = _information(problem, J, rate) + precision
         step = cho_solve(cho_factor(H), gradient)
         gain, factor = 0.5 * gradient @ step, 1.0
         while factor > 1e-4:
@@ -147,16 +157,21 @@ def mode(problem: Problem, theta: np.ndarray, start: np.ndarray | None = None) -
         if gain < CLOSE:
             break
     _, rate, true = _value(problem, precision, y)
-    J = problem.jacobian(true)
-    H = J.T @ (J / rate.reshape(-1, 1)) + precision
+    H = _information(problem, problem.jacobian(true), rate) + precision
     return Mode(y, H, precision, value + 0.5 * ln_det - np.log(np.diag(cho_factor(H)[0])).sum())
+
+
+def _information(problem: Problem, J: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Fisher's (D, D)."""
+    return J.T @ (J / (rate * (1.0 + rate / problem.shape)).reshape(-1, 1))
 
 
 def _value(problem, precision, y):
     """ln p(n, y | theta) + const, rates (K, J) and exp(ln Phi) (M C,)."""
     true = np.exp(np.minimum(problem.level + problem.design @ y, 50.0 + problem.level))
     rate = problem.rates(true)
-    return float((problem.n * np.log(rate)).sum() - rate.sum() - 0.5 * y @ precision @ y), rate, true
+    fit = fitted(problem.n, rate, problem.shape, np)
+    return float(fit - 0.5 * y @ precision @ y), rate, true
 
 
 def modes(problem: Problem, thetas: np.ndarray) -> list[Mode]:

@@ -34,19 +34,27 @@ class Sampled:
         return [words for bad, words in found if bad]
 
 
-def potential(n, noisy, prior):
-    """-ln p(u, eps | n) + const of n_k ~ Poisson(exp(y_k)), eps_k ~ Normal(0, 1), as a function of {"u", "eps"}.
+@lru_cache(maxsize=8)
+def potential(noisy, prior):
+    """-ln p(u, eps | n) + const of n_k ~ Poisson(exp(y_k)), eps_k ~ Normal(0, 1), a function of {"u", "eps"} and data.
+
+    With `mixing` (K, K), n_k ~ Poisson(sum_j mixing_kj exp(y_j)): stars counted elsewhere than where they belong.
 
     y = ln(n + 1/2) + u / sqrt(n + 1/2) has about unit width in u, and ln Phi_k = y_k - ln(V_k dM_k) - s_k eps_k:
     all coordinates are independent and alike, so the sampler needs little warm-up and takes long steps.
     """
     shape = mf.PRIORS[prior]
 
-    def energy(z):
+    def energy(z, data):
         import jax.numpy as jnp
 
+        n, mixing = data
         y = log_rate(n, z["u"], jnp)
-        log_p = n * y - jnp.exp(y)
+        if mixing is None:
+            log_p = n * y - jnp.exp(y)
+        else:
+            rate = mixing @ jnp.exp(y)
+            log_p = n * jnp.log(rate) - rate
         if shape is None:
             log_p = log_p - 0.5 * ((y - jnp.log(n + 0.5)) / mf.DATA_WIDTH) ** 2
         else:
@@ -61,8 +69,10 @@ def log_rate(n, u, xp=np):
     return xp.log(n + 0.5) + u / xp.sqrt(n + 0.5)
 
 
-def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_accept=0.9, prior="jeffreys") -> Sampled:
-    """NUTS on counts n (K,), offset = ln(V dM) (K,) and s = sigma_V / V (K,); float64.
+def sample(
+    n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_accept=0.9, prior="jeffreys", mixing=None
+) -> Sampled:
+    """NUTS on counts n (K,), offset = ln(V dM) (K,) and s = sigma_V / V (K,), perhaps mixed (`potential`); float64.
 
     All chains are one compiled program, kept in the compile cache: NumPyro's MCMC class compiles over a hundred small
     ones on every start, and its draws change with its progress bar.
@@ -76,20 +86,20 @@ def sample(n, offset, s, seed, *, chains=4, warmup=1000, draws=1000, target_acce
     if noisy:
         start["eps"] = rng.standard_normal((chains, len(n)))
     keys = jax.random.split(jax.random.PRNGKey(seed), chains)
-    run = _program(noisy, prior, warmup, draws, target_accept)
-    z, diverging, energy = jax.tree.map(np.asarray, run(n, keys, start))
+    run = program(potential(noisy, prior), warmup, draws, target_accept)
+    z, diverging, energy = jax.tree.map(np.asarray, run((n, mixing), keys, start))
     ln_phi = log_rate(n, z["u"]) - offset - (s * z["eps"] if noisy else 0.0)
     return Sampled(ln_phi, *convergence(ln_phi), int(diverging.sum()), bfmi(energy))
 
 
 @lru_cache(maxsize=8)
-def _program(noisy, prior, warmup, draws, target_accept):
-    """The compiled function (n (K,), keys (C,), starts (C, K)) -> draws (C, draws, K), divergences and energies."""
+def program(energy, warmup, draws, target_accept):
+    """NUTS on energy(z, data), compiled: (data, keys (C,), starts) -> z (C, draws, ...), divergences, energies."""
     jax = configure()
     from numpyro.infer.hmc import hmc
 
-    def chain(n, key, start):
-        init, step = hmc(potential(n, noisy, prior), algo="NUTS")
+    def chain(data, key, start):
+        init, step = hmc(lambda z: energy(z, data), algo="NUTS")
         state = init(start, warmup, target_accept_prob=target_accept, rng_key=key)
 
         def collect(state, _):

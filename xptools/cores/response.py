@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from xptools.cores.bins import BinTable
+from xptools.cores.errortable import GRID, ErrorTable
 
 STEP = 0.1  # [dex]: widest slice
 CLASSES = np.array([0.0, 0.02, 0.04, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, np.inf])  # edges of sigma([Fe/H]) [dex]
@@ -39,6 +40,10 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def part(self, masses: np.ndarray) -> Counts:
+        """Those of the mass bins that are true in `masses` (K,)."""
+        return Counts(self.n[masses], self.square[masses], self.mass[masses], self.outside)
 
 
 def slices(feh_edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,9 +86,12 @@ class Truth:
         return np.diff(self.mass_edges)[:, None] * np.diff(self.feh_edges)
 
 
-def truth_of(table: BinTable, counts: Counts) -> Truth:
-    """The true cells that the counts can tell of, and the volumes there: ln V linear in [Fe/H] between bins."""
-    sigma = np.sqrt(counts.square.sum() / max(counts.n.sum(), 1))
+def truth_of(table: BinTable, counts: Counts, sigma: float | None = None) -> Truth:
+    """The true cells that the counts can tell of, and the volumes there: ln V linear in [Fe/H] between bins.
+
+    sigma: rms error of [Fe/H] [dex], if not that which the stars state.
+    """
+    sigma = np.sqrt(counts.square.sum() / max(counts.n.sum(), 1)) if sigma is None else sigma
     beyond = int(np.ceil(min(REACH * sigma, FURTHEST) / STEP))
     inner, bins = slices(table.feh_edges)
     below, above = inner[0] - STEP * np.arange(beyond, 0, -1), inner[-1] + STEP * np.arange(1, beyond + 1)
@@ -134,10 +142,24 @@ def feh_matrix(truth: Truth, counts: Counts, edges: np.ndarray) -> np.ndarray:
     """P (K, S, O, C) that a star of a true slice is observed in a slice, given its class of error."""
     stars = counts.n.sum(axis=2)
     sigma = np.where(stars > 0, np.sqrt(counts.square / np.maximum(stars, 1)), _typical())
+    z = (edges[:, None, None] - _nodes(truth)) / np.maximum(sigma, 1e-6)[:, :, None, None, None]
+    return np.diff(ndtr(z), axis=2).mean(axis=-1)  # of (K, S, O + 1, C, nodes)
+
+
+def measured_matrix(truth: Truth, edges: np.ndarray, known: ErrorTable) -> np.ndarray:
+    """P (K, O, C) that a star of a true slice is observed in a slice, as stars of known [Fe/H] tell."""
+    mass, feh = (0.5 * (e[1:] + e[:-1]) for e in (truth.mass_edges[1:-1], truth.feh_edges))
+    k, c = (v.ravel() for v in np.meshgrid(np.arange(len(mass)), np.arange(len(feh)), indexing="ij"))
+    off, out = edges[:, None, None] - _nodes(truth), np.empty((len(mass), len(edges) - 1, len(feh)))
+    for row, i, j in zip(known.distribution(mass[k], feh[c]), k, c, strict=True):
+        out[i, :, j] = np.diff(np.interp(off[:, j], GRID, row), axis=0).mean(axis=-1)
+    return out
+
+
+def _nodes(truth: Truth) -> np.ndarray:
+    """[Fe/H] (C, NODES) evenly over every true slice."""
     u = (np.arange(NODES) + 0.5) / NODES
-    at = truth.feh_edges[:-1, None] + np.diff(truth.feh_edges)[:, None] * u
-    z = (edges[:, None, None] - at) / np.maximum(sigma, 1e-6)[:, :, None, None, None]  # (K, S, O + 1, C, nodes)
-    return np.diff(ndtr(z), axis=2).mean(axis=-1)
+    return truth.feh_edges[:-1, None] + np.diff(truth.feh_edges)[:, None] * u
 
 
 def shares(truth: Truth, counts: Counts, level: np.ndarray, trend: float) -> np.ndarray:

@@ -66,13 +66,15 @@ class PoissonSlopes:
     """Posterior of (ln A_s, alpha_s) for one [Fe/H] bin, all segments at once.
 
     table, b: BinTable and row; `segments` (S + 1,) mass limits [Msun]; bins count whose centre lies inside the range.
+    `mixing` (K, K): stars counted in a bin for every one expected in another (pairs.py), else each in its own.
     """
 
-    def __init__(self, table, b, segments, pivot=0.5):
+    def __init__(self, table, b, segments, pivot=0.5, mixing=None):
         self.segments, self.pivot = tuple(segments), pivot
         inside = members(table.centre, (segments[0], segments[-1]))
         inside &= np.isfinite(table.veff[b]) & (table.veff[b] > 0)
         self.use = np.flatnonzero(inside)
+        self.mixing = None if mixing is None else mixing[np.ix_(self.use, self.use)]
         x, w = np.polynomial.legendre.leggauss(NODES)
         edges, S = np.asarray(table.mass_edges), len(segments) - 1
         self.ln_m = np.zeros((len(self.use), S, NODES))
@@ -96,7 +98,8 @@ class PoissonSlopes:
         """lambda_k per segment (..., K, S) and its derivative by alpha, for ln_A, alpha (..., S)."""
         terms = self.weight * np.exp(alpha[..., None, :, None] * self.ln_m)
         scale = np.exp(ln_A)[..., None, :]
-        return scale * terms.sum(-1), scale * (terms * self.ln_m).sum(-1)
+        both = scale * terms.sum(-1), scale * (terms * self.ln_m).sum(-1)
+        return both if self.mixing is None else tuple(self.mixing @ v for v in both)
 
     def log_posterior(self, n, theta):
         """ln p (...) at theta (..., 2S) = (ln A, alpha), flat in ln A."""
@@ -151,6 +154,8 @@ class PoissonSlopes:
             pure = ~np.delete(seen, live, axis=1).any(axis=1)
             part = copy(self)
             part.weight, part.ln_m = self.weight[:, live] * pure[:, None, None], self.ln_m[:, live]
+            if self.mixing is not None:
+                part.mixing = self.mixing * pure[:, None]
             out[:, np.concatenate([live, S + live])] = part._resampled(n * pure, rng, size)
         return out
 

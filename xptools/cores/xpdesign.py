@@ -15,7 +15,6 @@ from functools import lru_cache
 from importlib import resources
 
 import numpy as np
-from scipy.interpolate import splev, splrep
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,6 +25,9 @@ HC_NM = 1e9 * 2.99792458e8 * 6.62607004e-34  # h c [J nm]: the constants of the 
 DEFAULT_GRID = tuple(float(w) for w in range(392, 993, 10))
 PUBLISHED_GRID = tuple(float(w) for w in range(336, 1021, 2))
 BANDS = ("G", "BP", "RP")
+# Grids whose matrices a design file may hold ready: ESA's own, and the model's where it is wanted most
+# (scipy.interpolate alone takes longer to import than a small table to calibrate).
+STORED = {PUBLISHED_GRID: "published", DEFAULT_GRID: "default"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +58,11 @@ def evaluate(wavelength: np.ndarray, arrays: Arrays) -> Design:
     """The matrices on any ascending wavelengths [nm] within RANGE, from the arrays of a design file."""
     wavelength = np.ascontiguousarray(wavelength, np.float64)
     weights = merge_weights(wavelength)
-    published = tuple(wavelength.tolist()) == PUBLISHED_GRID and "bp.published" in arrays
+    stored = STORED.get(tuple(wavelength.tolist()), "")
     alone = []
     for band, weight in zip(("bp", "rp"), weights, strict=True):
-        whole = arrays[f"{band}.published"] if published else model(wavelength, arrays, band)
+        ready = arrays.get(f"{band}.{stored}")
+        whole = model(wavelength, arrays, band) if ready is None else ready
         alone.append(np.where(weight > 0, whole, 0.0))
     merged = [whole * weight for whole, weight in zip(alone, weights, strict=True)]
     return Design(wavelength, *merged, *alone, *weights)
@@ -70,6 +73,8 @@ def model(wavelength: np.ndarray, arrays: Arrays, band: str) -> np.ndarray:
 
     The other band's end of a spline runs off: call it only where the band counts.
     """
+    from scipy.interpolate import splev, splrep
+
     u = splev(wavelength, splrep(*arrays[f"{band}.dispersion"], s=0))
     R = splev(wavelength, splrep(*arrays[f"{band}.response"], s=0))
     scale, offset = arrays[f"{band}.hermite"]

@@ -2,7 +2,8 @@
 
 A row is one (mass, [Fe/H]) bin, as `xp mf` writes it. Phi is piecewise constant, so a bin is a step: its median, its
 16-84 % and its 95 % interval. A bin without stars has an upper limit (97.7 %), drawn as an arrow. Reference functions
-are averaged over the same bins and scaled to the panel's number of stars.
+are averaged over the same bins and scaled to the panel's number of stars. A continuous function comes in fine bins,
+`cells` to a bin: it is a curve, and points with errors are the bins' own counts over their volume.
 """
 
 from __future__ import annotations
@@ -43,10 +44,12 @@ def with_references(numbers: Numbers) -> Numbers:
     return out
 
 
-def with_others(numbers: Numbers, others: list[Numbers]) -> Numbers:
+def with_others(numbers: Numbers, others: list[Numbers], cells: int = 0) -> Numbers:
     """The rows with a column per other mass function, log_phi_other1 ...: its log Phi in the same bin, else NaN."""
     out = dict(numbers)
-    places = np.stack([numbers["feh_lo"], numbers["mass_lo"]], axis=-1)
+    rows = np.arange(len(numbers["mass_lo"]))
+    starts = numbers["mass_lo"][rows - rows % cells] if cells else numbers["mass_lo"]
+    places = np.stack([numbers["feh_lo"], starts], axis=-1)
     for k, other in enumerate(others, 1):
         apart = np.abs(places[:, None] - np.stack([other["feh_lo"], other["mass_lo"]], axis=-1)[None]).max(axis=-1)
         nearest = apart.argmin(axis=1)
@@ -71,7 +74,7 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
         _panel(axes, {k: v[numbers["feh_lo"] == feh] for k, v in numbers.items()}, about)
     for axes in list(grid.flat)[bins.size :]:
         axes.set_visible(False)
-    _scales(grid, numbers)
+    _scales(grid, numbers, bool(about.get("cells")))
     figure.supxlabel(about.get("x_label", style.label("mass", "solMass")), fontsize=9)
     figure.supylabel(about.get("y_label", r"$\log_{10}\,\Phi\ [{\rm kpc}^{-3}\,M_\odot^{-1}]$"), fontsize=9)
     handles = {t: h for axes in grid.flat for h, t in zip(*axes.get_legend_handles_labels(), strict=True)}
@@ -80,7 +83,31 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
     return figure
 
 
-def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
+def _curve(axes: Any, rows: Numbers, cells: int) -> None:
+    """A continuous function in its bands, and the bins' counts over their volume with Poisson errors."""
+    m = rows["mass"]
+    for end, colour, name in (("95", BAND, "95%"), ("", INNER, "68%")):
+        bottom, top = rows[f"log_phi_lo{end}"], rows[f"log_phi_hi{end}"]
+        axes.fill_between(m, bottom, top, color=colour, lw=0, zorder=2, label=name)
+    axes.plot(m, rows.get("log_phi_median", rows["log_phi"]), color=style.BLACK, lw=1.1, zorder=4, label="median")
+    n, volume, mass = _binned(rows, cells)
+    seen = (n > 0) & (volume > 0)
+    y, error = np.log10(n[seen] / volume[seen]), 1.0 / (np.sqrt(n[seen]) * np.log(10.0))
+    look = {"fmt": "o", "ms": 2.5, "color": style.GREY, "elinewidth": 0.8}
+    axes.errorbar(mass[seen], y, yerr=error, zorder=3, label="counts", **look)
+    if "log_phi_true" in rows:
+        axes.plot(m, rows["log_phi_true"], color=style.RED, lw=0.9, zorder=5, label="truth")
+
+
+def _binned(rows: Numbers, cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts, int V dM and centres of the bins that are in `cells` parts."""
+    exposure = np.nan_to_num(rows["veff"]) * (rows["mass_hi"] - rows["mass_lo"])
+    n, exposure = (v.reshape(-1, cells).sum(axis=1) for v in (rows["n"], exposure))
+    return n, exposure, rows["mass"].reshape(-1, cells).mean(axis=1)
+
+
+def _steps(axes: Any, rows: Numbers) -> None:
+    """Phi constant in every bin: steps in their bands, limits where no star is."""
     low, high = rows["mass_lo"], rows["mass_hi"]
     seen = (rows["n"] > 0) & np.isfinite(rows["log_phi_lo"])
     for end, colour, name in (("95", BAND, "95%"), ("", INNER, "68%")):
@@ -90,6 +117,16 @@ def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
     middle = rows.get("log_phi_median", rows["log_phi"])
     axes.hlines(middle[seen], low[seen], high[seen], color=style.BLACK, lw=1.1, zorder=4, label="median")
     _limits(axes, rows, ~seen & np.isfinite(rows["log_phi_hi95"]))
+    if "log_phi_true" in rows and np.isfinite(rows["log_phi_true"]).any():
+        axes.plot(rows["mass"], rows["log_phi_true"], ls="", zorder=5, label="truth", **style.TRUTH)
+
+
+def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
+    cells = about.get("cells", 0)
+    if cells:
+        _curve(axes, rows, cells)
+    else:
+        _steps(axes, rows)
     for name, (text, colour, dashes) in REFERENCES.items():
         if name in rows and np.isfinite(rows[name]).any():
             axes.plot(rows["mass"], rows[name], color=colour, ls=dashes, lw=0.9, zorder=3, label=text)
@@ -97,9 +134,8 @@ def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
         value = rows[f"log_phi_other{k}"]
         if np.isfinite(value).any():
             axes.plot(rows["mass"], value, color=colour, ls=(0, (1, 1.2)), lw=1.4, zorder=3, label=name)
-    if "log_phi_true" in rows and np.isfinite(rows["log_phi_true"]).any():
-        axes.plot(rows["mass"], rows["log_phi_true"], ls="", zorder=5, label="truth", **style.TRUTH)
-    _counts(axes, rows)
+    n, _, mass = _binned(rows, cells or 1)
+    _counts(axes, n, mass)
     words = style.interval(rows["feh_lo"][0], rows["feh_hi"][0])
     axes.text(0.97, 0.96, words, transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
     note = about.get("notes", {}).get(f"{rows['feh_lo'][0]:.6g}")
@@ -113,25 +149,25 @@ def _limits(axes: Any, rows: Numbers, empty: np.ndarray) -> None:
     axes.hlines(top, rows["mass_lo"][empty], rows["mass_hi"][empty], color=style.GREY, lw=0.9, zorder=4)
 
 
-def _counts(axes: Any, rows: Numbers) -> None:
+def _counts(axes: Any, n: np.ndarray, mass: np.ndarray) -> None:
     """The number of stars in each bin, on the top axis."""
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
     top = axes.secondary_xaxis("top")
-    top.xaxis.set_major_locator(FixedLocator(rows["mass"]))
-    top.xaxis.set_major_formatter(FixedFormatter([f"{int(n)}" for n in rows["n"]]))
+    top.xaxis.set_major_locator(FixedLocator(mass))
+    top.xaxis.set_major_formatter(FixedFormatter([f"{int(stars)}" for stars in n]))
     top.xaxis.set_minor_locator(NullLocator())
     axes.annotate("N", (0, 1), (-3, 4), xycoords="axes fraction", textcoords="offset points", ha="right", fontsize=7)
     top.tick_params(axis="x", which="major", length=2, pad=1.5, labelrotation=90, labelsize=6)
 
 
-def _scales(grid: Any, numbers: Numbers) -> None:
+def _scales(grid: Any, numbers: Numbers, curve: bool) -> None:
     from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
     low, high = numbers["mass_lo"].min(), numbers["mass_hi"].max()
     top = numbers["log_phi_hi95"][np.isfinite(numbers["log_phi_hi95"])]
     lowest = np.maximum(numbers["log_phi_lo95"], numbers["log_phi_lo"] - 0.8)
-    bottom = np.where(numbers["n"] > 0, lowest, numbers["log_phi_hi95"] - 0.5)
+    bottom = np.where((numbers["n"] > 0) | curve, lowest, numbers["log_phi_hi95"] - 0.5)
     bottom = bottom[np.isfinite(bottom)]
     round_masses = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 2.0, 5.0)
     ticks = [t for t in round_masses if low * 0.97 <= t <= high * 1.03]

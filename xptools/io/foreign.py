@@ -1,7 +1,5 @@
 """Units and descriptions that other tools put into Parquet files, and column types that only Arrow knows."""
 
-import xml.etree.ElementTree as ET
-
 import pyarrow as pa
 
 VOTABLE = b"IVOA.VOTable-Parquet.content"
@@ -24,6 +22,8 @@ def described(schema: pa.Schema) -> pa.Schema:
 
 
 def _votable_words(text: bytes) -> list[dict[str, str]]:
+    import xml.etree.ElementTree as ET
+
     try:
         root = ET.fromstring(text)
     except ET.ParseError:

@@ -1,7 +1,6 @@
 """`open_reader`: any table by path or on stdin, as a schema and record batches."""
 
 import contextlib
-import gzip
 import os
 import shutil
 import stat
@@ -153,9 +152,9 @@ def _nearest(path: str) -> str:
 
     folder = Path(path).parent
     with contextlib.suppress(OSError):
-        close = difflib.get_close_matches(Path(path).name, [p.name for p in folder.iterdir()], 1)
-        if close:
-            return f" TRY: {folder / close[0]}"
+        stems = {p.name.partition(".")[0]: p.name for p in folder.iterdir()}  # all names are alike in their suffixes
+        if close := difflib.get_close_matches(Path(path).name.partition(".")[0], stems, 1):
+            return f" TRY: {folder / stems[close[0]]}"
     return f" TRY: ls {folder}"
 
 
@@ -176,6 +175,8 @@ def _spooled(files: Files, raw: BinaryIO, head: bytes) -> BinaryIO:
 
 
 def _unpacked(files: Files, raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
+    import gzip
+
     packed = raw if raw.seekable() else _spooled(files, raw, head)
     packed.seek(0)
     plain = files.keep(spool())

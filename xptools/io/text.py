@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from xptools import metadata
+from xptools.arrays import listed
 from xptools.columns import KNOWN
 from xptools.errors import DataError
 from xptools.io.native import native
@@ -268,10 +269,7 @@ def _converted(column: pa.Array, field: pa.Field) -> pa.Array:
 
 def _arrays(column: pa.Array, field: pa.Field) -> pa.Array:
     item = field.type.value_type
-    inner = pc.utf8_trim(column, "()[] ")
-    inner = pc.if_else(pc.equal(inner, ""), pa.scalar(None, pa.string()), inner)
-    rows = pc.split_pattern(pc.replace_substring_regex(inner, r"[\s()\[\]]", ""), ",")
-    cells = pc.if_else(pc.is_in(rows.values, pa.array(["null", "NaN", "None", ""])), pa.scalar("nan"), rows.values)
+    rows, cells = listed(column)
     values = cells.cast(item) if item != pa.bool_() else pc.equal(pc.utf8_lower(cells), "true")
     if not pa.types.is_fixed_size_list(field.type):
         return pa.ListArray.from_arrays(rows.offsets, values, field.type, mask=rows.is_null())

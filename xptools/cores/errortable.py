@@ -1,0 +1,79 @@
+"""How far measured [Fe/H] is from the true one, measured on stars whose [Fe/H] is known.
+
+Stated errors of [Fe/H] from low-resolution spectra need not be right: at low mass and low [Fe/H] there are a bias and
+tails, and how errors are spread at a true [Fe/H] is unknown. Known stars tell all of it: the distribution of
+measured - true at a mass and a true [Fe/H] is that of the stars near there, weighted by a Gaussian, each moved as the
+plane through them runs; where they are few they come from further away. They must be seen as the sample is, to the
+same limits, and are counted themselves: their own noise widens the result (laplace.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial import cKDTree
+
+SCALE = np.array([0.02, 0.05])  # what is near: in mass [Msun] and in [Fe/H] [dex]
+FEWEST, MOST = 40, 4000  # stars that count at a place: it widens to hold the former
+RIDGE = 10.0  # stars at one SCALE that hold the plane level
+WIDEST, STEP = 2.5, 0.02  # of measured - true, and the grid it is counted on [dex]
+SMOOTH = 1.5  # grid steps of a Gaussian over it, taken out of the spread
+GRID = np.r_[-9.0, np.arange(-WIDEST, WIDEST + STEP / 2, STEP), 9.0]
+LEAST = 30  # known stars, below which nothing is measured
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """Known stars: mass [Msun], true [Fe/H], measured - true [dex], each (N,)."""
+
+    mass: np.ndarray
+    feh: np.ndarray
+    off: np.ndarray
+
+    @classmethod
+    def of(cls, mass, measured, true) -> ErrorTable:
+        """Of columns (N,), rows with something missing left out."""
+        ok = np.isfinite(mass) & np.isfinite(measured) & np.isfinite(true)
+        mass, measured, true = (np.asarray(v, np.float64)[ok] for v in (mass, measured, true))
+        return cls(mass, true, np.clip(measured - true, GRID[1], GRID[-2]))
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(np.column_stack([self.mass, self.feh]) / SCALE)
+
+    def distribution(self, mass: np.ndarray, feh: np.ndarray) -> np.ndarray:
+        """F (N, len(GRID)): the share of measured - true below GRID at masses and true [Fe/H] (N,)."""
+        out = np.ones((len(mass), len(GRID)))
+        out[:, 0] = 0.0
+        for row, place in zip(out, np.column_stack([mass, feh]) / SCALE, strict=True):
+            off, weight = self._at(place)
+            centre = np.average(off, weights=weight)
+            variance = np.average((off - centre) ** 2, weights=weight) + 1e-9
+            off = centre + (off - centre) * np.sqrt(max(1.0 - (SMOOTH * STEP) ** 2 / variance, 0.0))
+            counted = np.histogram(off.clip(GRID[1], GRID[-2] - 1e-9), GRID[1:-1], weights=weight)[0]
+            share = np.cumsum(gaussian_filter1d(counted, SMOOTH, mode="constant"))
+            row[1:-1] = np.r_[0.0, share] / share[-1]
+        return out
+
+    def _at(self, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """measured - true of the stars near a place (2,) in SCALE, as it would be there, and their weights."""
+        far, near = self._tree.query(place, k=min(MOST, len(self.off)))
+        width = max(1.0, far[min(FEWEST, len(far)) - 1] / 1.5)
+        weight = np.exp(-0.5 * (far / width) ** 2)
+        away = place - self._tree.data[near]
+        flat = away - np.average(away, axis=0, weights=weight)
+        slope = np.linalg.solve((flat.T * weight) @ flat + RIDGE * np.eye(2), (flat.T * weight) @ self.off[near])
+        return self.off[near] + away @ slope, weight
+
+    def spread(self, feh_edges: np.ndarray) -> float:
+        """The rms of measured - true [dex] of those that are observed inside the edges, of all if none is."""
+        found = self.feh + self.off
+        inside = (found >= feh_edges[0]) & (found < feh_edges[-1])
+        return float(np.sqrt(np.mean(np.square(self.off[inside] if inside.any() else self.off))))
+
+    def seen(self, mass_edges: np.ndarray, feh_edges: np.ndarray) -> np.ndarray:
+        """How many of them (K, O) are observed in bins of mass by slices of [Fe/H]."""
+        return np.histogram2d(self.mass, self.feh + self.off, [mass_edges, feh_edges])[0]
