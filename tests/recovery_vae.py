@@ -73,6 +73,7 @@ def scatter(args, folder):
     norms = moments.norms()
     sigma = sigma / norms["norm.scale"]
     true = 0.5 * np.median(sigma, 0) * np.exp(rng.normal(0, 0.5, 110))
+    true = np.minimum(true, 0.9)  # the network's sigmoid holds less than 1
     x = (x - norms["norm.mean"]) / norms["norm.scale"]
     x = x + true * rng.normal(size=x.shape) + sigma * rng.normal(size=x.shape)
     both = Sample.of(x.astype("f4"), sigma.astype("f4"))
