@@ -1,10 +1,10 @@
 """The six panels of Zhang M.+ (2026), Figs 4 and 5, in numbers, and the two heads of the network by proper scores.
 
-python report.py panels PANELS [--train TABLE]    PANELS as the Makefile makes it; panel a is XGBoost, trained on TABLE
-python report.py heads GAUSSIAN MIXTURE           models of xp train ask, of the same stars and --seed
+python report.py panels PANELS [--train TABLE] [--trees 2000]    PANELS of the Makefile; panel a is trained on TABLE
+python report.py heads GAUSSIAN MIXTURE    models of xp train ask, of the same stars and --seed
 
-Panel a has the 61 numbers of panel b and 2000 trees, as the paper's (which has two colours more). It needs the package
-xgboost (pip install xgboost-cpu) and is left out, by name, where that is absent.
+Panel a is XGBoost with the 61 numbers of panel b and 2000 trees, as the paper's (which has two colours more). It needs
+the package xgboost (pip install xgboost-cpu) and is left out, by name, where that is absent.
 """
 
 import argparse
@@ -24,6 +24,7 @@ def main():
     one = parts.add_parser("panels")
     one.add_argument("panels")
     one.add_argument("--train")
+    one.add_argument("--trees", type=int, default=2000)
     two = parts.add_parser("heads")
     two.add_argument("models", nargs=2)
     args = parser.parse_args()
@@ -32,7 +33,7 @@ def main():
 
 def panels(args):
     table = pq.read_table(args.panels)
-    boosted = trees(args.train, table)
+    boosted = trees(args.train, args.trees, table)
     print("panel                        label   stars  1.48 MAD       rms     error  width of pulls")
     for label, unit in LABELS.items():
         for letter, title in TITLES.items():
@@ -60,7 +61,7 @@ def mad_std(x):
     return 1.4826 * np.median(np.abs(x - np.median(x)))
 
 
-def trees(train, table):
+def trees(train, number, table):
     """Labels by XGBoost; empty where there is nothing to train on or no XGBoost."""
     if not train:
         print("a: XGBoost is left out: no --train (make TRAINED=1)")
@@ -76,7 +77,7 @@ def trees(train, table):
         y = known[label].to_numpy().astype(float)
         use = np.isfinite(y)
         centre, width = y[use].mean(), y[use].std()
-        model = xgboost.train({"seed": 0}, xgboost.DMatrix(x[use], (y[use] - centre) / width), 2000)
+        model = xgboost.train({"seed": 0}, xgboost.DMatrix(x[use], (y[use] - centre) / width), number)
         out[label] = model.predict(xgboost.DMatrix(new)) * width + centre
     return out
 
