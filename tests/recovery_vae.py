@@ -77,7 +77,7 @@ def scatter(args, folder):
     x = (x - norms["norm.mean"]) / norms["norm.scale"]
     x = x + true * rng.normal(size=x.shape) + sigma * rng.normal(size=x.shape)
     both = Sample.of(x.astype("f4"), sigma.astype("f4"))
-    plan = vae_fitting.Plan(epochs=args.epochs, batch=128, rate=1e-3, settle=0.4)
+    plan = vae_fitting.Plan(epochs=2 * args.epochs, batch=128, rate=1e-3, settle=0.4)
     rest, held, new = both.rows(slice(0, args.stars)), both.rows(slice(-5000, None)), slice(args.stars, -5000)
     learner = vae_fitting.learner(plan, norms, lambda _: iter((rest,)), held)
     fit = vae_fitting.trained(plan, learner, train, None)

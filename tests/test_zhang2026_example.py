@@ -57,7 +57,8 @@ def test_panel_a_is_trained_on_the_same_stars(monkeypatch, capsys, tmp_path):
     pytest.importorskip("xgboost", reason="the package xgboost is for comparison only")
     for name, rows in (("t", 300), ("p", 200)):
         pq.write_table(table(rows, rows), tmp_path / f"{name}.parquet")
-    lines = report(monkeypatch, capsys, "panels", tmp_path / "p.parquet", "--train", tmp_path / "t.parquet", "--trees", 60)
+    words = ("--train", tmp_path / "t.parquet", "--trees", 60)
+    lines = report(monkeypatch, capsys, "panels", tmp_path / "p.parquet", *words)
     found = {line.split()[4]: line.split() for line in lines if line.startswith("a: XGBoost, 61")}
     assert float(found["mass"][6]) < 0.1  # the label it was given is 0.3 off, everywhere alike
     assert float(found["age"][6]) > 2

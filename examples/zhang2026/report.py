@@ -1,7 +1,7 @@
 """The six panels of Zhang M.+ (2026), Figs 4 and 5, in numbers, and the two heads of the network by proper scores.
 
-python report.py panels PANELS [--train TABLE] [--trees 2000]    PANELS of the Makefile; panel a is trained on TABLE
-python report.py heads GAUSSIAN MIXTURE    models of xp train ask, of the same stars and --seed
+python report.py panels PANELS [--train TABLE] [--trees 2000]   PANELS of the Makefile; panel a is trained on TABLE
+python report.py heads GAUSSIAN MIXTURE   models of xp train ask, of the same stars and --seed
 
 Panel a is XGBoost with the 61 numbers of panel b and 2000 trees, as the paper's (which has two colours more). It needs
 the package xgboost (pip install xgboost-cpu) and is left out, by name, where that is absent.
