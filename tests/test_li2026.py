@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "li2026"
-SMALL = ("STARS=12000", "MASS_EPOCHS=5", "SPECTRA=")  # what spectra cost is in compilers
+SMALL = ("STARS=12000", "KNOWN=12000", "MASS_EPOCHS=5", "SPECTRA=")  # what spectra cost is in compilers
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Manual pages from the commands themselves: `python -m xptools.manual man` (that is, `make man`) writes them.
 
-A page says what the command says (tests/test_man.py compares); xp-pipes.7, xp-scale.7 and xp-model.5 are written by hand.
+A page says what the command says (tests/test_man.py compares); xp-pipes.7, xp-scale.7, xp-model.5 are made by hand.
 """
 
 import json
