@@ -2,13 +2,15 @@
 
 import hashlib
 import os
+import threading
+import time
 
 import pytest
 from servers import Files, serving
 
 from xptools.archive.download import download
 from xptools.archive.http import Client, Refused, Unreached, WebPage, is_page, retry_after
-from xptools.errors import DataError, DiskError, PermissionFault, RemoteError, UnavailableError, UsageError
+from xptools.errors import DataError, DiskError, OutputError, PermissionFault, RemoteError, UnavailableError, UsageError
 
 BODY = os.urandom(1_500_000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -173,6 +175,21 @@ def test_a_wrong_file_is_refused_and_nothing_is_kept(server, client, tmp_path, w
 def test_a_body_cut_without_a_length_needs_the_size(server, client, tmp_path):
     server.plan(("GET", "map", {1}, "cuteof"))
     assert download(client, f"{server.url}/map.h5", tmp_path / "m", size=len(BODY)).read_bytes() == BODY
+
+
+def test_two_at_once_do_not_write_one_file(server, client, tmp_path):
+    """The second is told; what the first makes is whole."""
+    server.plan(("GET", "map", {1}, "stall"))
+    target, url = tmp_path / "map.h5", f"{server.url}/map.h5"
+    first = threading.Thread(target=download, args=(client, url, target))
+    first.start()
+    while not target.with_name("map.h5.part.lock").exists():
+        time.sleep(0.01)
+    with pytest.raises(OutputError, match="another xp fetch works in"):
+        download(client, url, target)
+    first.join()
+    assert target.read_bytes() == BODY and [p.name for p in tmp_path.iterdir()] == ["map.h5"]
+    assert download(client, url, target) == target
 
 
 def test_an_empty_file(server, client, tmp_path):

@@ -141,3 +141,13 @@ def test_slope_of_growth(tools):
     assert [r[:2] for r in rows] == [(10, 0.7), (100, 2.5), (1000, 20.5)]
     assert growth.slope(rows) == pytest.approx(1.0), "the start-up is no part of the growth"
     assert math.isnan(growth.slope(rows[:1]))
+
+
+def test_projection(tools):
+    """Hours are stars over the rate of the largest size."""
+    import projection
+
+    told = {"command": "feh", "case": "--drop-coefficients", "kind": "process"}
+    records = [told | {"rows": n, "rows_per_core_s": r} for n, r in ((1000, 9.0), (100_000, 50_000.0))]
+    (line, later) = (text for text in projection.lines({"records": records}) if text.startswith("feh"))
+    assert f"{220e6 / 50_000 / 3600:.2f} h" in line and "DR3" in line and "DR4" in later

@@ -356,3 +356,22 @@ def test_real_stars(inside, shared_data, tmp_path):
         assert np.abs(table[name].to_numpy() - given[name].to_numpy()).max() < 0.002
     flux = block(batch(table), "flux")
     assert np.isfinite(flux).all() and (np.median(flux, axis=0) > 0).all()
+
+
+def test_synthetic_magnitudes_are_those_of_the_catalogue(inside, shared_data, tmp_path):
+    """103 real stars: within 6 mmag in the mean, without the few that a neighbour blends into."""
+    catalogue = shared_data / "gaia" / "gaia_source_cone_ra45_dec0_r05.parquet"
+    out, bands = tmp_path / "o.parquet", ("g", "bp", "rp")
+    columns = ",".join(f"phot_{b}_mean_mag" for b in bands)
+    assert inside("calibrate", "--synthetic", "--no-errors", "--replace",
+                  shared_data / "xp" / "xp_continuous_2000.parquet", "-o", tmp_path / "s.parquet")[0] == 0  # fmt: skip
+    more = ("--with", catalogue, "--columns", columns, "--how", "inner")
+    done = inside("join", *more, tmp_path / "s.parquet", "-o", out)
+    assert done[0] == 0, done[2]
+    table = pq.read_table(out)
+    assert len(table) == 103
+    for band in bands:
+        off = table[f"syn_{band}"].to_numpy().astype(float) - table[f"phot_{band}_mean_mag"].to_numpy()
+        off -= (middle := np.median(off))
+        usual = np.abs(off) < 3 * 1.48 * np.median(np.abs(off))
+        assert usual.mean() > 0.85 and abs(middle) < 0.006 and abs(middle + off[usual].mean()) < 0.006

@@ -58,7 +58,7 @@ def command_lines() -> list[str]:
     lines = re.sub(r"\\\n|\|\n", "|", _code(README)).splitlines()
     lines += [e for d in manual.documented() for e in getattr(d.about, "examples", ())]
     lines += (ROOT / "examples/demo/demo.sh").read_text().replace("|\n", "|").splitlines()
-    for page in ("xp-pipes.7", "xp-model.5"):
+    for page in ("xp-pipes.7", "xp-scale.7", "xp-model.5"):
         lines += re.findall(r"^\$ (xp .*)$", (ROOT / "man" / page).read_text(), re.M)
     stages = [s.strip() for line in lines for s in re.split(r"(?<!')\|(?!')", line)]
     return sorted(
@@ -133,6 +133,14 @@ def test_make_lists_its_targets():
         assert f"make {target}" in out
         dry = subprocess.run(["make", "-n", target, "READY="], cwd=ROOT, capture_output=True, text=True)
         assert dry.returncode == 0, dry.stderr
+
+
+def test_examples_refuse_a_folder_with_a_space():
+    """For make it is two, and `make clean` would remove both."""
+    for name in ("../nearby and", ""):
+        words = ["make", "-n", f"OUT={name}", "clean"]
+        done = subprocess.run(words, cwd=ROOT / "examples" / "nearby", capture_output=True)
+        assert done.returncode == 2 and b"without spaces" in done.stderr
 
 
 def test_make_fails_when_a_stage_of_a_pipe_fails(tmp_path):

@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from itertools import pairwise
 
@@ -452,6 +453,9 @@ def test_a_token_that_expires_on_the_way_and_is_renewed(server, fetch, tmp_path,
     code, err = fetch(tmp_path / "g", "--job-rows", 800, "--credentials", secret)
     assert code == 77 and "does not let you in (HTTP 401)" in err and "abc" not in err
     came = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "g").glob("part-*")}
+    for thread in threading.enumerate():  # of the process that would have ended
+        if thread.name == "xp-fetch":
+            thread.join()
     secret.write_text("token = new")
     server.plan()
     assert inside("fetch", "resume", tmp_path / "g")[0] == 0
@@ -611,6 +615,35 @@ def test_a_reader_that_goes_away(xp, server, tmp_path):
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False,
                           env={**os.environ, "XP_CACHE": str(tmp_path)})  # fmt: skip
     assert done.stdout.strip() == "141" and done.stderr == ""
+
+
+def test_a_query_that_is_not_accepted_leaves_nothing_in_the_way_of_a_better_one(server, fetch, tmp_path, monkeypatch):
+    monkeypatch.setenv("XP_CACHE", str(tmp_path / "cache"))
+    server.stub.broken = "column 'paralax' is not there"
+    for output in (tmp_path / "g", tmp_path / "g.parquet"):
+        code, err = fetch(output, "--columns", "paralax")
+        assert code == 65 and "paralax" in err
+        assert not (tmp_path / "g").exists() and not list((tmp_path / "cache").glob("fetch/*"))
+    server.stub.broken = ""
+    assert fetch(tmp_path / "g", "--columns", "parallax")[0] == 0
+
+
+def test_an_output_that_cannot_be_is_told_before_any_request(server, fetch, tmp_path):
+    (tmp_path / "old.parquet").write_bytes(b"old")
+    server.plan()
+    for output, words in ((tmp_path / "nodir" / "x.parquet", ()), (tmp_path / "old.parquet", ("--no-clobber",))):
+        code, err = fetch(output, *words)
+        assert code == 73 and "TRY" in err
+    assert not server.log and [p.name for p in tmp_path.iterdir()] == ["old.parquet"]
+
+
+def test_a_fetch_on_a_disc_that_cannot_be_written_can_be_looked_at(fetch, tmp_path, inside, monkeypatch):
+    assert fetch(tmp_path / "g")[0] == 0
+    file = f"file:{tmp_path / 'g' / 'manifest.sqlite'}?mode=ro"
+    plain = sqlite3.connect
+    monkeypatch.setattr("sqlite3.connect", lambda _path, **rest: plain(file, uri=True, **rest))
+    code, told, err = inside("fetch", "status", tmp_path / "g")
+    assert code == 0 and f"{ROWS:,} of {ROWS:,}" in told, err
 
 
 @pytest.mark.parametrize(

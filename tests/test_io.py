@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tables import field, gallery, listed, read, same, vector, write
+from tables import field, gallery, listed, read, same, stars, vector, write
 
 from xptools.errors import DataError, InputError, OutputError, PermissionFault, UsageError
 from xptools.io import arrowstream, even, open_reader, open_writer, sniff
@@ -705,3 +705,12 @@ def test_sniffing_goes_by_bytes():
     assert sniff.kind(b"\xff\xff\xff\xff\x10\0\0\0") == "arrows"
     assert sniff.kind(b"<?xml version='1.0'?>\n<!-- c -->\n<VOTABLE>") == "votable"
     assert vector(pa.float32(), 3).list_size == 3 and field("a", pa.int8()).name == "a"
+
+
+def test_the_name_meant_is_told_by_its_stem(inside, tmp_path):
+    write(stars(3), tmp_path / "h.parquet")
+    write(stars(3), tmp_path / "labels.parquet")
+    code, _, err = inside("info", tmp_path / "lables.parquet")
+    assert code == 66 and "labels.parquet" in str(err).partition("TRY")[2]
+    code, _, err = inside("info", tmp_path / "v1.parquet")
+    assert code == 66 and "TRY: ls" in str(err)

@@ -14,7 +14,7 @@ from xptools.errors import EXIT_CODES
 
 ROOT = Path(__file__).parent.parent
 MAN = ROOT / "man"
-BY_HAND = {"xp-pipes.7", "xp-model.5"}
+BY_HAND = {"xp-pipes.7", "xp-scale.7", "xp-model.5"}
 
 
 @pytest.fixture(scope="module")

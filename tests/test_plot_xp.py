@@ -1,6 +1,7 @@
 """`xp plot xp`: files are drawn, the numbers beside them are the table's."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -44,6 +45,19 @@ def test_numbers_are_the_tables(inside, tables, tmp_path):
     flux = pq.read_table(tables / "flux.parquet")["flux"][3].as_py()
     np.testing.assert_allclose(column(beside, "y")[:61], np.array(flux) * 1e18)
     assert np.array_equal(column(beside, "x")[:61], np.arange(392.0, 993.0, 10))
+
+
+def test_stars_that_lack_a_band_or_both(inside, tables, tmp_path):
+    table = pq.read_table(tables / "flux.parquet").slice(0, 2)
+    flux = np.array(table["flux"].to_pylist())
+    flux[0], flux[1, :20] = np.nan, np.nan
+    kind = table.schema.field("flux")
+    gaps = pa.FixedSizeListArray.from_arrays(flux.ravel(), type=kind.type)
+    table = table.set_column(table.schema.get_field_index("flux"), kind, gaps)
+    pq.write_table(table.append_column("fit", table["flux"]), tmp_path / "gaps.parquet")
+    for more in ((), ("--model", "fit")):
+        code, _, err = inside("plot", "xp", *more, tmp_path / "gaps.parquet", "-o", tmp_path / "a.png")
+        assert code == 0, err
 
 
 def test_a_model_gives_residuals(inside, tables, tmp_path):

@@ -156,20 +156,23 @@ def _is_step(name: str) -> bool:
 
 
 def makers(column: str) -> list[str]:
-    """The commands that write a column."""
-    found = []
+    """The commands that write a column, as they are without options, in the order of the help."""
+    found = {}
     for name in names():
         module = import_module(f"xptools.commands.{name}")
-        for value in vars(module).values():
-            adds = getattr(value, "adds", None)
-            if (
-                isinstance(value, type)
-                and value.__module__ == module.__name__
-                and isinstance(adds, dict)
-                and column in adds
-            ):
-                found.append(name)
-    return [n for n in dict.fromkeys(found) if n != "mock"] or list(dict.fromkeys(found))
+        own = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
+        if any(column in _writes(value) for value in own):
+            found[name] = (module.command.about.section, module.command.about.order)
+    return [n for n in sorted(found, key=found.get) if n != "mock"] or list(found)
+
+
+def _writes(kind: type) -> dict:
+    """The columns that a class of steps writes; none if it is no step, or one that needs options."""
+    adds = getattr(kind, "adds", {})
+    try:
+        return kind().adds if isinstance(adds, property) else adds
+    except TypeError:
+        return {}
 
 
 def main() -> None:

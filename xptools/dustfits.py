@@ -138,7 +138,7 @@ def _shells(path: Path, hdus) -> Shells:
             edges = np.array(hdu.data.field(0), float) if columns == ["radial pixel boundaries"] else edges
     wrong = "not an Edenhofer 2023 map"
     if main is None or centres is None or edges is None:
-        parts = {"a density cube": main, "radial pixel centers": centres, "radial pixel boundaries": edges}
+        parts = {"density cube": main, "radial pixel centers": centres, "radial pixel boundaries": edges}
         missing = ", ".join(name for name, part in parts.items() if part is None)
         raise _refusal(path, f"{wrong}: it has no {missing}")
     head = hdus[main].header

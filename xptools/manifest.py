@@ -88,7 +88,8 @@ def external(other: str = "") -> tuple[External, ...]:
         except OSError as fault:
             raise InputError(f"cannot open the manifest {path}: {fault.strerror.lower()}. TRY: ls {path}") from fault
         except (tomllib.TOMLDecodeError, TypeError, KeyError) as fault:
-            raise UsageError(f"{path} is no manifest: {fault}. TRY: [[file]] with name, what, use, url") from fault
+            words = str(fault).rpartition("__init__() ")[2]
+            raise UsageError(f"{path} is no manifest: {words}. TRY: [[file]] with name, what, use, url") from fault
     return tuple(found.values())
 
 

@@ -1,6 +1,6 @@
 """Manual pages from the commands themselves: `python -m xptools.manual man` (that is, `make man`) writes them.
 
-A page says what the command says (tests/test_man.py compares); xp-pipes.7 and xp-model.5 are written by hand.
+A page says what the command says (tests/test_man.py compares); xp-pipes.7, xp-scale.7, xp-model.5 are made by hand.
 """
 
 import json
@@ -24,7 +24,7 @@ RELEASED = "November 21, 2026"  # of this version; pages carry no other date, so
 MARK = '.\\" Made from the command by `make man`; change the command, not this page.'
 RESERVED = ("CONTEXT", "DIAGNOSTICS", "ERRORS", "STANDARDS", "HISTORY", "AUTHORS", "CAVEATS", "BUGS")
 GENERAL = (("xp", "1"), ("xp-columns", "5"), ("xp-pipes", "7"))
-OTHERS = [("xp-columns", "5"), ("xp-model", "5"), ("xp-pipes", "7")]
+OTHERS = [("xp-columns", "5"), ("xp-model", "5"), ("xp-pipes", "7"), ("xp-scale", "7")]
 FOLDERS = (Path(sys.prefix) / "share" / "man", Path(__file__).parent.parent / "man")
 
 

@@ -194,16 +194,6 @@ def test_lacking_files_are_told(catalogue, served, there, fetch):
     assert fetch(f"{there.url}/hats")[0] == 69
 
 
-def test_a_server_without_ranges_is_told(served, there, fetch):
-    def plain(request):
-        del request.headers["Range"]
-        return served(request)
-
-    there.paths["/hats"] = plain
-    code, said, _ = fetch(f"{there.url}/hats")
-    assert code == 69 and "parts of a file" in said
-
-
 def test_wrong_places_columns_and_conditions(catalogue, fetch, tmp_path):
     assert fetch(tmp_path / "nowhere")[0] == 66
     code, said, _ = fetch(catalogue, "--columns", "paralax")
@@ -261,6 +251,18 @@ def test_of_a_table_only_the_row_groups_that_can_hold_its_stars_are_read(served,
     code, said, _ = fetch(f"{there.url}/hats", "--ids", ids(STARS[0]), "--columns", "coeff")
     assert code == 0 and "1 of 3 partitions" in said, said
     assert sum(sent) < 0.1 * sum(len(b) for b in served.files.values())
+
+
+def test_a_server_without_parts_gives_whole_files(served, there, fetch):
+    def whole(request):
+        del request.headers["Range"]
+        return served(request)
+
+    there.paths["/hats"] = whole
+    there.plan(("GET", "Npix", {2}, "cut"))
+    code, said, out = fetch(f"{there.url}/hats", "--where", WHERE)
+    assert code == 0, said
+    same(read(out), WANTED)
 
 
 def test_an_identifier_s_pixel_is_looked_for_with_what_is_around_it():

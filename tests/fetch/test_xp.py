@@ -54,12 +54,15 @@ def test_a_fault_costs_a_try_and_no_star(there, stars, fetch, fault):
     same(read(out), IDS)
 
 
-def test_a_service_that_stays_down_is_told_and_resumed(there, stars, fetch):
+def test_a_service_that_stays_down_is_told_and_resumed(there, stars, fetch, inside):
     link = DataLink(there)
     there.queue = [""] + ["html"] * 99
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 75 and "HTML page" in said and "Traceback" not in said
     assert not out.exists()
+    for verb in ("status", "resume", "cancel"):
+        code, _, said = inside("fetch", verb, f"{out}.parts")
+        assert code == 66 and "TRY: the command that made them" in said
     there.queue, before = [], len(link.asked)
     code, _, said, out = fetch(stars(IDS), "--chunk", 10, "--parallel", 1)
     assert code == 0, said
@@ -374,7 +377,17 @@ def test_plan_needs_no_network(inside, stars, monkeypatch):
 
 def test_offline_is_offline(inside, stars, tmp_path):
     code, _, said = inside("fetch", "xp", "--offline", stars(IDS), "-o", tmp_path / "o.parquet")
-    assert code == 69 and "network" in said
+    assert code == 69 and "network" in said and [p.name for p in tmp_path.iterdir()] == ["stars.parquet"]
+
+
+def test_a_failure_before_anything_came_leaves_nothing(there, stars, fetch, inside, tmp_path):
+    far = f"{there.url}/nowhere"
+    for words in (("--bulk", tmp_path / "nowhere"), ("--bulk", far), ("--from", "aip", "--service", "x")):
+        code, _, said, _ = fetch(stars(IDS), *words, service="")
+        assert code in (2, 66, 69) and "TRY" in said and "_MD5SUM" not in said, said
+        assert [p.name for p in tmp_path.iterdir()] == ["stars.parquet"]
+    code, _, said = inside("fetch", "xp", stars(IDS), "-o", tmp_path / "no" / "x.parquet")
+    assert code == 73 and "mkdir -p" in said and not (tmp_path / "no").exists()
 
 
 def test_the_table_says_where_it_is_from(there, stars, fetch):

@@ -153,13 +153,15 @@ class Bulk(Place):
 
     def _listed(self) -> list[BulkFile]:
         """The files there are, by their ranges; with sums from _MD5SUM.txt where it exists."""
+        if self.client is None and not Path(self.where).is_dir():
+            raise InputError(f"there is no folder {self.where}. TRY: --bulk DIR, or an address")
         text = self.text(SUMS)
         if text is not None:
             sums = [line.split() for line in text.splitlines() if len(line.split()) >= 2]
             named = {words[-1].lstrip("*").rpartition("/")[2]: words[0] for words in sums}
         else:
-            progress.warn(f"{self.where} has no {SUMS}: files are checked for wholeness, not for content")
             named = dict.fromkeys(self._names())
+            progress.warn(f"{self.where} has no {SUMS}: files are checked for wholeness, not for content")
         here = named if self.client else {n: s for n, s in named.items() if (Path(self.where) / n).is_file()}
         files = [
             BulkFile(n, int(m[1]), int(m[2]), s) for n, s in here.items() if (m := NAME.fullmatch(n.rpartition("/")[2]))
@@ -172,10 +174,7 @@ class Bulk(Place):
 
     def _names(self) -> list[str]:
         if self.client is None:
-            folder = Path(self.where)
-            if not folder.is_dir():
-                raise InputError(f"there is no folder {folder}. TRY: --bulk DIR, or an address")
-            return sorted(p.name for p in folder.iterdir())
+            return sorted(p.name for p in Path(self.where).iterdir())
         text = self.client.request("GET", f"{self.where}/", page=True).text
         return sorted({m[0] for m in NAME.finditer(text)})
 

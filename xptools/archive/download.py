@@ -12,6 +12,7 @@ from typing import Any
 
 import requests
 
+from xptools.archive.held import held
 from xptools.archive.http import PIECE, Client, Refused, refuse_page
 from xptools.errors import DataError, OutputError, RemoteError
 from xptools.io.spool import disk
@@ -38,15 +39,16 @@ def download(
     data ...) go to requests.
     """
     part = Part(Path(target), url, version)
-    for last in (False, True):
-        client.patiently(lambda: part.go_on(client, page, hook, headers or {}, rest), url, progress=part.size)
-        fault = part.fault(size, sums or {})
-        if not fault:
-            return part.finish()
-        # One more from the beginning: a proxy may have served a stale or damaged copy.
-        part.drop(hook)
-        if last:
-            raise DataError(f"{fault}. {url}. TRY: again later; what the server has is not the file that is known")
+    with held(part.lock, str(target), keep=False):
+        for last in (False, True):
+            client.patiently(lambda: part.go_on(client, page, hook, headers or {}, rest), url, progress=part.size)
+            fault = part.fault(size, sums or {})
+            if not fault:
+                return part.finish()
+            # One more from the beginning: a proxy may have served a stale or damaged copy.
+            part.drop(hook)
+            if last:
+                raise DataError(f"{fault}. {url}. TRY: again later; what the server has is not the file that is known")
     raise AssertionError("a download is tried at least once")
 
 
@@ -57,6 +59,7 @@ class Part:
         self.target, self.url, self.version = target, url, version
         self.path = target.with_name(target.name + ".part")
         self.note = target.with_name(target.name + ".part.json")
+        self.lock = target.with_name(target.name + ".part.lock")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as fault:

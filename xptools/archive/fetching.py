@@ -279,7 +279,7 @@ class Fetch:
         if self.manifest.ranges(*states):
             self.manifest.note(swept=False)
         # Daemons: a reader that goes away ends the program at once, whatever a server is doing.
-        work = {"target": self._loop, "args": (states,), "daemon": True}
+        work = {"target": self._loop, "args": (states,), "daemon": True, "name": "xp-fetch"}
         self.threads = [threading.Thread(**work) for _ in range(self.parallel)]
         for thread in self.threads:
             thread.start()

@@ -147,7 +147,8 @@ def opened(
         sign_in = (lambda c, url: credentials.sign_in(c, url, known)) if known else None
         mirrors = Mirrors(manifest, query, found, client, sign_in)
         step = Gaia(" ".join(str(query).split()), service=tuple(s.name for s in found))
-        out = metadata.with_record(mirrors.schema(), step) if wish.provenance else mirrors.schema()
+        schema = _schema(manifest, mirrors)
+        out = metadata.with_record(schema, step) if wish.provenance else schema
         fetch = Fetch(manifest, mirrors, meter, out, wish.job_rows, wish.parallel, not wish.adql, kind, tell)
         fetch.counted = lambda rows, jobs: _announced(query, out, rows, jobs, tell)
         if query.stars is not None and not (wish.where or wish.region):
@@ -157,6 +158,16 @@ def opened(
         finally:
             client.stopping.set()
             manifest.close()
+
+
+def _schema(manifest: Manifest, mirrors: Mirrors) -> pa.Schema:
+    """The columns; a query that the archive does not accept leaves no folder that would stand in a better one's way."""
+    try:
+        return mirrors.schema()
+    except DataError:
+        if not manifest.ranges(DONE):
+            manifest.discard()
+        raise
 
 
 def _reconciled(wish: Wish, stars: np.ndarray, manifest: Manifest, output: str) -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from xptools import io
 from xptools.archive import missing, spectra
+from xptools.archive.held import held
 from xptools.errors import ConfigError, OutputError, XpError
 
 
@@ -55,25 +56,24 @@ class Folder:
     def __init__(self, path: Path, request: dict):
         self.path, self.note = path, path / "request.json"
         self.request = json.dumps(request, sort_keys=True)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise OutputError(f"cannot make the folder {path}: {fault.strerror}. TRY: --work DIR") from fault
         if self.note.exists() and self.note.read_text() != self.request:
             raise ConfigError(f"the folder {path} belongs to another request. TRY: --work DIR, or remove it")
-        self.note.write_text(self.request)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The right to write into it."""
-        import fcntl
-
-        with open(self.path / "lock", "w") as lock:
+        """The right to write into it; a failure before there is anything in it leaves no folder."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise OutputError(f"cannot make the folder {self.path}: {fault.strerror}. TRY: --work DIR") from fault
+        with held(self.path / "lock", str(self.path), ", or --work DIR"):
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as fault:
-                raise OutputError(f"another xp fetch works in {self.path}. TRY: wait for it, or --work DIR") from fault
-            yield
+                self.note.write_text(self.request)
+                yield
+            except BaseException:
+                if {p.name for p in self.path.iterdir()} <= {"lock", self.note.name, missing.NAME}:
+                    self.clear()
+                raise
 
     def part(self, piece: Piece) -> Path:
         """Where the part of a piece is or will be."""

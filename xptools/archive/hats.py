@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from xptools import metadata
 from xptools.archive.place import Place
-from xptools.archive.ranged import Ranged
+from xptools.archive.ranged import NoParts, Ranged
 from xptools.archive.region import Region, parse
 from xptools.archive.spectra import among
 from xptools.arrays import to_numpy
@@ -51,9 +51,13 @@ class Catalogue(Place):
     """A HATS catalogue."""
 
     def open(self, part: Partition) -> BinaryIO:
-        """A partition's file."""
+        """A partition's file; as a whole where the server gives no parts."""
         if self.client is not None:
-            return Ranged(self.client, f"{self.where}/{part.path}")
+            url = f"{self.where}/{part.path}"
+            try:
+                return Ranged(self.client, url)
+            except NoParts:
+                return self.client.patiently(lambda: self.client.kept(url)[0], url)
         try:
             return open(Path(self.where) / part.path, "rb", buffering=0)
         except OSError as fault:

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xptools import metadata, progress, stream
+from xptools import io, metadata, progress, stream
 from xptools.archive import gather, hats
 from xptools.archive.http import Client
 from xptools.archive.meter import Meter
 from xptools.archive.missing import Missing
-from xptools.archive.spectrafetch import checked, draws, place_of
+from xptools.archive.spectrafetch import draws, place_of
 
 
 def called(place: str) -> str:
@@ -30,7 +30,7 @@ def prepared(
     place: str, choice: hats.Choice, parallel: int, timeout: float, work: str, policy: Missing, options: stream.Options
 ) -> Iterator[tuple[hats.Choice, tuple[str, ...], bool]]:
     """(what is wanted, files to read, whether they hold only that): parts are removed when all has been read."""
-    checked(options)
+    io.writer.check(options.output, options.format, options.clobber)
     far = "://" in place
     catalogue = hats.Catalogue(place, Client(timeout, parallel=parallel) if far else None)
     if choice.region:
@@ -107,11 +107,11 @@ def _gathered(catalogue, parts, choice, folder, parallel: int, options) -> int:
         path = folder.part(_piece(part))
         old = path.exists()
         if not old:
-            file = catalogue.open(part)
-            source = pq.ParquetFile(file, pre_buffer=False)
-            found = list(hats.batches(file, choice))
-            bare = hats.schema_of(source.schema_arrow, choice)
-            schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
+            with catalogue.open(part) as file:
+                source = pq.ParquetFile(file, pre_buffer=False)
+                found = list(hats.batches(file, choice))
+                bare = hats.schema_of(source.schema_arrow, choice)
+                schema = metadata.with_values(bare, {"xp.rows_of_file": str(source.metadata.num_rows)})
             table = pa.Table.from_batches([b.replace_schema_metadata(schema.metadata) for b in found], schema)
             folder.keep(_piece(part), table)
         meter.add(rows=1, old=old)

@@ -9,15 +9,15 @@ whole of what is asked for and never overlap; `state` is one of
     short   the archive gave another number of rows, again and again
 """
 
-import fcntl
 import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xptools.archive.held import held
 from xptools.errors import ConfigError, DataError, DiskError, InputError, OutputError
 
 NAME, LOCK = "manifest.sqlite", "lock"
@@ -66,8 +66,9 @@ class Manifest:
         version = base.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, FORMAT):
             raise ConfigError(f"the manifest in {self.folder} is of another xp (format {version}). TRY: that version")
-        base.executescript(TABLES)
-        base.execute(f"PRAGMA user_version = {FORMAT}")
+        if not version:  # else nothing is written: also what is on a full or another's disc can be looked at
+            base.executescript(TABLES)
+            base.execute(f"PRAGMA user_version = {FORMAT}")
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -90,11 +91,7 @@ class Manifest:
     @contextmanager
     def held(self) -> Iterator[None]:
         """The right to work on it; OutputError if another process has it."""
-        with open(self.folder / LOCK, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as fault:
-                raise OutputError(f"another xp fetch works in {self.folder}. TRY: wait for it") from fault
+        with held(self.folder / LOCK, str(self.folder)):
             yield
 
     def word(self, key: str) -> Any:
@@ -149,6 +146,14 @@ class Manifest:
         with self._write() as base:
             base.execute("DELETE FROM ranges WHERE lo = ?", (lo,))
             base.executemany("INSERT INTO ranges (lo, hi, state, expected) VALUES (?, ?, ?, ?)", list(parts))
+
+    def discard(self) -> None:
+        """Remove the file, and the folder if nothing else is in it."""
+        self.close()
+        for name in (NAME, LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def close(self) -> None:
         """Close the file."""

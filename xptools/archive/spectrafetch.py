@@ -12,7 +12,7 @@ from xptools.archive.http import Client
 from xptools.archive.meter import BIG, Meter
 from xptools.archive.missing import Missing
 from xptools.arrays import to_numpy
-from xptools.errors import DataError, OutputError, UsageError
+from xptools.errors import DataError, UsageError
 from xptools.lookup import identifiers
 from xptools.protocol import spelled
 
@@ -87,7 +87,7 @@ def planned(stars: Stars, correlations: bool) -> str:
 
 def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> None:
     """Fetch and write the table; IncompleteError (76) if stars are missing and may not be."""
-    checked(options)
+    io.writer.check(options.output, options.format, options.clobber)
     service = wish.service or {"datalink": datalink.ESA, "aip": tapspectra.AIP}.get(wish.route, "")
     if not service:
         raise UsageError(f"--from bulk needs the files' place. TRY: --bulk {bulk.CDN}")
@@ -95,8 +95,9 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
     request = gather.request(
         wish.route, stars.ids, service=service, release=wish.release, correlations=wish.correlations, chunk=wish.chunk
     )
-    folder = gather.Folder(place_of(wish.work, options, request, "xp"), request)
-    way = _route(wish, service, folder.path)
+    place = place_of(wish.work, options, request, "xp")
+    way = _route(wish, service, place)
+    folder = gather.Folder(place, request)
     pieces = way.pieces(stars.ids)
     if not options.quiet:
         host = urlsplit(service).netloc or service
@@ -125,14 +126,6 @@ def fetched(stars: Stars, wish: Wish, options: stream.Options, step: type) -> No
     # What was fetched for a look on a terminal is there for the table.
     if not wish.keep_work and not stream.previews(options):
         folder.clear()
-
-
-def checked(options: stream.Options) -> None:
-    """Raise what the writing of the output would raise, before hours of fetching."""
-    io.writer.format_of(options.output, options.format)
-    there = options.output != "-" and Path(options.output).exists()
-    if there and not options.clobber:
-        raise OutputError(f"{options.output} exists and --no-clobber forbids to replace it. TRY: another name")
 
 
 def place_of(work: Path | None, options: stream.Options, request: dict, what: str) -> Path:

@@ -138,7 +138,7 @@ def carry_out(wish, plan: bool, common: dict) -> None:
     from xptools import progress, stream, terminal
     from xptools.archive import gaia
     from xptools.archive.meter import Meter
-    from xptools.io.writer import format_of
+    from xptools.io.writer import check
 
     # What is wrong with the command line is told before anybody is asked.
     wish.query()
@@ -147,7 +147,7 @@ def carry_out(wish, plan: bool, common: dict) -> None:
     if folder and named not in (None, "parquet"):
         raise UsageError(f"a folder holds Parquet, not {named}. TRY: -o FILE -O {named}")
     if not folder:
-        format_of(output, named)
+        check(output, named, not common.get("no_clobber"))
     shown = output == "-" and common["output_format"] is None and terminal.is_terminal()
     draw = progress.on_terminal() and common["progress"] != "off" and not (quiet or shown)
     if not quiet:

@@ -74,10 +74,10 @@ class Rows(Source):
     ),
     see=("fetch-gaia", "select", "join"),
     notes={
-        "PLACES": """A folder, or an address that gives files in parts (HTTP ranges), such as
-https://data.lsdb.io/hats/gaia_dr3/gaia; the place is the one that has partition_info.csv. From an address only the
-wanted columns of row groups that can hold wanted rows are downloaded, partition by partition, into --work; the same
-command goes on where it was cut off. Rows come in the catalogue's order, by place on the sky.""",
+        "PLACES": """A folder, or an address such as https://data.lsdb.io/hats/gaia_dr3/gaia; the place is the one that
+has partition_info.csv. From an address that gives files in parts (HTTP ranges) only the wanted columns of row groups
+that can hold wanted rows are downloaded, partition by partition, into --work; the same command goes on where it was cut
+off. Rows come in the catalogue's order, by place on the sky.""",
         "REGIONS": """With --region only the partitions whose HEALPix pixel touches the region are opened, and in them
 only row groups that can hold some of it; of their rows those are given whose position is in it, by the columns that the
 catalogue's properties name (hats_col_ra, hats_col_dec; else ra and dec). A box may go through right ascension 0:

@@ -39,6 +39,8 @@ def kept(folder: str):
     from xptools.archive.manifest import Manifest
     from xptools.errors import InputError
 
+    if (Path(folder) / "request.json").exists():
+        raise InputError(f"{folder} holds parts of xp fetch xp or hats. TRY: the command that made them, which goes on")
     manifest = Manifest(Path(folder), make=False)
     words = manifest.word("wish")
     if words is None:

@@ -35,7 +35,7 @@ SPECTRUM = ("coefficients", "coefficient_errors", "coefficient_correlations", "n
 class Calibrate(RowOp):
     """f = w_BP D_BP^T c_BP + w_RP D_RP^T c_RP on a grid [nm]; Cov = sum_X D_X^T C_X D_X (cores/xpbasis.py)."""
 
-    grid: tuple[float, ...]
+    grid: tuple[float, ...] = wavelengths(GRID)
     errors: bool = True
     covariance: bool = False
     floors: str = "none"

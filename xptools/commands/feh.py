@@ -143,7 +143,8 @@ All three minimise the same chi2. Errors are those of Gauss and Newton at the mi
 derivatives of chi2 instead.""",
     "INPUT": """bp_coefficients and rp_coefficients, with coefficient_errors and coefficient_correlations; extinction is
 removed where there is a column ext_e (xp deredden). Or flux or flux10 with flux_cov or flux_err, as xp calibrate writes
-them, on the model's wavelengths, taken as they are: what dereddens there is its own option.""",
+them, on the model's wavelengths, taken as they are: what dereddens there is its own option. Without a column
+parallax_error parallaxes count as exact; a star whose own error is unknown is not fitted.""",
     "SPREAD COLUMNS": SPREAD_NOTE,
     "BINARIES": """--binary fits the sum of two stars of one [Fe/H] and age on the main sequence of the training stars;
 masses come from the isochrones at their M_G. chi2_binary well below chi2 tells an unresolved pair; Li+ 2026 train

@@ -5,7 +5,7 @@ import click
 from xptools.errors import UsageError
 from xptools.options import plain_command
 
-PAGES = ("columns", "model", "pipes")
+PAGES = ("columns", "model", "pipes", "scale")
 
 
 def _topics(_ctx, _param, begun: str) -> list[str]:
@@ -24,7 +24,7 @@ def _topics(_ctx, _param, begun: str) -> list[str]:
 def command(topic):
     """Show the manual page of a command or of a topic.
 
-    TOPIC is a command (`mass`, `train mass`), or one of the pages pipes, columns, model. Without it: the page of xp.
+    TOPIC is a command (`mass`, `train mass`), or a page: pipes, columns, model, scale. Without it: the page of xp.
     Where there is no `man`, a command's --help is shown instead. Into a pipe or a file the page goes as plain text.
     """
     import shutil

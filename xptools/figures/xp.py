@@ -37,6 +37,9 @@ def draw_stars(numbers: Numbers, about: dict[str, Any], column: str = "double") 
         row, col = divmod(place, across)
         for line in range(2 * row, 2 * row + 2) if residuals else (row,):
             grid[line, col].set_visible(False)
+    if residuals:  # a model is drawn: which line is which
+        lines = {t: h for axes in grid.flat for h, t in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(lines.values(), lines, loc="outside upper center", ncols=3)
     figure.supxlabel(WAVELENGTH, fontsize=9)
     figure.supylabel(about["y_label"], fontsize=9)
     return figure
@@ -46,12 +49,15 @@ def _star(axes: Any, rows: Numbers, name: str) -> None:
     x, y = rows["x"], rows["y"]
     _overlap(axes)
     if np.isfinite(rows["y_lo"]).any():
-        axes.fill_between(x, rows["y_lo"], rows["y_hi"], color=style.SKY, alpha=0.5, lw=0, zorder=2)
-    axes.plot(x, y, color=style.BLACK, lw=0.8, zorder=3)
+        axes.fill_between(x, rows["y_lo"], rows["y_hi"], color=style.SKY, alpha=0.5, lw=0, zorder=2, label=r"$1\sigma$")
+    axes.plot(x, y, color=style.BLACK, lw=0.8, zorder=3, label="observed")
     if np.isfinite(rows["model"]).any():
-        axes.plot(x, rows["model"], color=style.RED, lw=0.8, ls=(0, (4, 1.5)), zorder=4)
-    top = np.nanmax(rows["y_hi"] if np.isfinite(rows["y_hi"]).any() else y)
-    axes.set_ylim(min(0.0, np.nanmin(y)), 1.22 * top)
+        axes.plot(x, rows["model"], color=style.RED, lw=0.8, ls=(0, (4, 1.5)), zorder=4, label="model")
+    if np.isfinite(y).any():
+        top = np.nanmax(rows["y_hi"] if np.isfinite(rows["y_hi"]).any() else y)
+        axes.set_ylim(min(0.0, np.nanmin(y)), 1.22 * top)
+    else:
+        axes.text(0.5, 0.5, "no spectrum", transform=axes.transAxes, ha="center", va="center", fontsize=8)
     axes.text(0.97, 0.95, name, transform=axes.transAxes, ha="right", va="top", fontsize=6.5)
 
 
@@ -143,7 +149,8 @@ def draw_errors(numbers: Numbers, about: dict[str, Any], column: str = "double")
     low, high = np.quantile(numbers["y"], (0.001, 0.999))
     for axes in grid:
         axes.set_ylim(low / 1.3, high * 1.3)
-    grid[0].set_ylabel(r"$|\sigma|\,/\,|c|$")
+    for axes in grid[: 1 if column == "double" else 2]:
+        axes.set_ylabel(r"$|\sigma|\,/\,|c|$")
     return figure
 
 

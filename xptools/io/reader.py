@@ -152,9 +152,9 @@ def _nearest(path: str) -> str:
 
     folder = Path(path).parent
     with contextlib.suppress(OSError):
-        close = difflib.get_close_matches(Path(path).name, [p.name for p in folder.iterdir()], 1)
-        if close:
-            return f" TRY: {folder / close[0]}"
+        stems = {p.name.partition(".")[0]: p.name for p in folder.iterdir()}  # all names are alike in their suffixes
+        if close := difflib.get_close_matches(Path(path).name.partition(".")[0], stems, 1):
+            return f" TRY: {folder / stems[close[0]]}"
     return f" TRY: ls {folder}"
 
 

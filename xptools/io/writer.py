@@ -51,6 +51,13 @@ def format_of(target: str, named: str | None) -> str:
     return SUFFIXES[suffix]
 
 
+def check(target: str, named: str | None, clobber: bool) -> None:
+    """Raise what writing there would raise, before long work; nothing is left there."""
+    format_of(target, named)
+    if target != "-" and not in_place(target):
+        Target(target, clobber).discard()
+
+
 def in_place(target: str) -> bool:
     """Whether a target is a device, a FIFO or an open descriptor, which a rename would destroy."""
     if target.startswith(("/dev/", "/proc/")):
