@@ -10,6 +10,10 @@ OUT ?= out
 XP ?= xp
 PYTHON ?= python3
 
+ifneq ($(words $(OUT)),1)
+$(error OUT='$(OUT)': the name of a folder without spaces, which make takes for several)
+endif
+
 $(OUT):
 	mkdir -p $@
 

@@ -29,8 +29,8 @@ class Stub:
     `most` rows a reply; `looks` at a phase before a job ends; `kill` jobs are aborted on the server; `forget` jobs are
     no more when they are looked at; `slow` ranges of more rows time out; `truth` is the only word for a truth it takes;
     `twice` replies have a row twice in place of another, `lose` replies lack one; `packed`: results are gzipped;
-    `uncounted`: counting all is refused; `broken` is what it says against every query, in the manner of `style`: DaCHS
-    (200), ESA (500), or bare text (400).
+    `uncounted`: counting all is refused; a job whose query has `refused` in it is; `broken` is what it says against
+    every query, in the manner of `style`: DaCHS (200), ESA (500), or bare text (400).
     """
 
     def __init__(self, table: pa.Table):
@@ -38,7 +38,7 @@ class Stub:
         self.kill, self.forget, self.twice, self.lose, self.slow = 0, 0, 0, 0, 1 << 60
         self.jobs, self.made, self.lock = {}, 0, threading.Lock()
         self.uploaded = []
-        self.broken, self.style, self.packed, self.uncounted = "", 200, False, False
+        self.broken, self.style, self.packed, self.uncounted, self.refused = "", 200, False, False, ""
 
     def routes(self, request):
         if sent := request.uploads.get("stars"):
@@ -102,6 +102,8 @@ class Stub:
             job["phase"], job["words"] = "ERROR", "Query timed out (time limit of 1 s)"
         elif self.uncounted and job["form"]["query"].startswith(TOTAL):
             job["phase"], job["words"] = "ERROR", "COUNT is not for you"
+        elif self.refused and self.refused in job["form"]["query"]:
+            job["phase"], job["words"] = "ERROR", f"{self.refused} may not be asked"
         else:
             job["phase"] = "COMPLETED"
         return job["phase"]

@@ -135,6 +135,14 @@ def test_make_lists_its_targets():
         assert dry.returncode == 0, dry.stderr
 
 
+def test_examples_refuse_a_folder_with_a_space():
+    """For make it is two, and `make clean` would remove both."""
+    for name in ("../nearby and", ""):
+        words = ["make", "-n", f"OUT={name}", "clean"]
+        done = subprocess.run(words, cwd=ROOT / "examples" / "nearby", capture_output=True)
+        assert done.returncode == 2 and b"without spaces" in done.stderr
+
+
 def test_make_fails_when_a_stage_of_a_pipe_fails(tmp_path):
     """The Makefile's shell has pipefail, and a target of a failed recipe goes."""
     head = "\n".join((ROOT / "Makefile").read_text().splitlines()[:6])

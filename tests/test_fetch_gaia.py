@@ -625,7 +625,21 @@ def test_a_query_that_is_not_accepted_leaves_nothing_in_the_way_of_a_better_one(
         assert code == 65 and "paralax" in err
         assert not (tmp_path / "g").exists() and not list((tmp_path / "cache").glob("fetch/*"))
     server.stub.broken = ""
+    # the probe was let pass, and the job that counts is refused
+    server.stub.refused = "COUNT"
+    code, err = fetch(tmp_path / "g", "--columns", "ra")
+    assert code == 65 and "may not be asked" in err and not (tmp_path / "g").exists()
+    server.stub.refused = ""
     assert fetch(tmp_path / "g", "--columns", "parallax")[0] == 0
+
+
+@pytest.mark.parametrize("where", ["ra > 0) --", "(ra > 0", "ra > 0) OR (1 = 1", "ra > 0 -- near"])
+def test_a_condition_that_would_end_the_query_is_refused(fetch, server, tmp_path, where):
+    server.plan()
+    code, err = fetch(tmp_path / "g", "--where", where)
+    assert code == 2 and "brackets" in err and not server.log and not (tmp_path / "g").exists()
+    plain = "x = 'a)--' AND (y > 0)"
+    assert query.structured(("ra",), "t", plain, "", "").tail.endswith(f"AND ({plain})")
 
 
 def test_an_output_that_cannot_be_is_told_before_any_request(server, fetch, tmp_path):

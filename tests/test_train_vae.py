@@ -99,24 +99,35 @@ def test_unknown_coefficients_do_not_reach_the_loss():
     assert np.allclose(found, want, rtol=1e-5)
 
 
-def test_the_correlated_misfit_is_the_normal_law():
-    import jax
-
-    rng, k = np.random.default_rng(5), 6
+def test_the_correlated_misfit_is_the_normal_law_and_has_its_slopes():
+    rng, k, n = np.random.default_rng(5), 6, 70  # more stars than the kernel takes at a time
     rho = np.corrcoef(rng.normal(size=(k, 3 * k)))
-    sigma, scatter = rng.uniform(0.2, 1, (4, 2 * k)), rng.uniform(0.1, 0.5, (4, 2 * k))
-    x, out = rng.normal(size=(4, 2 * k)), rng.normal(size=(4, 2 * k))
-    packed = np.broadcast_to(rho[np.tril_indices(k, -1)], (4, 2, k * (k - 1) // 2))
+    sigma, scatter = rng.uniform(0.2, 1, (n, 2 * k)), rng.uniform(0.1, 0.5, (n, 2 * k))
+    x, out = rng.normal(size=(n, 2 * k)), rng.normal(size=(n, 2 * k)).astype("f4")
+    packed = np.zeros((99, 2, k * (k - 1) // 2), "f4")
+    packed[::-1][:n] = rho[np.tril_indices(k, -1)]
     x[0, 2], sigma[0, 2] = np.nan, np.inf
-    found = vae_training.misfit(jax, Sample.of(x.astype("f4"), sigma, packed), out, scatter)
-    for i in range(4):
+    sample, rows = Sample.of(x.astype("f4"), sigma), 98 - np.arange(n)
+    found, by_out, by_extra, _, _ = vae_training.correlated(sample, packed, rows, out, scatter)
+
+    def law(i, out, extra):
         want = 0.0
         for half in (slice(0, k), slice(k, 2 * k)):
             use = np.isfinite(x[i, half])
-            C = rho * np.outer(*[np.where(use, sigma[i, half], 0)] * 2) + np.diag(scatter[i, half] ** 2)
-            C, r = C[np.ix_(use, use)], (x[i, half] - out[i, half])[use]
+            C = rho * np.outer(*[np.where(use, sigma[i, half], 0)] * 2) + np.diag(extra[half])
+            C, r = C[np.ix_(use, use)], (x[i, half] - out[half])[use]
             want -= multivariate_normal(np.zeros(use.sum()), C).logpdf(r) + use.sum() / 2 * np.log(2 * np.pi)
-        assert float(found[i]) == pytest.approx(want, rel=1e-4)
+        return want
+
+    for i in (0, 1, 63, 64, 69):
+        at = np.float64(out[i]), scatter[i] ** 2
+        assert float(found[i]) == pytest.approx(law(i, *at), rel=1e-4)
+        for j in (2, 5, 7):
+            step = 1e-4 * (np.arange(2 * k) == j)
+            slopes = [law(i, at[0] + step, at[1]) - law(i, at[0] - step, at[1]),
+                      law(i, at[0], at[1] + step) - law(i, at[0], at[1] - step)]  # fmt: skip
+            want = [s / 2e-4 for s in slopes]
+            assert [by_out[i, j], by_extra[i, j]] == pytest.approx(want, rel=2e-3, abs=2e-3)
 
 
 def test_the_slope_of_a_normed_gelu_is_that_of_its_parts():

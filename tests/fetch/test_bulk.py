@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import os
+import subprocess
 import zlib
 
 import h5py
@@ -167,6 +169,17 @@ def test_a_full_disc_is_told(there, served, stars, fetch, monkeypatch):
     assert code == 74 and "No space left" in said and "TRY: XP_TMPDIR" in said and not out.exists()
     monkeypatch.undo()
     assert fetch(stars(IDS), "--bulk", f"{there.url}/bulk", service="")[0] == 0
+
+
+@pytest.mark.parametrize("blocks", [3, 300])
+def test_a_limit_of_what_may_be_written_is_told(there, served, stars, xp, tmp_path, blocks):
+    """The real program: a buffer that cannot be written must not hide the sentence when it is closed."""
+    words = [xp.program, "fetch", "xp", "--bulk", f"{there.url}/bulk", stars(IDS), "-o", tmp_path / "o.parquet"]
+    limited = ["bash", "-c", f'ulimit -f {blocks}; exec "$@"', "bash", *map(str, words)]
+    own = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, env=own)
+    assert done.returncode == 74 and "cannot keep a temporary copy" in done.stderr and "TRY: XP_TMPDIR" in done.stderr
+    assert [p.name for p in tmp_path.iterdir() if p.name != "bulk"] == ["stars.parquet"]
 
 
 def test_gzip_in_any_number_of_members_and_cut_short():

@@ -42,6 +42,19 @@ def parts(text: str) -> Parts:
     return Parts(text[words[0][1] + 6 : places["FROM"]].strip(), tables, text[end + 5 :].strip(), _key(tables))
 
 
+def condition(text: str) -> str:
+    """A condition that can stand in brackets; UsageError for one that would end or swallow what comes after it."""
+    depth = 0
+    for token in TOKEN.finditer(text):
+        depth += (token[0] == "(") - (token[0] == ")")
+        if depth < 0 or token[0].startswith("--"):
+            break
+    else:
+        if not depth:
+            return text
+    raise UsageError(f"--where {text!r}: its brackets do not match, or it holds a comment. TRY: mend it")
+
+
 class Count(NamedTuple):
     """A query for one number `n`, and how many rows that many make: at most `top`, without the first `offset`."""
 

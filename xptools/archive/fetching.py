@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from xptools.archive import cuts, parts, uws
 from xptools.archive.http import Client
-from xptools.archive.manifest import DONE, OPEN, SHORT, TODO, Manifest, Range
+from xptools.archive.manifest import DONE, INCOMING, OPEN, SHORT, TODO, Manifest, Range
 from xptools.archive.meter import Meter
 from xptools.archive.mirrors import Mirrors
 from xptools.archive.services import Service
@@ -57,7 +57,7 @@ class Fetch:
         self.busy: set[int] = set()
         self.threads: list[threading.Thread] = []
         self.fault: BaseException | None = None
-        self.incoming = self.manifest.folder / "incoming"
+        self.incoming = self.manifest.folder / INCOMING
         self._prepare()
 
     def _prepare(self) -> None:

@@ -142,13 +142,12 @@ def opened(
     known = credentials.read(wish.credentials) if wish.credentials else None
     client = Client(wish.timeout, wish.tries, max(4, wish.parallel + 1))
     manifest = Manifest(folder)
-    with manifest.held():
+    with manifest.held(), _cleared(manifest):
         manifest.begin(wish.ident, query.ranges, OPEN, wish=dataclasses.asdict(wish))
         sign_in = (lambda c, url: credentials.sign_in(c, url, known)) if known else None
         mirrors = Mirrors(manifest, query, found, client, sign_in)
         step = Gaia(" ".join(str(query).split()), service=tuple(s.name for s in found))
-        schema = _schema(manifest, mirrors)
-        out = metadata.with_record(schema, step) if wish.provenance else schema
+        out = metadata.with_record(mirrors.schema(), step) if wish.provenance else mirrors.schema()
         fetch = Fetch(manifest, mirrors, meter, out, wish.job_rows, wish.parallel, not wish.adql, kind, tell)
         fetch.counted = lambda rows, jobs: _announced(query, out, rows, jobs, tell)
         if query.stars is not None and not (wish.where or wish.region):
@@ -157,17 +156,19 @@ def opened(
             yield dataclasses.replace(step, fetch=fetch)
         finally:
             client.stopping.set()
-            manifest.close()
 
 
-def _schema(manifest: Manifest, mirrors: Mirrors) -> pa.Schema:
-    """The columns; a query that the archive does not accept leaves no folder that would stand in a better one's way."""
+@contextmanager
+def _cleared(manifest: Manifest) -> Iterator[None]:
+    """A query that the archive does not accept leaves no folder that would stand in a better one's way."""
     try:
-        return mirrors.schema()
+        yield
     except DataError:
-        if not manifest.ranges(DONE):
+        if not any(r.job or r.state == DONE for r in manifest.ranges()):
             manifest.discard()
         raise
+    finally:
+        manifest.close()
 
 
 def _reconciled(wish: Wish, stars: np.ndarray, manifest: Manifest, output: str) -> None:

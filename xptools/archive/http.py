@@ -132,7 +132,8 @@ class Client:
                     with disk():
                         body.write(block)
                     self.heard(len(block))
-            body.seek(0)
+            with disk():
+                body.seek(0)
             return body, reply
         except BaseException:
             body.close()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from xptools.archive.held import held
 from xptools.errors import ConfigError, DataError, DiskError, InputError, OutputError
 
-NAME, LOCK = "manifest.sqlite", "lock"
+NAME, LOCK, INCOMING = "manifest.sqlite", "lock", "incoming"
 FORMAT = 1
 OPEN, TODO, DONE, SHORT = "open", "todo", "done", "short"
 TABLES = """
@@ -153,6 +153,8 @@ class Manifest:
         for name in (NAME, LOCK):
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):
+            if (self.folder / INCOMING).exists():
+                (self.folder / INCOMING).rmdir()
             self.folder.rmdir()
 
     def close(self) -> None:

@@ -75,7 +75,8 @@ def structured(
     if fidelity and (FIDELITY in columns or "*" in columns):
         select += f", f.{FIDELITY}"
         join += f" LEFT OUTER JOIN {fidelity} AS f ON f.source_id = g.source_id"
-    terms = ["g.source_id BETWEEN {lo} AND {hi}", *([f"({where})"] if where.strip() else []), *sky.adql()]
+    own = [f"({adql.condition(where)})"] if where.strip() else []
+    terms = ["g.source_id BETWEEN {lo} AND {hi}", *own, *sky.adql()]
     return Query(
         select, f"FROM {table} AS g{join} WHERE {' AND '.join(terms)}", "g.source_id", sky.ranges(), stars=stars
     )

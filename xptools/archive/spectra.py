@@ -82,7 +82,8 @@ def kept(batches: Iterable[pa.RecordBatch], correlations: bool, where: str) -> p
                 writer.write_table(table)
         if not count:
             return empty(correlations)
-        file.flush()
+        with disk():
+            file.flush()
         whole = pa.BufferReader(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
         return together([pa.ipc.open_stream(whole).read_all() for _ in range(count)])
 

@@ -17,7 +17,7 @@ numbers.""",
     "LOSS": """code: half of chi2 plus ln variance, summed over known coefficients, plus --kl-weight times the KL term,
 summed over latents, which is the negative ELBO at 1. paper: both sums averaged, without the half, as printed in the
 paper (eqs 1 to 5): to weigh the KL term so under code is --kl-weight 18.3. --covariance takes the correlations of the
-coefficients, which the table must have, in place of independent errors; it takes some thirty times as long.""",
+coefficients, which the table must have, in place of independent errors; it takes some four times as long.""",
     "SCHEDULE": """AdamW with weight decay; the rate falls along a cosine from --rate to 1e-10, --restarts times over
 again. The paper's training is --epochs 5000 --restarts 9 on half a million stars. A few thousand stars want more
 updates per epoch and a higher rate, as in the examples. In the last --settle of the epochs batch norms keep their

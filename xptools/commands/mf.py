@@ -33,7 +33,13 @@ cut by true [Fe/H]. The errors are those stated, feh_err and mass_err, taken as 
 --error-table FILE has stars of known [Fe/H] (columns mass, feh, and true_feh or fe_h), seen to the same limits and
 measured in the same way: what feh - true does at a mass and a true [Fe/H] is what they do near there, bias, tails and
 all. They are counted themselves, and their noise is in the result (a negative binomial instead of Poisson): thousands
-are needed where the sample has thousands. It takes half a minute with a table, a minute or two without.""",
+are needed where the sample has thousands. It takes half a minute with a table, a minute or two without. Measured by
+tests/calibration_joint.py, 6 universes of 48 bins, errors of 0.25 dex, a tenth of the stars in tails of three times
+that and biased, 20,000 known stars: where Phi runs smoothly with [Fe/H] the 68 % and 95 % intervals hold 0.93 and 1.00
+(too wide, as they allow for steps; rms error 0.06 dex, by counting 0.14), where every bin has a slope of its own 0.63
+and 0.93 (0.17 dex, by counting 0.25; a jump between bins narrower than the errors is partly smoothed over). Stated
+errors that are right, of 0.1 dex, 4 universes: smooth 0.83 and 0.97 (0.04 dex, by counting 0.13), slopes of their own
+0.67 and 0.94 (0.09 dex, by counting 0.16).""",
     "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line and a Gaussian process (Matern
 3/2, so that kinks are allowed) whose amplitude and length are inferred, in bins an eighth as wide as those of xp veff,
 over --segments and xi_MR (no further: old stars end at the turn-off, where no smooth function follows). A row each, the
@@ -53,7 +59,8 @@ log_phi_all_* counts companions too, those of primaries in the table. Pairs with
 with the Phi of the lowest bin, 5 % of its stars. fraction=0 is xp mf without --binaries.
 Measured by tests/calibration_pairs.py, 30 universes with 40 % pairs, each with slopes of its own: the 68 % and 95 %
 intervals of log Phi hold 0.68 and 0.95 if q is uniform (counted as single stars 0.55 and 0.86), of alpha1 0.62 and
-0.94 (0.51 and 0.83), of xi_MR 0.68 and 0.94 (0.45 and 0.73).""",
+0.94 (0.51 and 0.83), of xi_MR 0.68 and 0.94 (0.45 and 0.73). Twins move in one step across bins in which
+Phi is taken for constant: log Phi 0.60 and 0.91 (0.41 and 0.67).""",
     "XI_MR": """Mass between 0.2 and 0.5 Msun over mass between 0.2 and --xi-upper (Li+ 2026 eq. 10). flat: Phi constant
 in each bin; shaped: Phi runs inside the bins with the fitted slopes, which removes a bias of up to 0.01. As a sum over
 bins it has a prior of its own, a third of a star per bin instead of Jeffreys' half; exact draws, whatever --method.""",

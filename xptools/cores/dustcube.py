@@ -161,12 +161,12 @@ def circle(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 2.0 * t * over, (1.0 - square) * over
 
 
-def spread_out(work: Callable[[int, int], None], n: int, threads: int) -> None:
+def spread_out(work: Callable[[int, int], None], n: int, threads: int, few: int = FEW) -> None:
     """Run `work(start, stop)` over 0 ... n on several threads; it must release the lock and write each star once."""
-    if threads < 2 or n < FEW:
+    if threads < 2 or n < few:
         work(0, n)
         return
-    parts = threads * max(1, n // (8 * FEW * threads))
+    parts = threads * max(1, n // (8 * few * threads))
     edges = [n * i // parts for i in range(parts + 1)]
     list(_pool(os.getpid(), threads).map(work, edges[:-1], edges[1:]))
 

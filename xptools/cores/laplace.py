@@ -27,8 +27,8 @@ from scipy.stats.qmc import Sobol
 
 HYPER = 4  # ln amplitude of the process, ln length in ln M, ln length in [Fe/H], ln amplitude of the steps
 CENTRE = np.zeros(HYPER)
-PRIOR_MEAN = np.log([0.4, 0.7, 0.6, 0.2])
-PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 1.0])
+PRIOR_MEAN = np.log([0.4, 0.7, 0.6, 0.4])
+PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 0.8])
 PLANE = np.array([4.0, 3.0, 4.0])  # prior widths of a, alpha and beta about 0
 EXACT = 1e12
 SHORTEST = 0.2  # [dex]: the process knows nothing shorter than its knots; steps do

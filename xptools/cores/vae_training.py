@@ -5,7 +5,8 @@
 
 which is the negative ELBO up to a constant for w = 1. Loss "paper" (Laroche & Speagle 2024 eqs 1-5) averages both sums,
 over K and over L, without the ½. Unknown coefficients are left out of the sum over j, and 0 where the encoder reads.
-With correlations, the first sum is ½ [r^T C^-1 r + ln det C], C = diag(sigma) rho diag(sigma) + diag(s^2) per band.
+With correlations, the first sum is ½ [r^T C^-1 r + ln det C], C = diag(sigma) rho diag(sigma) + diag(s^2) per band; a
+compiled kernel gives it and its slopes in r and s^2 between two passes through the network.
 
 differs from the published code: no batch is dropped; the rows of an epoch are dealt evenly to its batches, and a batch
 norm counts only real rows. In the last epochs batch norms are held at their running moments, as they are in use: the
@@ -22,7 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xptools import settings
 from xptools.cores import nn, vae
+from xptools.cores.dustcube import spread_out
 
 LOSSES = ("code", "paper")
 TRAINED = (".w", ".b", ".gamma", ".beta")
@@ -57,6 +60,11 @@ class Sample(NamedTuple):
             some[np.isinf(its)] = 0
             its *= over**2
         return cls(x, variance, correlations)
+
+    def parted(self) -> tuple[Sample, np.ndarray | None]:
+        """Without its correlations, and those."""
+        rho = self.correlations
+        return self._replace(correlations=None), None if rho is None else np.asarray(rho)
 
     def rows(self, rows) -> Sample:
         """Some of the stars."""
@@ -109,6 +117,8 @@ class Learner:
         self.idle = {k for k in self.params if k.endswith(".b") and self._followed(k)}
         self._scan = self.jax.jit(self._scanned, static_argnums=(6,))
         self._score = self.jax.jit(self._held_out)
+        self._both = self.jax.jit(self._outputs, static_argnums=(4,))
+        self._step = self.jax.jit(self._updated, static_argnums=(5,))
 
     def epoch(self, number: int, rate: float) -> float:
         """Train once on all rows; the mean loss."""
@@ -117,10 +127,12 @@ class Learner:
             n = len(block.x)
             order, use = dealt(n, self.batch, np.random.default_rng([self.seed, number, k]))
             key = self.jax.random.key(np.uint32((self.seed * 1_000_003 + number * 4_099 + k) % 2**32))
-            carry = (self.params, self.moments, self.stats)
-            (self.params, self.moments, self.stats), loss = self._scan(
-                carry, self._resident(block), order, use, key, np.float32(rate), number < self.settle
-            )
+            carry, moving = (self.params, self.moments, self.stats), number < self.settle
+            if block.correlations is None:
+                carry, loss = self._scan(carry, self._resident(block), order, use, key, np.float32(rate), moving)
+            else:
+                carry, loss = self._stepped(carry, block, order, use, key, np.float32(rate), moving)
+            self.params, self.moments, self.stats = carry
             total, rows = total + float(loss) * n, rows + n
         return total / rows
 
@@ -128,8 +140,13 @@ class Learner:
         """The held-out loss with running norms and one fixed draw of epsilon."""
         total = 0.0
         for i in range(0, len(self.held.x), 4096):
-            part = self.held.rows(slice(i, i + 4096))
-            total += float(self._score(self.params, self.stats, part, self.jax.random.key(i))) * len(part.x)
+            part, rho = self.held.rows(slice(i, i + 4096)).parted()
+            epsilon = self._epsilon(self.jax.random.key(i), len(part.x))
+            told = None
+            if rho is not None:
+                both = self._both(self.params, self.stats, part, (epsilon, None), False)
+                told = correlated(part, rho, np.arange(len(part.x)), *both)
+            total += float(self._score(self.params, self.stats, part, epsilon, told)) * len(part.x)
         return total / len(self.held.x)
 
     def arrays(self) -> vae.Arrays:
@@ -164,45 +181,71 @@ class Learner:
             self.resident = (block, Sample(*(None if a is None else self.put(a) for a in block)))
         return self.resident[1]
 
-    def _scanned(self, carry, data, order, use, key, rate, moving):
-        lax, random = self.jax.lax, self.jax.random
+    def _epsilon(self, key, rows: int):
+        return self.jax.random.normal(key, (rows, self.params["mu.b"].shape[0]), np.float32)
 
+    def _scanned(self, carry, data, order, use, key, rate, moving):
         def one(carry, batch):
-            params, moments, stats = carry
             rows, weight, number = batch
-            some = Sample(*(None if a is None else a[rows] for a in data))
-            epsilon = random.normal(random.fold_in(key, number), (len(rows), params["mu.b"].shape[0]), np.float32)
-            value = self.jax.value_and_grad(self._loss, has_aux=True)
-            (loss, stats), slopes = value(params, stats, some, weight, epsilon, moving)
-            # a bias under a batch norm has no slope but rounding, which AdamW would blow up to steps of the rate
-            slopes |= {k: 0 * slopes[k] for k in self.idle if moving}
-            decay = np.float32(self.objective.decay)
-            params, moments = nn.adamw(self.jax.tree.map, rate, params, slopes, moments, decay)
-            return (params, moments, stats), loss * weight.sum()
+            epsilon = self._epsilon(self.jax.random.fold_in(key, number), len(rows))
+            carry, loss = self._updated(carry, data.rows(rows), weight, epsilon, rate, moving)
+            return carry, loss * weight.sum()
 
         numbers = np.arange(order.shape[0], dtype=np.uint32)
-        carry, losses = lax.scan(one, carry, (order, use, numbers))
+        carry, losses = self.jax.lax.scan(one, carry, (order, use, numbers))
         return carry, losses.sum() / use.sum()
 
-    def _held_out(self, params, stats, some, key):
-        epsilon = self.jax.random.normal(key, (some.x.shape[0], params["mu.b"].shape[0]), np.float32)
-        return self._loss(params, stats, some, np.ones(some.x.shape[0], np.float32), epsilon, False)[0]
+    def _stepped(self, carry, block, order, use, key, rate, moving):
+        """The same batch by batch, for the correlated law is no part of the compiled network."""
+        data, rho = block.parted()
+        total = 0.0
+        for number, (rows, weight) in enumerate(zip(order, use, strict=True)):
+            some, epsilon = data.rows(rows), self._epsilon(self.jax.random.fold_in(key, number), len(rows))
+            both = self._both(carry[0], carry[2], some, (epsilon, weight), moving)
+            told = correlated(some, rho, rows, *both)
+            carry, loss = self._step(carry, some, weight, epsilon, rate, moving, told)
+            total += float(loss) * weight.sum()
+        return carry, total / use.sum()
 
-    def _loss(self, params, stats, some, weight, epsilon, training):
-        """(mean loss of a batch, running norms after it)."""
-        jnp = self.jax.numpy
+    def _updated(self, carry, some, weight, epsilon, rate, moving, told=None):
+        """Weights, moments and norms after one batch, and its mean loss."""
+        params, moments, stats = carry
+        value = self.jax.value_and_grad(self._loss, has_aux=True)
+        (loss, stats), slopes = value(params, stats, some, weight, epsilon, moving, told)
+        # a bias under a batch norm has no slope but rounding, which AdamW would blow up to steps of the rate
+        slopes |= {k: 0 * slopes[k] for k in self.idle if moving}
+        decay = np.float32(self.objective.decay)
+        params, moments = nn.adamw(self.jax.tree.map, rate, params, slopes, moments, decay)
+        return (params, moments, stats), loss
+
+    def _held_out(self, params, stats, some, epsilon, told):
+        return self._loss(params, stats, some, np.ones(some.x.shape[0], np.float32), epsilon, False, told)[0]
+
+    def _outputs(self, params, stats, some, drawn, training):
+        """x^ and s^ at one draw of the latents; `drawn` are epsilon and the stars' weights."""
+        epsilon, weight = drawn
+        active = self._active(params, dict(stats), None if weight is None else weight / weight.sum(), training)
+        return self._run(params, some, epsilon, active)[:2]
+
+    def _active(self, params, moved, w, training):
+        if training:
+            return self._batch_norm(params, moved, w)
+        return vae.running({**params, **moved}, lambda x: gelu_and_slope(self.jax, x)[0], self.jax.numpy)
+
+    def _run(self, params, some, epsilon, active):
+        """x^, s^, mu and ln v."""
+        mu, log_var = vae.encoded(params, some.x, active)
+        z = mu + epsilon * self.jax.numpy.exp(0.5 * log_var)
+        out = vae.decoded(params, "decoder", z, active)
+        return out, self.jax.nn.sigmoid(vae.decoded(params, "scatter", z, active)), mu, log_var
+
+    def _loss(self, params, stats, some, weight, epsilon, training, told=None):
+        """(mean loss of a batch, running norms after it); `told` is what `correlated` says."""
         w = weight / weight.sum()
         moved = dict(stats)
-        if training:
-            active = self._batch_norm(params, moved, w)
-        else:
-            active = vae.running({**params, **stats}, lambda x: gelu_and_slope(self.jax, x)[0], jnp)
-        mu, log_var = vae.encoded(params, some.x, active)
-        z = mu + epsilon * jnp.exp(0.5 * log_var)
-        out = vae.decoded(params, "decoder", z, active)
-        scatter = self.jax.nn.sigmoid(vae.decoded(params, "scatter", z, active))
-        likelihood = misfit(self.jax, some, out, scatter)
-        kl = 0.5 * (mu * mu + jnp.exp(log_var) - 1 - log_var).sum(-1)
+        out, scatter, mu, log_var = self._run(params, some, epsilon, self._active(params, moved, w, training))
+        likelihood = misfit(self.jax, some, out, scatter) if told is None else _about(self.jax, told, out, scatter)
+        kl = 0.5 * (mu * mu + self.jax.numpy.exp(log_var) - 1 - log_var).sum(-1)
         if self.objective.loss == "paper":
             likelihood, kl = 2 * likelihood / some.x.shape[1], 2 * kl / mu.shape[1]
         return ((likelihood + self.objective.kl_weight * kl) * w).sum(), moved
@@ -261,29 +304,34 @@ def normed_gelu(jax) -> Callable:
 
 
 def misfit(jax, some: Sample, out, scatter):
-    """-ln p(x | z) (N,) but for a constant."""
+    """-ln p(x | z) (N,) but for a constant, of independent errors."""
     jnp = jax.numpy
     known = jnp.isfinite(some.variance)
     r = jnp.where(known, some.x - out, 0)
-    if some.correlations is None:
-        V = jnp.where(known, some.variance + scatter * scatter, 1)
-        return 0.5 * (r * r / V + jnp.log(V)).sum(-1)
-    return _correlated(jax, some, known, r, scatter)
+    V = jnp.where(known, some.variance + scatter * scatter, 1)
+    return 0.5 * (r * r / V + jnp.log(V)).sum(-1)
 
 
-def _correlated(jax, some: Sample, known, r, scatter):
-    """The same with the coefficients' correlations, band by band."""
-    jnp, (N, bands, _) = jax.numpy, some.correlations.shape
-    k = r.shape[1] // bands
-    below = np.tril(np.ones((k, k), bool), -1)
-    place = np.where(below, np.cumsum(below).reshape(k, k) - 1, 0)  # of (i, j) in a packed triangle
-    sigma = jnp.where(known, jnp.sqrt(some.variance), 0).reshape(N, bands, k)
-    extra = jnp.where(known, scatter * scatter, 1).reshape(N, bands, k)
-    rho = jnp.where(below, some.correlations[:, :, place], 0)
-    C = rho * sigma[..., :, None] * sigma[..., None, :]
-    diagonal = np.arange(k)
-    C = C.at[:, :, diagonal, diagonal].set((sigma * sigma + extra).astype(C.dtype))  # only the lower triangle is read
-    root = jnp.linalg.cholesky(C, symmetrize_input=False)
-    y = jax.scipy.linalg.solve_triangular(root, r.reshape(N, bands, k)[..., None], lower=True)[..., 0]
-    log_det = jnp.log(root[:, :, diagonal, diagonal]).sum((-1, -2))
-    return 0.5 * (y * y).sum((-1, -2)) + log_det
+def correlated(some: Sample, rho: np.ndarray, rows: np.ndarray, out, scatter) -> tuple[np.ndarray, ...]:
+    """The same with correlations: rows (N,) of rho; its slopes (N, K) in x^ and in s^^2; x^ and s^^2 themselves."""
+    from xptools.cores import _vaecovariance as kernel
+
+    variance = np.asarray(some.variance)
+    known = np.isfinite(variance)
+    out, extra = np.asarray(out), np.asarray(scatter) ** 2
+    r = np.where(known, np.asarray(some.x) - out, np.float32(0))
+    sigma, own = np.sqrt(np.where(known, variance, 0)), np.where(known, extra, np.float32(1))
+    value, by_r, by_extra = np.empty(len(r), np.float32), np.empty_like(r), np.empty_like(r)
+
+    def work(start, stop):
+        part = slice(start, stop)
+        kernel.law(rho, rows[part], sigma[part], own[part], r[part], value[part], by_r[part], by_extra[part])
+
+    spread_out(work, len(r), settings.threads(), few=2 * kernel.LANES)
+    return value, -by_r, np.where(known, by_extra, 0), out, extra
+
+
+def _about(jax, told, out, scatter):
+    """What `correlated` told, with its slopes."""
+    value, by_out, by_extra, at, extra = told
+    return value + (by_out * (out - at) + by_extra * (scatter * scatter - extra)).sum(-1)

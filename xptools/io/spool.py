@@ -1,20 +1,28 @@
 """Files without a name, gone with the process whatever ends it."""
 
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from xptools.errors import DiskError
+
+
+class _Spool(io.BufferedRandom):
+    def close(self) -> None:
+        # Nobody will read it: what a full disc has not taken must not hide the words about that.
+        with suppress(OSError):
+            super().close()
 
 
 def spool() -> BinaryIO:
     """A temporary file in XP_TMPDIR (else TMPDIR); it is unlinked from the start."""
     folder = os.environ.get("XP_TMPDIR")
     try:
-        return tempfile.TemporaryFile(dir=folder)
+        return _Spool(tempfile.TemporaryFile(dir=folder, buffering=0))
     except OSError as fault:
         raise _failed(folder, fault) from fault
 
