@@ -54,7 +54,8 @@ def draw(result: dict, path: Path) -> Path:
         style = {"color": f"C{k % 10}", "marker": marks[k % len(marks)], "ms": 4, "lw": 1}
         short = name if len(name) < 34 else f"{name[:32]}..."
         seen = drawn(rows) or [(math.nan, math.nan)]
-        left.loglog(*zip(*seen, strict=True), label=f"{short} ({slope(rows):.2f})", **style)
+        steep = f" ({slope(rows):.2f})" if slope(rows) == slope(rows) else ""
+        left.loglog(*zip(*seen, strict=True), label=short + steep, **style)
         right.loglog([r[0] for r in rows], [r[3] for r in rows], **style)
     ends = [f(r[0] for rows in found.values() for r in rows) for f in (min, max)]
     left.loglog(ends, [2e-6 * n for n in ends], "k:", lw=1, label="straight growth (1)")
