@@ -150,4 +150,4 @@ def test_projection(tools):
     told = {"command": "feh", "case": "--drop-coefficients", "kind": "process"}
     records = [told | {"rows": n, "rows_per_core_s": r} for n, r in ((1000, 9.0), (100_000, 50_000.0))]
     (line, later) = (text for text in projection.lines({"records": records}) if text.startswith("feh"))
-    assert f"{220e6 / 50_000 / 3600:.2f} h" in line and "DR3" in line and "DR4" in later
+    assert f"{220e6 / 50_000 / 3600:.1f} h" in line and "DR3" in line and "DR4" in later

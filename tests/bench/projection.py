@@ -14,7 +14,7 @@ RELEASES = {"DR3": 220e6, "DR4": 2e9}  # spectra; of DR4 assumed: every source t
 CORES = {"1 core": 1, "16 cores": 16, "100 cores": 100}
 # step: command and beginning of the case, bytes that a star brings in: the archive's text, or a stream
 STEPS = {
-    "read the archive's files (gzip)": ("fetch xp", "bulk file, gzip, all", 15_300),
+    "read the archive's gzip files": ("fetch xp", "bulk file, gzip, all", 15_300),
     "deredden": ("deredden", "--map-file", 160),
     "eta": ("eta", "", 160),
     "mass": ("mass", "", 180),
@@ -26,6 +26,8 @@ STEPS = {
     "ask, published size": ("ask", "full contexts, xp bfloat16", 0),
 }
 
+PIPE = ("read the archive's gzip files", "deredden", "feh", "eta", "mass")
+
 
 def rate(result: dict, command: str, case: str) -> float | None:
     """Rows per core-second of the largest size of a command."""
@@ -36,18 +38,28 @@ def rate(result: dict, command: str, case: str) -> float | None:
 
 
 def lines(result: dict) -> list[str]:
-    """The table: a line for a step and a release."""
-    head = f"{'step':32} {'stars per core-second':>22} {'release':>8}" + "".join(f"{c:>12}" for c in CORES)
-    out = [f"{head} {'read at 100 cores':>19}"]
-    for step, (command, case, size) in STEPS.items():
-        per_core = rate(result, command, case)
+    """The table: a line for a step and a release, and for the pipe of some."""
+    out = [f"{'step':30} {'per core-s':>10} {'release':>8}" + "".join(f"{c:>11}" for c in CORES) + f"{'read':>11}"]
+    rates = {step: rate(result, command, case) for step, (command, case, _) in STEPS.items()}
+    rates["pipe"] = 1 / sum(1 / r for r in (rates[s] for s in PIPE)) if all(rates[s] for s in PIPE) else None
+    for step, per_core in rates.items():
         if per_core is None:
-            out.append(f"{step:32} not measured")
+            out.append(f"{step:30} not measured")
             continue
+        size = STEPS[step][2] if step in STEPS else STEPS[PIPE[0]][2]
         for release, stars in RELEASES.items():
-            hours = "".join(f"{stars / per_core / 3600 / n:10.2f} h" for n in CORES.values())
-            out.append(f"{step:32} {per_core:22,.0f} {release:>8}{hours} {100 * per_core * size / 1e9:13.1f} GB/s")
-    return out
+            hours = "".join(f"{took(stars / per_core / n):>11}" for n in CORES.values())
+            speed = f"{100 * per_core * size / 1e9:6.1f} GB/s" if size else ""
+            out.append(f"{step:30} {per_core:10,.0f} {release:>8}{hours}{speed:>11}")
+    return [*out, f"pipe: {', '.join(PIPE)}"]
+
+
+def took(seconds: float) -> str:
+    """Hours, minutes or seconds."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def main() -> None:
