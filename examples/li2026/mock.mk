@@ -108,6 +108,11 @@ recovery: $(OUT)/recovery.csv
 $(OUT)/recovery.csv: $(RUNGS:%=$(OUT)/rung-%.parquet) tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
 
+#: make picture     the rung of eta, and dotted the one of XP's [Fe/H], as README shows them
+picture: $(OUT)/recovered.png
+$(OUT)/recovered.png: $(OUT)/rung-eta.parquet $(OUT)/rung-feh.parquet
+	$(XP) plot mf --column double --no-reference --compare "[Fe/H] from XP, counted"=$(OUT)/rung-feh.parquet $< -o $@
+
 #: make deconvolve  the last rung with errors of mass and [Fe/H] undone by xp mf --deconvolve, table and figure: 1 minute of CPU
 deconvolve: $(OUT)/deconvolved.csv $(OUT)/deconvolved.pdf
 $(OUT)/rung-deconvolved.parquet: $(OUT)/known.parquet
@@ -115,7 +120,7 @@ $(OUT)/deconvolved.pdf: $(OUT)/rung-deconvolved.parquet $(OUT)/rung-feh.parquet
 	$(XP) plot mf --column double --no-reference --compare counted=$(OUT)/rung-feh.parquet $< -o $@
 $(OUT)/deconvolved.csv: $(OUT)/rung-feh.parquet $(OUT)/rung-deconvolved.parquet tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
-.PHONY: recovery deconvolve
+.PHONY: recovery picture deconvolve
 
 # The sample of the selection study, true masses and [Fe/H]: some stars are missing from the catalogue, the fainter the
 # more (completeness.csv says so too), so that each effect is in the stars and can be taken into V_eff.
