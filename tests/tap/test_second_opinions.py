@@ -46,6 +46,7 @@ def same(theirs, table, nulls: bool = True) -> None:
         assert values[~mask].tolist() == [v for v, gap in known if not gap], name
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pyvo leaves its connection open
 def test_pyvo_says_the_same_sync_and_async(dachs, ours, pyvo):
     table, adql = ours
     with requests.Session() as session:
