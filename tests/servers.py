@@ -77,6 +77,7 @@ class Request:
         length = int(handler.headers.get("Content-Length") or 0)
         self.method, self.path, self.headers = handler.command, unquote(parts.path), handler.headers
         self.body = handler.rfile.read(length) if length else b""
+        self.cut = len(self.body) < length
         self.uploads, text = {}, self.body.decode("utf-8", "replace")
         if "multipart" in self.headers.get("Content-Type", ""):
             text = self._multipart()
@@ -100,6 +101,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         request = Request(self)
+        if request.cut:  # whoever asked was killed while it did: nobody acts on half a request
+            self.close_connection = True
+            return
         fault = self.server.fault(request.method, self.path)
         self.server.log.append((request.method, self.path, dict(self.headers), fault))
         if self.server.delay:
