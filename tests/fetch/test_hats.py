@@ -93,15 +93,21 @@ def test_a_folder_gives_what_a_filter_of_the_whole_gives(catalogue, fetch):
     assert "_healpix_29" not in read(out).schema.names and read(out).num_rows == 3 * ROWS
 
 
-def test_over_http_the_same_with_a_part_of_the_bytes(served, there, fetch):
-    sent = []
+@pytest.fixture
+def sent(served, there):
+    """The bytes of every reply from now on."""
+    sizes = []
 
     def measured(request):
         reply = served(request)
-        sent.append(len(reply[-1]))
+        sizes.append(len(reply[-1]))
         return reply
 
     there.paths["/hats"] = measured
+    return sizes
+
+
+def test_over_http_the_same_with_a_part_of_the_bytes(sent, served, there, fetch):
     code, said, out = fetch(f"{there.url}/hats", "--where", WHERE)
     assert code == 0, said
     same(read(out), WANTED)
@@ -150,16 +156,9 @@ def test_of_a_region_only_what_touches_it_is_read(catalogue, served, there, fetc
     assert wanted.num_rows or number == 2
 
 
-def test_row_groups_that_lie_elsewhere_are_not_read(served, there, fetch):
+def test_row_groups_that_lie_elsewhere_are_not_read(sent, served, there, fetch):
     """Rows are sorted by their place on the sky, so that a small cone needs one group of six."""
-    sent, ra, dec = [], *(SKY[n].to_numpy()[100] for n in ("ra", "dec"))
-
-    def measured(request):
-        reply = served(request)
-        sent.append(len(reply[-1]))
-        return reply
-
-    there.paths["/hats"] = measured
+    ra, dec = (SKY[n].to_numpy()[100] for n in ("ra", "dec"))
     words = ("--columns", "source_id,coeff", "--region", f"cone:{ra},{dec},0.05")
     assert fetch(f"{there.url}/hats", *words)[0] == 0
     assert sum(sent) < 0.35 * len(served.files["dataset/Norder=2/Dir=0/Npix=3.parquet"])
@@ -239,15 +238,7 @@ def test_the_stars_of_a_table_and_those_that_are_not_there(catalogue, served, th
     assert code == 0 and read(out).num_rows == 4, said
 
 
-def test_of_a_table_only_the_row_groups_that_can_hold_its_stars_are_read(served, there, fetch, ids):
-    sent = []
-
-    def measured(request):
-        reply = served(request)
-        sent.append(len(reply[-1]))
-        return reply
-
-    there.paths["/hats"] = measured
+def test_of_a_table_only_the_row_groups_that_can_hold_its_stars_are_read(sent, served, there, fetch, ids):
     code, said, _ = fetch(f"{there.url}/hats", "--ids", ids(STARS[0]), "--columns", "coeff")
     assert code == 0 and "1 of 3 partitions" in said, said
     assert sum(sent) < 0.1 * sum(len(b) for b in served.files.values())

@@ -3,17 +3,19 @@
 from functools import lru_cache
 from pathlib import Path
 
+from xptools.stamp import stamp
+
 DEFAULT = Path(__file__).parent.parent / "data" / "mass_default.safetensors"
 
 
 def about(path: Path):
     """What the model says of itself."""
-    return _about(path, _stamp(path))
+    return _about(path, stamp(path))
 
 
 def emulator(path: Path):
     """The model, ready for stars."""
-    return _emulator(path, _stamp(path))
+    return _emulator(path, stamp(path))
 
 
 def reader_of(model: str):
@@ -26,11 +28,6 @@ def reader_of(model: str):
         return network(M_G0, bp_rp0, np.full(np.shape(M_G0), mh))[0][0].astype(np.float64)
 
     return masses
-
-
-def _stamp(path: Path) -> int:
-    """Changes when the file does: a model trained again under the same name is read again."""
-    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from xptools.columns import Column
 from xptools.commands import _vae_input as reading
 from xptools.errors import UsageError
 from xptools.protocol import RowOp
+from xptools.stamp import stamp
 
 DEFAULT = Path(__file__).parent.parent / "data" / "vae_demo.safetensors"
 GROUPS = ("latent", "fit", "reconstruction", "scatter", "denoised", "residuals", "flux")
@@ -41,7 +42,7 @@ class Model(RowOp):
     def about(self):
         """What the model file says of itself."""
         path = Path(self.files()["model"])
-        return _about(path, _stamp(path))
+        return _about(path, stamp(path))
 
     @property
     def latents(self) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ class Model(RowOp):
 
     def _arrays(self):
         path = Path(self.files()["model"])
-        return _loaded(path, _stamp(path))
+        return _loaded(path, stamp(path))
 
 
 @dataclass(frozen=True)
@@ -255,11 +256,6 @@ def _outside(z, domain: dict[str, list[float]], names: tuple[str, ...]):
     limits = np.array([domain[name] for name in names])
     with np.errstate(invalid="ignore"):
         return ((z < limits[:, 0]) | (z > limits[:, 1])).any(-1)
-
-
-def _stamp(path: Path) -> int:
-    """Changes when the file does: a model trained again under the same name is read again."""
-    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @lru_cache(maxsize=8)

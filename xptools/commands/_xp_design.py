@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xptools.errors import DataError, InputError
+from xptools.stamp import stamp
 
 if TYPE_CHECKING:
     from xptools.cores.xpdesign import Arrays, Design
@@ -24,23 +25,18 @@ COLUMNS = 3
 
 def bases(path: str = "") -> dict[str, int]:
     """How many coefficients each band has: DR3's 55, or as a design file says."""
-    arrays = _arrays(path, _stamp(path))
+    arrays = _arrays(path, stamp(path))
     return {band: len(arrays[f"{band}.bases"]) for band in ("bp", "rp")}
 
 
 def designed(grid: tuple[float, ...], path: str = "") -> Design:
     """The matrices on a grid [nm]; made once per process."""
-    return _designed(grid, path, _stamp(path))
+    return _designed(grid, path, stamp(path))
 
 
 def passbands(path: str = "") -> Design:
     """The integrals over G, BP and RP, as `cores.synthetic` takes them."""
-    return _passbands(path, _stamp(path))
-
-
-def _stamp(path: str) -> int:
-    """Changes when the file does."""
-    return Path(path).stat().st_mtime_ns if path and Path(path).exists() else 0
+    return _passbands(path, stamp(path))
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from xptools.columns import ASTROMETRY, Column, error
 from xptools.errors import MissingColumns, UsageError
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp
+from xptools.stamp import stamp
 
 DEFAULT = Path(__file__).parent.parent / "data" / "eta_demo.safetensors"
 ERRORS = ("parallax_error", "pmra_error", "pmdec_error")
@@ -64,7 +65,7 @@ class Eta(RowOp):
 
     def _scorer(self):
         path = Path(self.files()["model"])
-        return _loaded(path, path.stat().st_mtime_ns if path.exists() else 0, self.split)
+        return _loaded(path, stamp(path), self.split)
 
     def compute(self, ra, dec, pmra, pmdec, parallax, **columns):
         import numpy as np

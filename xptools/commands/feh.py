@@ -13,6 +13,7 @@ from xptools.commands._spectra_input import SPREAD_NOTE, without
 from xptools.errors import UsageError
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp
+from xptools.stamp import stamp
 
 DEFAULT = Path(__file__).parent.parent / "data" / "feh_demo.safetensors"
 METHODS = ("lm", "lm-network", "bfgs")
@@ -91,7 +92,7 @@ class Feh(RowOp):
     def reads(self, schema):
         found = _feh_input.reads(self.name, schema, ("parallax",), ("parallax_error",))
         path = Path(self.files()["model"])
-        _feh_input.check_grid(schema, _about(path, _stamp(path)).shape["wavelength"])
+        _feh_input.check_grid(schema, _about(path, stamp(path)).shape["wavelength"])
         return found
 
     def compute(self, **columns):
@@ -99,7 +100,7 @@ class Feh(RowOp):
         from xptools.cores import feh
 
         path = Path(self.files()["model"])
-        model = _loaded(path, _stamp(path))
+        model = _loaded(path, stamp(path))
         stars, diagonal = _feh_input.spectra(model.wavelength, columns, self.curve_unit)
         on_gpu = settings.device() == "cuda"
         fit = feh.solution(model, stars, self.method, self.exact, settings.threads(), on_gpu)
@@ -111,11 +112,6 @@ class Feh(RowOp):
             masses = (self.isochrones or None, self.age, self.alpha_fe)
             out |= feh_binary.pairs(model, stars, fit, *masses, settings.threads())
         return out | {"feh_flag": flag.astype("int16")}
-
-
-def _stamp(path: Path) -> int:
-    """Changes when the file does: a model trained again under the same name is read again."""
-    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @lru_cache(maxsize=8)
