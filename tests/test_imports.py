@@ -25,10 +25,11 @@ ALLOWED = {
     "terminal": {"errors"},
     "progress": set(),
     "metadata": {"columns", "errors"},
-    "arrays": {"errors"},
-    "protocol": {"arrays", "columns", "errors", "metadata"},
+    "arrowcalls": set(),
+    "arrays": {"arrowcalls", "errors"},
+    "protocol": {"arrowcalls", "arrays", "columns", "errors", "metadata"},
 }
-IO_ALLOWED = {"io", "interrupt", "metadata", "errors", "columns", "protocol", "progress", "arrays"}
+IO_ALLOWED = {"io", "interrupt", "metadata", "errors", "columns", "protocol", "progress", "arrays", "arrowcalls"}
 COMMAND_TOP = {"options", "protocol", "columns", "errors"}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import io
+from xptools.arrowcalls import taken, wrapped
 from xptools.errors import DataError
 from xptools.protocol import spelled
 
@@ -158,9 +159,9 @@ def _split(table: Lookup, bounds: np.ndarray, folder: Path) -> None:
     writers = [pa.ipc.new_stream(str(folder / f"piece-{i}"), schema) for i in range(len(bounds) + 1)]
     for ids, payload in table.batches():
         piece = np.searchsorted(bounds, ids, side="right")
-        whole = pa.RecordBatch.from_arrays([pa.array(ids), *payload.columns], schema=schema)
+        whole = pa.RecordBatch.from_arrays([wrapped(ids), *payload.columns], schema=schema)
         for i in np.unique(piece):
-            writers[i].write_batch(whole.take(pa.array(np.flatnonzero(piece == i))))
+            writers[i].write_batch(taken(whole, wrapped(np.flatnonzero(piece == i))))
     for writer in writers:
         writer.close()
 
@@ -195,6 +196,6 @@ def _taken(rows: pa.Table, known: np.ndarray, ids: np.ndarray) -> tuple[pa.Table
     inside = where < known.size
     found[inside] = known[where[inside]] == ids[inside]
     # Rows that exist are taken, then spread out to all ids: taking with nulls from a chunked table copies it whole.
-    some = rows.take(pa.array(where[found])).combine_chunks()
+    some = taken(rows, wrapped(where[found])).combine_chunks()
     spread = np.cumsum(found) - 1
-    return some.take(pa.array(spread, mask=~found)) if not found.all() else some, found
+    return taken(some, wrapped(spread, missing=~found)) if not found.all() else some, found

@@ -61,26 +61,37 @@ def limit_threads(n: int, first: int | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-class WithoutPandas:
-    """Finds pandas, and does not load it."""
+# What packages import and xp never uses, and which module must be on its way for that (None: any).
+UNUSED = {"pandas": None, "cloudpickle": "pyarrow.lib", "pyarrow._s3fs": None, "pyarrow._gcsfs": None}
+UNUSED |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None}
+
+
+class Without:
+    """Finds what is in UNUSED, and does not load it."""
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None):
         """A module of this name whose import fails; others are found elsewhere."""
         from importlib.machinery import ModuleSpec
 
-        return ModuleSpec(name, self) if name == "pandas" else None
+        return ModuleSpec(name, self) if name in UNUSED and _on_its_way(UNUSED[name]) else None
 
-    def create_module(self, _spec: Any) -> None:
-        raise ModuleNotFoundError("xp has no use for pandas", name="pandas")
+    def create_module(self, spec: Any) -> None:
+        raise ModuleNotFoundError(f"xp has no use for {spec.name}", name=spec.name)
 
     def exec_module(self, _module: Any) -> None:
         """Never reached."""
 
 
-def lean() -> None:
-    """In a process of xp alone: let pyarrow do without pandas, which it loads to ask whether an array is one of its.
+def _on_its_way(importer: str | None) -> bool:
+    """Whether this module is being imported just now; Dask needs cloudpickle where pyarrow does not."""
+    spec = getattr(sys.modules.get(importer or ""), "__spec__", None)
+    return importer is None or bool(getattr(spec, "_initializing", False))
 
-    That takes as long as all the rest of a small command.
+
+def lean() -> None:
+    """In a process of xp alone: let packages do without what xp never uses.
+
+    pyarrow loads pandas to ask whether an array is one of its, which takes as long as all the rest of a small command.
     """
     if "pandas" not in sys.modules:
-        sys.meta_path.insert(0, WithoutPandas())
+        sys.meta_path.insert(0, Without())

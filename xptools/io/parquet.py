@@ -10,10 +10,10 @@ thirds of the time to write and read a spectrum's correlations and save a twelft
 import base64
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xptools import metadata, progress
+from xptools.arrowcalls import call, filled
 from xptools.arrays import to_arrow, to_numpy
 from xptools.io.batches import width
 
@@ -79,15 +79,15 @@ class ParquetSink:
     def _profiled(self, column: pa.Array, field: pa.Field) -> pa.Array:
         kind = column.type
         if pa.types.is_string(kind):
-            column = column.fill_null("")
-            longest = pc.max(pc.utf8_length(column)).as_py() or 0
+            column = filled(column, "")
+            longest = call("max", call("utf8_length", column)).as_py() or 0
             self.lengths[field.name] = max(self.lengths[field.name], longest)
         elif _numbers(kind):
             return to_arrow(to_numpy(column, field.name), field, len(column), "convert")
         elif column.null_count == 0:
             return column
         elif pa.types.is_floating(kind):
-            return column.fill_null(float("nan"))
+            return filled(column, float("nan"))
         elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
             self.gaps[field.name] = self.gaps.get(field.name, 0) + column.null_count
         return column
