@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xptools.arrowcalls import filtered
 from xptools.arrays import text_lists, to_arrow, to_numpy
+from xptools.arrowcalls import filtered
 from xptools.columns import KNOWN, Column, flag_column
 from xptools.errors import DataError, MissingColumns, some
 

@@ -62,24 +62,27 @@ def limit_threads(n: int, first: int | None = None) -> None:
 
 
 # What packages import and xp never uses, and which module must be on its way for that (None: any).
-UNUSED = {"pandas": None, "cloudpickle": "pyarrow.lib", "pyarrow._s3fs": None, "pyarrow._gcsfs": None}
-UNUSED |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None}
+ABSENT = {"pandas": None, "cloudpickle": "pyarrow.lib", "pyarrow._s3fs": None, "pyarrow._gcsfs": None}
+ABSENT |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None}
+EMPTY = {"numpy.f2py"}  # scipy takes all names of numpy, and with this one a parser of Fortran
 
 
 class Without:
-    """Finds what is in UNUSED, and does not load it."""
+    """Finds what is in ABSENT or EMPTY, and does not load it: the import fails, or gives a module without content."""
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None):
-        """A module of this name whose import fails; others are found elsewhere."""
+        """Others are found elsewhere."""
         from importlib.machinery import ModuleSpec
 
-        return ModuleSpec(name, self) if name in UNUSED and _on_its_way(UNUSED[name]) else None
+        mine = name in EMPTY or (name in ABSENT and _on_its_way(ABSENT[name]))
+        return ModuleSpec(name, self) if mine else None
 
     def create_module(self, spec: Any) -> None:
-        raise ModuleNotFoundError(f"xp has no use for {spec.name}", name=spec.name)
+        if spec.name in ABSENT:
+            raise ModuleNotFoundError(f"xp has no use for {spec.name}", name=spec.name)
 
     def exec_module(self, _module: Any) -> None:
-        """Never reached."""
+        """Nothing goes in."""
 
 
 def _on_its_way(importer: str | None) -> bool:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xptools import metadata, progress
-from xptools.arrowcalls import call, filled
 from xptools.arrays import to_arrow, to_numpy
+from xptools.arrowcalls import call, filled
 from xptools.io.batches import width
 
 GROUP_ROWS = 1 << 17
@@ -148,8 +148,7 @@ def _packing(table: pa.Table) -> dict[str, str]:
         if not _numbers(field.type):
             out[field.name] = "zstd"
             continue
-        first = column.slice(0, max(1, SAMPLE // field.type.list_size)).combine_chunks().flatten()
-        plain = first.to_numpy(zero_copy_only=False).tobytes()
+        plain = to_numpy(column.slice(0, max(1, SAMPLE // field.type.list_size)), field.name).tobytes()
         worth = len(pa.compress(plain, "zstd", asbytes=True)) <= WORTH * len(plain)
         out[f"{field.name}.list.element"] = "zstd" if worth else "none"
     return out
