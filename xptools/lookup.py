@@ -6,7 +6,6 @@ fit in memory; rows are then found by bisection in memory-mapped arrays.
 """
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +84,8 @@ class Index:
     """The other table sorted by identifier in a temporary folder: memory-mapped identifiers and rows."""
 
     def __init__(self, table: Lookup):
+        import tempfile
+
         bounds = _bounds(table)
         with tempfile.TemporaryDirectory(prefix="xp-join-", dir=os.environ.get("XP_TMPDIR")) as name:
             folder = Path(name)
@@ -160,7 +161,7 @@ def _split(table: Lookup, bounds: np.ndarray, folder: Path) -> None:
     for ids, payload in table.batches():
         piece = np.searchsorted(bounds, ids, side="right")
         whole = pa.RecordBatch.from_arrays([wrapped(ids), *payload.columns], schema=schema)
-        for i in np.unique(piece):
+        for i in np.flatnonzero(np.bincount(piece)):
             writers[i].write_batch(taken(whole, wrapped(np.flatnonzero(piece == i))))
     for writer in writers:
         writer.close()
@@ -177,8 +178,8 @@ def _sorted(table: Lookup, pieces: int, folder: Path) -> np.ndarray:
             ids = ids[order]
             _no_double(ids[1:][np.diff(ids) == 0], table)
             ids_file.write(ids.tobytes())
-            rows = part.drop_columns([part.schema.names[0]]).take(pa.array(order))
-            out.write_table(rows.cast(payload), BLOCK_ROWS)
+            rows = taken(part.drop_columns([part.schema.names[0]]), wrapped(order))
+            out.write_table(pa.Table.from_arrays(rows.columns, schema=payload), BLOCK_ROWS)
             del part
             path.unlink()
     size = (folder / "ids").stat().st_size

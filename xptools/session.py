@@ -59,6 +59,8 @@ def limit_threads(n: int, first: int | None = None) -> None:
         os.environ[key] = str(cores) if n else os.environ.get(key, str(cores))
     # Spinning OpenMP threads starve the other commands of a pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # So do OpenBLAS's, for 2^26 ticks after numpy is loaded: 50 ms of a core, as much as numpy itself takes.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
 
 
 # What packages import and xp never uses, and which module must be on its way for that (None: any).
