@@ -173,4 +173,6 @@ def _integers(column: pa.Array, field: pa.Field) -> np.ndarray:
     values = values.astype(np.int64)
     if mark is not None and (values == mark).any():
         raise DataError(f"column {field.name} has the value {mark}, which FITS takes for missing. TRY: .parquet")
-    return np.where(call("is_null", column).to_numpy(zero_copy_only=False), mark, values) if column.null_count else values
+    if not column.null_count:
+        return values
+    return np.where(call("is_null", column).to_numpy(zero_copy_only=False), mark, values)
