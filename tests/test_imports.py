@@ -206,7 +206,8 @@ def test_files_are_of_readable_size():
 
 # What takes as long to import as the rest of a small command; `xp` must not need it for 100 rows.
 TOOLS = {"scipy", "numba", "jax", "torch", "astropy", "polars", "pandas.core", "matplotlib", "rich", "yaml"}
-WEIGHTS = TOOLS | {"pyarrow.compute", "numpy.ma", "numpy.f2py.crackfortran", "cloudpickle.cloudpickle", "tomllib", "html"}
+WEIGHTS = TOOLS | {"pyarrow.compute", "numpy.ma", "numpy.f2py.crackfortran", "tomllib", "html"}
+WEIGHTS |= {"cloudpickle.cloudpickle"}
 SMALL = {
     "info --stats stars.arrows": WEIGHTS,
     "cite stars.parquet": WEIGHTS,
