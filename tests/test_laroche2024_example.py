@@ -33,8 +33,9 @@ def run(monkeypatch, name, *words):
     runpy.run_path(str(FOLDER / name), run_name="__main__")
 
 
-def test_the_forest_finds_what_no_single_feature_tells(script):
+def test_the_forest_finds_what_no_single_feature_tells(script, monkeypatch):
     forest, rng = script("forest"), np.random.default_rng(0)
+    monkeypatch.setattr(forest, "TREES", 30)
     x = rng.normal(size=(3000, 4))
     classes = x[:, 0] * x[:, 1] > 0
     guess = forest.classified(x[:2000], classes[:2000], x[2000:])
@@ -129,3 +130,15 @@ def test_the_paper_s_catalogue_becomes_a_table(script, monkeypatch, tmp_path, in
     assert code == 0, err
     run(monkeypatch, "alpha.py", tmp_path / "z.parquet", "-o", tmp_path / "alpha.txt")
     assert (tmp_path / "alpha.txt").read_text().startswith(f"{n - 4} stars, 0.33")
+
+
+def test_mocks_are_gathered(script, monkeypatch, tmp_path):
+    one, two = (pa.table([pa.array(range(5)), pa.array([value] * 5)],
+                         pa.schema([pa.field("source_id", pa.int64(), False), pa.field(name, pa.int16(), False)]))
+                for name, value in (("true_clump", 1), ("true_q", 2)))  # fmt: skip
+    for name, table in (("a", one), ("b", two)):
+        pq.write_table(table, tmp_path / name)
+    run(monkeypatch, "tables.py", "gather", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "all")
+    whole = pq.read_table(tmp_path / "all")
+    assert len(set(whole["source_id"].to_pylist())) == 10 and whole["true_clump"].null_count == 5
+    assert (script("tables").column(whole, "true_q") == 2).sum() == 5

@@ -35,9 +35,10 @@ def gather(args):
     """One table of several mocks, in the order of mixed identifiers; what a mock has not is null in its rows."""
     parts = []
     for n, path in enumerate(args.input):
-        table = pq.read_table(path).replace_schema_metadata()
+        table = pq.read_table(path)
         ids = pa.array(table["source_id"].to_numpy() + (n << 50))  # every mock counts its own stars
-        parts.append(table.set_column(0, "source_id", ids))
+        table = table.set_column(table.schema.get_field_index("source_id"), "source_id", ids)
+        parts.append(table.cast(pa.schema([field.with_nullable(True) for field in table.schema])))
     whole = pa.concat_tables(parts, promote_options="permissive")
     pq.write_table(whole.take(np.argsort(keyed.mixed(whole["source_id"].to_numpy(), 0))), args.output)
 

@@ -98,7 +98,7 @@ def main(given):
             axes.plot(*points.T, color=line, marker="o", ms=2.5, label=name, path_effects=style.outlined())
         reach = np.quantile(shown, (0.003, 0.997), axis=0)
         axes.set(xlabel=LATENTS[pair[0]], ylabel=LATENTS[pair[1]], xlim=reach[:, 0], ylim=reach[:, 1])
-        axes.legend(fontsize=5.5, loc="best")
+        axes.legend(fontsize=5.5, loc="best", frameon=True, framealpha=0.85, edgecolor="none")
     Path(given.output).write_bytes(style.encoded(figure, style.kind(given.output)))
 
 

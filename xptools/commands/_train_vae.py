@@ -91,6 +91,7 @@ def command(
     from xptools.commands import _vae_sample as reading
     from xptools.commands._train_feh import _layers
     from xptools.commands._training import sayer
+    from xptools.cores._jax import configure
     from xptools.cores.vae_fitting import Plan
 
     artefact.writable(output)
@@ -99,6 +100,7 @@ def command(
         raise UsageError("--import and --normalise go together. TRY: --import weight.pt --normalise table.parquet")
     if weights is not None:
         return _imported(weights, normalise, output, say)
+    configure()  # a GPU that is not there is told of before the table is read
     plans = [
         Plan(
             _layers("hidden", hidden), n, batch_norm, loss, kl_weight, epochs, restarts, batch, rate, decay, held,
