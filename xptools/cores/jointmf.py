@@ -3,10 +3,10 @@
     n(k, s, o) ~ Poisson(rate(k, s, o)),   rate_true(k', c) = Phi V dM d[Fe/H]
     ln Phi = a + alpha ln(M / 0.4) + beta [Fe/H] + process(ln M, [Fe/H]) + steps(ln M, [Fe/H] bin)
 
-The Gaussian process (Matern-3/2 in ln M, Matern-5/2 in [Fe/H]) lets Phi run smoothly, the steps (the same in ln M,
-independent between bins) let the mass function change from one [Fe/H] bin to the next. Both amplitudes and both
-lengths are inferred, so that the data say how smooth Phi is; where they cannot tell, the plane and the prior speak and
-the error is large. A Laplace approximation (laplace.py) gives the posterior of these four, and coordinates in which
+The Gaussian process (Matern-3/2 in ln M, Matern-5/2 in [Fe/H]) lets Phi run smoothly, the steps (the same in ln M, and
+a slope; independent between bins) let the mass function change from one [Fe/H] bin to the next. Both amplitudes and
+both lengths are inferred, so that the data say how smooth Phi is; where they cannot tell, the plane and the prior speak
+and the error is large. A Laplace approximation (laplace.py) gives the posterior of these four, and coordinates in which
 Hamiltonian Monte Carlo samples Phi at each.
 
 differs from Li+ 2026, who name the scatter between [Fe/H] bins as their main caveat and do not correct for it.
@@ -28,7 +28,7 @@ PIVOT = 0.4  # [Msun]
 KNOTS = 0.25  # [dex]: between knots of the process, less than half its usual length
 ROUNDS = 3  # of finding how errors are spread at a true [Fe/H], for each trend tried
 STEEPEST = 10.0  # trend of ln P(class) with [Fe/H] ln sigma, either way
-POINTS = 16  # values of the hyperparameters
+POINTS = 24  # values of the hyperparameters
 
 
 @dataclass(frozen=True)
