@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from xptools import metadata
+from xptools.arrowcalls import call, filled
 from xptools.errors import DataError
 from xptools.io.spool import spool
 
@@ -48,7 +48,7 @@ class FitsSink:
             self._put(batch)
             return
         for name in self.lengths:
-            longest = pc.max(pc.binary_length(batch.column(name))).as_py() or 0
+            longest = call("max", call("binary_length", batch.column(name))).as_py() or 0
             self.lengths[name] = max(self.lengths[name], longest)
         self.held.write_batch(batch)
 
@@ -151,10 +151,10 @@ def _values(column: pa.Array, field: pa.Field, dtype: np.dtype) -> np.ndarray:
     from xptools.protocol import to_numpy
 
     if pa.types.is_string(column.type):
-        return np.array([v.encode() for v in column.fill_null("").to_pylist()], dtype)
+        return np.array([v.encode() for v in filled(column, "").to_pylist()], dtype)
     if pa.types.is_boolean(column.type):
-        marks = np.where(column.fill_null(False).to_numpy(zero_copy_only=False), ord("T"), ord("F"))
-        return np.where(column.is_null().to_numpy(zero_copy_only=False), 0, marks)
+        marks = np.where(filled(column, False).to_numpy(zero_copy_only=False), ord("T"), ord("F"))
+        return np.where(call("is_null", column).to_numpy(zero_copy_only=False), 0, marks)
     if pa.types.is_integer(column.type):
         return _integers(column, field)
     values = to_numpy(column, field.name)
@@ -167,10 +167,12 @@ def _integers(column: pa.Array, field: pa.Field) -> np.ndarray:
     mark = _null_value(field)
     if column.null_count and mark is None:
         raise DataError(f"FITS cannot hold missing values in column {field.name}. TRY: .parquet")
-    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    values = filled(column, 0).to_numpy(zero_copy_only=False)
     if column.type == pa.uint64():
         return (values ^ np.uint64(1 << 63)).view(np.int64)
     values = values.astype(np.int64)
     if mark is not None and (values == mark).any():
         raise DataError(f"column {field.name} has the value {mark}, which FITS takes for missing. TRY: .parquet")
-    return np.where(column.is_null().to_numpy(zero_copy_only=False), mark, values) if column.null_count else values
+    if not column.null_count:
+        return values
+    return np.where(call("is_null", column).to_numpy(zero_copy_only=False), mark, values)
