@@ -164,7 +164,8 @@ def _of_prior(t, sigma, rng) -> jointmf.Joint:
     counts = response.count(t, mass, feh, np.full(size, sigma), np.full(size, 0.012))
     truth, (edges, _) = response.truth_of(t, counts), response.slices(t.feh_edges)
     given = response.feh_matrix(truth, counts, edges)[:, np.searchsorted(response.CLASSES, sigma, side="right") - 1]
-    return jointmf.Joint(counts.n.sum(axis=1), truth, response.mass_matrix(truth, counts), given, len(t.veff))
+    return jointmf.Joint(counts.n.sum(axis=1), truth, response.mass_matrix(truth, counts), given, len(t.veff),
+                         breaks=SEGMENTS[1:-1])  # fmt: skip
 
 
 class Known(JointMassFunction):
