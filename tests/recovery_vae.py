@@ -140,9 +140,9 @@ def knowledge(model, folder):
     for name, v in y.items():
         alone, axes = (max(abs(vae_inspect.spearman(c, v)) for c in some.T) for some in (x, z))
         told, line = (vae_inspect.spearman(vae_inspect.predicted(terms, v), v) for terms in (whole, linear))
-        print(f"{name:12} best latent {axes:.3f}, linear in all {line:.3f}, quadratic {vae_inspect.together(z, v):.3f}; "
-              f"best coefficient {alone:.3f}, six principal components {vae_inspect.together(parts, v):.3f}, least "
-              f"squares on all coefficients {told:.3f}")  # fmt: skip
+        quadratic, components = vae_inspect.together(z, v), vae_inspect.together(parts, v)
+        print(f"{name:11} best latent {axes:.3f}, linear in all {line:.3f}, quadratic {quadratic:.3f}, best coefficient"
+              f" {alone:.3f}, six principal components {components:.3f}, least squares on all {told:.3f}")
     return z, y
 
 
