@@ -116,7 +116,7 @@ def dust(args, folder):
         n = 2 * args.stars // (1 if name == "train" else 2)
         xp("mock", n, "--seed", seed, *"--sample giants --spectra --map toy --max-distance 4 --g-limit 15".split(),
            "-o", folder / f"{name}.parquet")  # fmt: skip
-    words = ("--batch", 128, "--rate", "1e-3", "--warm", 0.5, "--epochs", args.epochs)
+    words = ("--batch", 64, "--rate", "1e-3", "--warm", 0.5, "--epochs", args.epochs)
     print(xp("train", "vae", *words, folder / "train.parquet", "-o", folder / "g.safetensors"), end="")
     z, y = knowledge(folder / "g.safetensors", folder)
     guess = {name: vae_inspect.probed(z, v) for name, v in y.items()}

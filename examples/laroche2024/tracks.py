@@ -103,6 +103,8 @@ def main(given):
         figure.colorbar(image, ax=axes, label=label, location="top")
         for name, line, windows in tracks:
             points = track(z[:, pair], windows)
+            if not len(points):
+                continue
             axes.plot(*points.T, color=line, marker="o", ms=2.5, label=name, path_effects=style.outlined())
         reach = np.quantile(shown, (0.003, 0.997), axis=0)
         axes.set(xlabel=LATENTS[pair[0]], ylabel=LATENTS[pair[1]], xlim=reach[:, 0], ylim=reach[:, 1])
