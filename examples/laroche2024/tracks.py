@@ -19,6 +19,7 @@ from xptools.cores import vae_inspect
 from xptools.figures import style
 
 FEWEST = 10  # stars of a point
+USED = 0.1  # spread of a latent that is in use
 NAMES = ("teff", "logg", "mh", "alpha")
 
 
@@ -45,7 +46,8 @@ def track(z, windows):
 
 
 def axes_of(z, first, second):
-    """The latent that knows most of one label, and of the others the one that knows most of another."""
+    """The latent in use that knows most of one label, and of the others the one that knows most of another."""
+    z = z * (z.std(0) > USED)
     a = vae_inspect.ranked(z, first)[0][0]
     return a, next(k for k, *_ in vae_inspect.ranked(z, second) if k != a)
 
