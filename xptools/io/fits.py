@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import metadata
+from xptools.arrowcalls import wrapped
 from xptools.errors import DataError
 from xptools.io import fitscards
 from xptools.io.reader import Reader
@@ -220,10 +221,10 @@ def _decoded(raw: np.ndarray, one: Layout, field: pa.Field) -> tuple[np.ndarray,
 
 def _wrapped(values: np.ndarray, missing: np.ndarray | None, field: pa.Field) -> pa.Array:
     if pa.types.is_fixed_size_list(field.type):
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
+        flat = wrapped(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
     mask = missing[:, 0] if missing is not None and missing.any() else None
-    return pa.array(np.ascontiguousarray(values[:, 0]), field.type, mask=mask)
+    return wrapped(values[:, 0], field.type, mask)
 
 
 def _variable(part: np.ndarray, one: Layout, field: pa.Field, whole: BinaryIO, heap: int) -> pa.Array:
