@@ -53,7 +53,7 @@ man: $(READY)
 # RESUME=1 goes on with one that was cut off.
 BENCH = $(PYTHON) tests/bench/all.py $(if $(ONLY),--only $(ONLY)) $(if $(SIZES),--sizes $(SIZES)) \
 	$(if $(SPECTRA),--spectra $(SPECTRA)) $(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick) \
-	$(if $(RESUME),--resume)
+	$(if $(LONGEST),--longest $(LONGEST)) $(if $(RESUME),--resume)
 
 bench: $(READY)
 	$(BENCH)

@@ -1,6 +1,7 @@
 """VOTable in as a stream: BINARY, BINARY2 and TABLEDATA tables of any length, in bounded memory.
 
 expat reads the document piece by piece; rows are cut out of the base64 text, or gathered cell by cell, as they come.
+Base64 goes past expat, which takes as long for it as all the rest of the work.
 Tables in FITS and rarer types are left to astropy (`None` is returned).
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import metadata
+from xptools.arrowcalls import wrapped
 from xptools.errors import DataError
 from xptools.io import votabletext
 from xptools.io.reader import Reader
@@ -74,7 +76,7 @@ class Document:
     infos: list[tuple[str, str, str]] = field(default_factory=list)
     serial: str = ""
     encoding: str = ""
-    text: list[str] = field(default_factory=list)
+    text: list[bytes] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
     rows: int = 0
     row_cells: int = 0
@@ -125,7 +127,7 @@ class Document:
         """Text, of the stream or of a description."""
         if self.path[-1] == "STREAM":
             if not self.ended:
-                self.text.append(text)
+                self.text.append(text.encode("ascii", "replace"))
         else:
             self.words.append(text)
 
@@ -176,9 +178,16 @@ def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
     parser.StartElementHandler, parser.EndElementHandler = document.start, document.end
     parser.CharacterDataHandler = document.characters
     whole.seek(0)
+    past = False  # whether the next bytes are base64 that need not go through the parser
     try:
         while piece := whole.read(PIECE):
-            parser.Parse(piece)
+            if past:
+                plain, piece, past = _plain(piece)
+                document.text.append(plain)
+            before = document.encoding
+            if piece:
+                parser.Parse(piece)
+            past = past or (document.encoding == "base64" != before and _opens(piece))
             yield
         parser.Parse(b"", True)
     except (expat.ExpatError, ValueError) as fault:
@@ -186,16 +195,33 @@ def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
     yield
 
 
+def _plain(piece: bytes) -> tuple[bytes, bytes, bool]:
+    """Base64 that goes past the parser, the rest, which is the parser's, and whether the next piece may go past it.
+
+    From the first tag or entity on everything is the parser's.
+    """
+    if b"&" in piece:
+        return b"", piece, False
+    end = piece.find(b"<")
+    return (piece, b"", True) if end < 0 else (piece[:end], piece[end:], False)
+
+
+def _opens(piece: bytes) -> bool:
+    """Whether a piece ends in the text of its STREAM, with nothing else begun: no comment, no CDATA, no entity."""
+    begun = piece.rfind(b"STREAM")
+    return begun >= 0 and b"<" not in piece[begun:] and b"&" not in piece[begun:]
+
+
 def _batches(document: Document, pieces: Iterator[None], schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
     rows = Rows(document.columns, document.serial == "BINARY2")
     text, done = b"", False
     while not done:
         done = next(pieces, "end") == "end"
-        text += "".join(document.text).encode("ascii", "replace").translate(None, b" \t\r\n")
+        text += b"".join(document.text).translate(None, b" \t\r\n")
         document.text.clear()
         cut = len(text) if document.ended else len(text) // 4 * 4
         try:
-            rows.rest += binascii.a2b_base64(text[:cut])
+            rows.rest += binascii.a2b_base64(text[:cut], strict_mode=True)
         except binascii.Error as fault:
             raise DataError(f"{name} is a damaged VOTable ({fault}). TRY: download it again") from fault
         text = text[cut:]
@@ -300,9 +326,9 @@ def _fixed(raw: np.ndarray, column: Column, missing: np.ndarray) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         if values.dtype.kind == "f" and missing.any():
             values[missing] = np.nan
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
+        return pa.FixedSizeListArray.from_arrays(wrapped(values.reshape(-1), kind.value_type), type=kind)
     missing = missing if unknown is None else missing | unknown[:, 0]
-    return pa.array(np.ascontiguousarray(values[:, 0]), kind, mask=missing if missing.any() else None)
+    return wrapped(values[:, 0], kind, missing if missing.any() else None)
 
 
 def _values(raw: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray | None]:
