@@ -113,10 +113,11 @@ def test_errors_are_corrected_for_what_was_shown_and_have_a_floor():
     n, token = 40_000, np.array([1])
     variance, sigma = rng.uniform(0.05, 1.0, n), rng.uniform(0, 0.3, n)
     known = rng.random((n, 6)) < 0.5
+    known[:, 1] = False
     truth = np.where(known[:, 2], variance + 0.4**2, 1.6**2 * variance)
     off = rng.normal(size=n) * np.sqrt(truth + sigma**2)
-    x = e.errors.inputs(variance[:, None].astype(np.float32), known, token)
-    layers = ask_errors.fitted(x, variance, off, sigma)
+    x = e.errors.inputs(variance[:, None].astype(np.float32), known, token)[:, 0]
+    layers = ask_errors.fitted({2: ask_errors.Rows(x, variance, off, sigma)}, 12, n)
     found = ask_errors.Errors(e.vocabulary, e.usable, layers).total(variance[:, None], known, token)[:, 0]
     assert np.median(np.abs(np.log(found / truth))) < 0.06
     pulls = off / np.sqrt(found + sigma**2)

@@ -33,10 +33,11 @@ stay on disk (XP_TMPDIR), so a table may be larger than memory. A training that 
 OUTPUT.checkpoint when the same command is given again, to the same result.""",
     "ERRORS": """Half of the held-out stars correct the errors: a small network makes a factor of the predicted
 variance, from that variance, the token that is asked for and the parts of each group of tokens that are shown. It
-learns it from 18 contexts of each star, drawn as in training or as xp ask meets them. The other half is what is told,
+learns it from 20 contexts of each star, drawn as in training or as xp ask meets them. The other half is what is told,
 without labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the
 label's own error in it, the median of that error and of the answer's, the width of the pulls with the network's own
-error and with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head mixture.""",
+error and with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head
+mixture.""",
 }
 
 

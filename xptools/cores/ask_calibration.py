@@ -15,11 +15,12 @@ from scipy.special import logsumexp, ndtr
 
 from xptools.cores import ask_errors
 from xptools.cores.ask import Engine, moments
-from xptools.cores.ask_errors import Errors
+from xptools.cores.ask_errors import Errors, Rows
 from xptools.cores.ask_training import Plan, Sample, Sampler
 
-MOST, FEWEST = 12288, 30  # stars that correct, and as many that tell; that a token needs to be told of
-PASSES, OTHERS = 18, 4  # contexts of each star, tokens of arrays that are asked for in each
+MOST, FEWEST = 12288, 20  # stars that correct, and as many that tell; that a token needs to be told of
+PASSES, OTHERS = 20, 4  # contexts of each star, tokens of arrays that are asked for in each
+EMPTY, LOST = 0.05, 0.3  # share of the contexts without anything, and of some without an array
 
 
 def calibrated(
@@ -44,18 +45,24 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
     labels, wide = _kinds(engine)
     sampler = Sampler(engine.vocabulary, engine.network.sizes.context, plan, engine.usable > 0)
     single, arrays = (np.flatnonzero((engine.usable > 0) & w) for w in (~wide, wide))
-    found = []
+    found: dict[int, list] = {}
     for k in range(PASSES):
-        drawn = sampler.shown(rng, z)
-        known = np.isfinite(z) & (drawn if k % 3 else ~labels & (wide | (rng.random((len(z), 1)) < 0.5)))
+        plain = ~labels & (wide | (rng.random((len(z), 1)) < 0.5))
+        band = ~wide | (rng.random((len(z), len(engine.vocabulary.entries))) > LOST)[:, engine.vocabulary.entry_of]
+        kinds = (plain, plain & band & sampler.orders(rng, len(z)), sampler.shown(rng, z), plain & band)
+        known = np.isfinite(z) & kinds[k % 4] & (rng.random((len(z), 1)) > EMPTY)
         asked = np.concatenate([single, rng.permutation(arrays)[:OTHERS]])
         mean, variance = moments(*engine.answers(np.where(known, z, np.nan), asked))
-        y, own = z[:, asked], known[:, asked]
-        use = np.isfinite(y).ravel()
-        parts = (variance, y - mean, np.where(own, 0.0, sigma[:, asked]))
-        found.append([engine.errors.inputs(variance, known, asked)[use], *(a.ravel()[use] for a in parts)])
-    rows = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    return ask_errors.fitted(*rows, seed) if len(rows[0]) >= FEWEST else ()
+        x = engine.errors.inputs(variance, known, asked)
+        error = np.where(known[:, asked], 0.0, sigma[:, asked])
+        kinds = np.where(np.isfinite(z[:, asked]), engine.errors.kinds(known, asked), -1)
+        for kind in np.unique(kinds[kinds >= 0]):
+            use = kinds == kind
+            row = Rows(*(a[use] for a in (x, variance, z[:, asked] - mean, error)))
+            found.setdefault(int(kind), []).append(row)
+    rows = {k: Rows(*map(np.concatenate, zip(*parts, strict=True))) for k, parts in found.items()}
+    rows = {k: r for k, r in rows.items() if len(r.x) >= FEWEST}
+    return ask_errors.fitted(rows, 2 * len(engine.vocabulary.entries), len(z), seed) if rows else ()
 
 
 def _told(engine: Engine, z: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:

@@ -1,32 +1,37 @@
 """Total errors of the generalist's answers: the network's own, corrected for what was shown.
 
-    total^2 = max(e^2, LEAST) exp(c),      c = MLP(ln e^2, is the requested token itself shown, which token, shares)
+    total^2 = max(e^2, LEAST) exp(c),      c = MLP (ln e^2, shares)
 
 e is the network's error, shares are the parts of each group of tokens that are shown, of arrays by low, middle and
-high orders. Contexts that are rare in training are learned less well than others, and e knows it only in part; c is
-fitted to held-out stars under contexts of every kind (ask_calibration), so that pulls have unit width in each of them.
+high orders; every entry of the vocabulary has two small networks of its own, for tokens that are not shown and for
+those that are. Contexts that are rare in training are
+learned less well than others, and e knows it only in part; c is fitted to held-out stars under contexts of every kind
+(ask_calibration), so that pulls have unit width in each of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from xptools.cores.ask_vocabulary import Vocabulary
 
 LEAST = np.exp(-12.0)  # variance, standardised, below which e^2 is not told from nothing
 EDGES = (8, 24)  # orders of an array that begin a segment
-WIDTHS, ROWS, BATCH, STEPS = (32, 32), 1024, 8192, 2500
+WIDTHS, ROWS, BATCH, STEPS = (16, 16), 1024, 1024, 2500  # BATCH rows of each kind
+MOST = 6.0  # |c| at most
 WILD = 100.0  # squared pull beyond which a star does not count more
+DOUBT = 5.0  # stars that say c = 0: few held-out stars change little
 
 
 @dataclass
 class Errors:
-    """The correction of a vocabulary's tokens; weights and biases of its layers, none for no correction."""
+    """The correction of a vocabulary's tokens; weights (2 E, n, m) and biases (2 E, 1, m) of its layers, for each of E
+    entries hidden and shown; none for no correction."""
 
     vocabulary: Vocabulary
     usable: np.ndarray
@@ -41,30 +46,34 @@ class Errors:
         self.share = (np.eye(len(names))[member] / np.maximum(size, 1)).astype(np.float32)  # (V, segments)
 
     def inputs(self, variance: np.ndarray, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
-        """Rows (N R, F) of variances (N, R) of answers to tokens (R,), known (N, V) what was shown."""
-        n, r = variance.shape
-        one = np.eye(len(self.vocabulary.entries), dtype=np.float32)[self.vocabulary.entry_of[requests]]
-        parts = (
-            0.25 * np.log(np.maximum(variance, LEAST))[..., None], known[:, requests, None],
-            np.broadcast_to(one, (n, *one.shape)), np.repeat((known @ self.share)[:, None], r, 1),
-        )  # fmt: skip
-        return np.concatenate(parts, 2, dtype=np.float32).reshape(n * r, -1)
+        """(N, R, F) of variances (N, R) of answers to tokens (R,), known (N, V) what was shown."""
+        known = known.astype(np.float32)
+        shares = np.repeat((known @ self.share)[:, None], variance.shape[1], 1)
+        told = np.log(np.maximum(variance, LEAST), dtype=np.float32)
+        return np.concatenate([0.25 * told[..., None], shares], 2)
+
+    def kinds(self, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
+        """Which of the networks (N, R) is meant: twice the entry, and one more where the token is shown."""
+        return 2 * self.vocabulary.entry_of[requests] + known[:, requests].astype(bool)
 
     def total(self, variance: np.ndarray, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
         """Total variances (N, R)."""
         if not self.layers or not variance.size:
             return variance
-        x = self.inputs(variance, known.astype(np.float32), requests)
-        # products of one shape: a row's bits depend on its own numbers only
-        padded = np.pad(x, ((0, -len(x) % ROWS), (0, 0))).reshape(-1, ROWS, x.shape[1])
-        c = np.concatenate([self._correction(part) for part in padded])[: len(x)]
-        return np.maximum(variance, LEAST) * np.exp(c).reshape(variance.shape)
+        x, c = self.inputs(variance, known, requests), np.empty_like(variance)
+        kinds = self.kinds(known, requests)
+        for kind in np.unique(kinds):
+            own = x[kinds == kind]
+            # products of one shape: a row's bits depend on its own numbers only
+            padded = np.pad(own, ((0, -len(own) % ROWS), (0, 0))).reshape(-1, ROWS, x.shape[2])
+            c[kinds == kind] = np.concatenate([self._correction(part, kind) for part in padded])[: len(own)]
+        return np.maximum(variance, LEAST) * np.exp(c)
 
-    def _correction(self, x: np.ndarray) -> np.ndarray:
+    def _correction(self, x: np.ndarray, kind: int) -> np.ndarray:
         for weight, bias in self.layers[:-1]:
-            x = np.tanh(x @ weight.T + bias)
+            x = np.tanh(x @ weight[kind] + bias[kind])
         weight, bias = self.layers[-1]
-        return (x @ weight.T + bias)[:, 0]
+        return MOST * np.tanh((x @ weight[kind] + bias[kind])[:, 0] / MOST)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For a model file."""
@@ -77,32 +86,59 @@ class Errors:
         return cls(vocabulary, usable, tuple((arrays[f"errors.{k}.w"], arrays[f"errors.{k}.b"]) for k in range(count)))
 
 
-def fitted(x: np.ndarray, variance: np.ndarray, off: np.ndarray, sigma: np.ndarray, seed: int = 0) -> tuple:
+class Rows(NamedTuple):
+    """Answers of one kind: inputs (M, F), variances, residuals and errors of the labels (M,), standardised."""
+
+    x: np.ndarray
+    variance: np.ndarray
+    off: np.ndarray
+    sigma: np.ndarray
+
+
+def fitted(rows: dict[int, Rows], kinds: int, stars: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Layers of the correction: total^2 = max(variance, LEAST) e^c is the mean of off^2 - sigma^2, as far as x tells.
 
-    It minimises the mean of (off^2 - sigma^2) / total^2 + ln total^2. The likelihood of N(0, total^2 + sigma^2) would
-    be less noisy, but the error of a label goes with its value (heavy stars have large errors of their mass), and then
-    it is biased. x (M, F) of `Errors.inputs`, the others (M,), standardised.
+    It minimises the mean of w [(off^2 - sigma^2) / total^2 + ln total^2], w = total^2 / (total^2 + sigma^2). Without w
+    stars with large errors are all noise; w^2, which would be the likelihood of N(0, total^2 + sigma^2), is biased
+    where the error of a label goes with its value, as that of the mass does. `rows` by kind, of that many stars.
     """
     torch.manual_seed(seed)
-    widths = (x.shape[1], *WIDTHS, 1)
-    net = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
-    nn.init.zeros_(net[-1].weight)
-    nn.init.zeros_(net[-1].bias)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS, 1e-5)
-    told = [torch.from_numpy(np.float32(a)) for a in (x, np.maximum(variance, LEAST), off**2, sigma**2)]
+    which = sorted(rows)
+    widths = (rows[which[0]].x.shape[1], *WIDTHS, 1)
+    weights = [torch.randn(len(which), n, m) / n**0.5 * (m > 1) for n, m in pairwise(widths)]
+    layers = [(w.requires_grad_(), torch.zeros(len(which), 1, w.shape[2], requires_grad=True)) for w in weights]
+    optimiser = torch.optim.AdamW([a for pair in layers for a in pair], lr=1e-2, weight_decay=0.1)
+    steps = min(STEPS, 100 + max(len(r.x) for r in rows.values()) // 50)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, 1e-5)
     rng = np.random.default_rng(seed)
-    for _ in range(STEPS):
-        rows = torch.from_numpy(rng.integers(0, len(x), BATCH))
-        h, v, square, noise = (a[rows] for a in told)
-        for layer in net[:-1]:
-            h = torch.tanh(layer(h))
-        total = v * net[-1](h)[:, 0].exp()
-        excess = torch.minimum(square, WILD * (total.detach() + noise)) - noise
-        loss = (excess / total + total.log()).mean()
+    for _ in range(steps):
+        loss = _loss(layers, [_some(rows[k], rng) for k in which], stars)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    return tuple((layer.weight.detach().numpy().copy(), layer.bias.detach().numpy().copy()) for layer in net)
+    out = []
+    for pair in layers:
+        full = [np.zeros((kinds, *a.shape[1:]), np.float32) for a in pair]
+        for whole, part in zip(full, pair, strict=True):
+            whole[which] = part.detach().numpy()
+        out.append(tuple(full))
+    return tuple(out)
+
+
+def _some(rows: Rows, rng: np.random.Generator) -> list[np.ndarray]:
+    """BATCH of the rows, drawn at random."""
+    pick = rng.integers(0, len(rows.x), BATCH)
+    return [np.float32(a[pick]) for a in rows]
+
+
+def _loss(layers: list, parts: list, stars: int) -> torch.Tensor:
+    h, variance, off, sigma = (torch.from_numpy(np.stack(a)) for a in zip(*parts, strict=True))
+    for weight, bias in layers[:-1]:
+        h = torch.tanh(h @ weight + bias)
+    weight, bias = layers[-1]
+    c = MOST * torch.tanh((h @ weight + bias)[..., 0] / MOST)
+    total = variance.clamp(min=float(LEAST)) * c.exp()
+    excess = torch.minimum(off**2, WILD * (total.detach() + sigma**2)) - sigma**2
+    weight = (total / (total + sigma**2)).detach()
+    return (weight * (excess / total + total.log()) + DOUBT / stars * c**2).mean(1).sum()

@@ -109,7 +109,7 @@ class Sampler:
     def draw(self, rng: np.random.Generator, z: np.ndarray, sigma: np.ndarray) -> Drawn:
         """Contexts and requests of stars z (B, V)."""
         known, (stars, _) = np.isfinite(z), z.shape
-        allowed = known & self._groups(rng, stars)[:, self.group] & self._orders(rng, stars)
+        allowed = known & self._groups(rng, stars)[:, self.group] & (self._orders(rng, stars) | ~self.whole[:, None])
         order = np.argsort(np.where(allowed, rng.random(z.shape), 2.0), axis=1)[:, : self.context]
         count = np.minimum(allowed.sum(1), self.context)
         most = np.minimum(self.plan.blank, count) if self.plan.balanced else np.full(stars, self.plan.blank)
@@ -150,7 +150,13 @@ class Sampler:
         """Which orders (B, V) a structured context may show: in CUT of them no high ones, in as many no low ones."""
         coin, edge = rng.random((stars, 1)), rng.integers(1, MOST_ORDERS, (stars, 1))
         keep = np.where(coin < CUT, self.order < edge, self.order >= edge)
-        return keep | (coin >= 2 * CUT) | (self.order < 0) | ~self.whole[:, None]
+        return keep | (coin >= 2 * CUT) | (self.order < 0)
+
+    def orders(self, rng: np.random.Generator, stars: int) -> np.ndarray:
+        """The same (B, V) with a cut in all of them, more of them among low orders."""
+        edge = np.exp(rng.uniform(0.0, np.log(MOST_ORDERS), (stars, 1)))
+        low = rng.random((stars, 1)) < 0.7
+        return np.where(low, self.order < edge, self.order >= edge) | (self.order < 0)
 
 
 class AskLearner:
