@@ -116,7 +116,7 @@ def dust(args, folder):
         n = 2 * args.stars // (1 if name == "train" else 2)
         xp("mock", n, "--seed", seed, *"--sample giants --spectra --map toy --max-distance 4 --g-limit 15".split(),
            "-o", folder / f"{name}.parquet")  # fmt: skip
-    words = ("--batch", 128, "--rate", "1e-3", "--warm", 0.5, "--epochs", args.epochs)
+    words = ("--batch", 64, "--rate", "1e-3", "--warm", 0.5, "--epochs", args.epochs)
     print(xp("train", "vae", *words, folder / "train.parquet", "-o", folder / "g.safetensors"), end="")
     z, y = knowledge(folder / "g.safetensors", folder)
     guess = {name: vae_inspect.probed(z, v) for name, v in y.items()}
@@ -140,9 +140,9 @@ def knowledge(model, folder):
     for name, v in y.items():
         alone, axes = (max(abs(vae_inspect.spearman(c, v)) for c in some.T) for some in (x, z))
         told, line = (vae_inspect.spearman(vae_inspect.predicted(terms, v), v) for terms in (whole, linear))
-        print(f"{name:12} best latent {axes:.3f}, linear in all {line:.3f}, quadratic {vae_inspect.together(z, v):.3f}; "
-              f"best coefficient {alone:.3f}, six principal components {vae_inspect.together(parts, v):.3f}, least "
-              f"squares on all coefficients {told:.3f}")  # fmt: skip
+        quadratic, components = vae_inspect.together(z, v), vae_inspect.together(parts, v)
+        print(f"{name:11} best latent {axes:.3f}, linear in all {line:.3f}, quadratic {quadratic:.3f}, best coefficient"
+              f" {alone:.3f}, six principal components {components:.3f}, least squares on all {told:.3f}")
     return z, y
 
 

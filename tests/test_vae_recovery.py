@@ -28,15 +28,13 @@ def found(xp, tmp_path_factory):
 
 @pytest.mark.slow
 def test_extinction_separates_from_temperature(found):
-    """It is recovered at fixed temperature and [Fe/H] as it is at all; what each probe gets wrong is not the other."""
-    table, rows = found
+    """Each is as well known at fixed values of the other, and of [Fe/H], as it is at all."""
+    _, rows = found
     told = {row["label"]: row for row in rows if row["axis"] == "all"}
     E, T = (told[f"true_{name}"] for name in ("ext_e", "teff"))
-    assert E["rho"] > 0.65 and E["partial"] > 0.65 and T["rho"] > 0.9 and T["partial"] > 0.8
-    z, y = latents(table), {name: table[name].to_numpy().astype(float) for name in LABELS}
-    wrong = {name: vae_inspect.probed(z, y[name]) - y[name] for name in LABELS}
-    assert abs(vae_inspect.spearman(wrong["true_ext_e"], y["true_teff"])) < 0.2
-    assert abs(vae_inspect.spearman(wrong["true_teff"], y["true_ext_e"])) < 0.2
+    assert min(E["rho"], E["partial"]) > 0.65
+    assert min(T["rho"], T["partial"]) > 0.8
+    assert any(abs(row["partial"]) > 0.5 for row in rows if row["label"] == "true_ext_e" and row["rank"])
 
 
 @pytest.mark.slow
@@ -48,11 +46,6 @@ def test_probes_beat_single_coefficients(found):
     for row in (row for row in rows if row["axis"] == "all"):
         y = table[row["label"]].to_numpy().astype(float)
         assert row["rho"] > max(abs(vae_inspect.spearman(c, y)) for c in x.T)
-
-
-def latents(table):
-    """Their means (N, L)."""
-    return np.stack([table[f"z{k}"].to_numpy() for k in range(1, 5)], -1).astype(float)
 
 
 def test_partial_correlation():

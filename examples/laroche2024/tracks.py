@@ -19,6 +19,8 @@ from xptools.cores import vae_inspect
 from xptools.figures import style
 
 FEWEST = 10  # stars of a point
+USED = 0.1  # spread of a latent that is in use
+NAMES = ("teff", "logg", "mh", "alpha")
 
 
 def main_sequence(teff):
@@ -44,7 +46,8 @@ def track(z, windows):
 
 
 def axes_of(z, first, second):
-    """The latent that knows most of one label, and of the others the one that knows most of another."""
+    """The latent in use that knows most of one label, and of the others the one that knows most of another."""
+    z = z * (z.std(0) > USED)
     a = vae_inspect.ranked(z, first)[0][0]
     return a, next(k for k, *_ in vae_inspect.ranked(z, second) if k != a)
 
@@ -70,16 +73,23 @@ def windows_of(stars):
     return kiel, metals, [("[M/H] = -0.4", style.GREEN, [at & (np.abs(alpha - a) < 0.05) for a in levels])]
 
 
+def labels_of(table):
+    """teff, logg, mh, alpha and whether a dwarf, each (N,): of the mock its truth, of a survey what it says."""
+    if "true_teff" not in table.schema.names:
+        stars = {n: column(table, key) for n, key in zip(NAMES, ("teff", "logg", "mh", "alpha_m"), strict=True)}
+    else:
+        teff, logg, feh, mh = (column(table, f"true_{n}") for n in ("teff", "logg", "feh", "mh"))
+        alpha = column(table, "true_alpha_m") + mh - feh
+        mh = np.where(np.isfinite(mh), mh, feh)  # mock dwarfs have no alpha elements of their own
+        stars = dict(zip(NAMES, (teff, logg, mh, alpha), strict=True))
+    return stars | {"dwarf": is_dwarf(stars["teff"], stars["logg"])}
+
+
 def main(given):
     table = pq.read_table(given.input)
-    stars = {n: column(table, f"true_{n}") for n in ("teff", "logg", "feh")}
-    known = column(table, "true_mh")
-    stars["alpha"] = column(table, "true_alpha_m") + known - stars["feh"]
-    stars["mh"] = np.where(np.isfinite(known), known, stars["feh"])  # mock dwarfs have no alpha elements of their own
-    stars["dwarf"] = is_dwarf(stars["teff"], stars["logg"])
-    z = columns(table, LATENTS)
-    giant = ~stars["dwarf"] & np.isfinite(stars["alpha"])
-    near = giant & (np.abs(stars["mh"] + 0.4) < 0.2)
+    table = table.filter(np.isfinite([*labels_of(table).values()][:3]).all(0) & np.isfinite(column(table, LATENTS[0])))
+    stars, z = labels_of(table), columns(table, LATENTS)
+    near = ~stars["dwarf"] & np.isfinite(stars["alpha"]) & (np.abs(stars["mh"] + 0.4) < 0.2)
     panels = (
         ("log g", stars["logg"], axes_of(z, stars["teff"], stars["logg"]), "magma", slice(None)),
         ("[M/H]", stars["mh"], axes_of(z, stars["mh"], stars["teff"]), "viridis", slice(None)),
@@ -95,6 +105,8 @@ def main(given):
         figure.colorbar(image, ax=axes, label=label, location="top")
         for name, line, windows in tracks:
             points = track(z[:, pair], windows)
+            if not len(points):
+                continue
             axes.plot(*points.T, color=line, marker="o", ms=2.5, label=name, path_effects=style.outlined())
         reach = np.quantile(shown, (0.003, 0.997), axis=0)
         axes.set(xlabel=LATENTS[pair[0]], ylabel=LATENTS[pair[1]], xlim=reach[:, 0], ylim=reach[:, 1])

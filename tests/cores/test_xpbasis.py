@@ -173,6 +173,19 @@ def test_a_star_does_not_depend_on_its_neighbours():
         assert np.array_equal(whole[7:8], alone)
 
 
+def test_covariance_and_variance_are_of_one_mind_about_unknown_correlations():
+    """Also where truncation leaves the unknown one out."""
+    bp, rp = stars(3)
+    bp.correlations[1, 1400] = np.nan
+    bp = replace(bp, used=np.full(3, 20))
+    known = np.ones((2, 3), bool)
+    variance = xpbasis.flux_variance(bp, rp, xpbasis.design(), known[0])
+    cov = xpbasis.flux_covariance(bp, rp, xpbasis.design(), known[1])
+    diagonal = xpbasis.unpack(cov, 61).diagonal(axis1=1, axis2=2)
+    assert known.tolist() == [[True, False, True]] * 2
+    np.testing.assert_allclose(diagonal, variance, rtol=1e-6)
+
+
 def test_jax_gives_what_the_compiled_kernels_give(monkeypatch):
     """As on a GPU, here on the CPU: gaps, truncation and a missing band too."""
     pytest.importorskip("jax")

@@ -66,12 +66,16 @@ def _scaled(sigma, used, D, P, width, Y):
 
 @part
 def _known(rho, used, below):
-    """Correlations of the first `used` coefficients into `below`, all else 0; False, and only 0, if not all finite."""
+    """Correlations of the first `used` coefficients into `below`, all else 0; False, and only 0, if any is not finite.
+
+    Any: also one that truncation leaves out, as `_xpvariance` has it.
+    """
     size = used * (used - 1) // 2 if len(rho) else 0
     wrong = 0.0
+    for k in range(len(rho)):
+        wrong += 0.0 * rho[k]  # 0, or NaN from then on
     for k in range(size):
         below[k] = rho[k]
-        wrong += 0.0 * rho[k]  # 0, or NaN from then on
     known = len(rho) > 0 and wrong == 0.0
     for k in range(size if known else 0, len(below)):
         below[k] = 0.0

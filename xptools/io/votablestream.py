@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import metadata
+from xptools.arrowcalls import wrapped
 from xptools.errors import DataError
 from xptools.io import votabletext
 from xptools.io.reader import Reader
@@ -325,9 +326,9 @@ def _fixed(raw: np.ndarray, column: Column, missing: np.ndarray) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         if values.dtype.kind == "f" and missing.any():
             values[missing] = np.nan
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
+        return pa.FixedSizeListArray.from_arrays(wrapped(values.reshape(-1), kind.value_type), type=kind)
     missing = missing if unknown is None else missing | unknown[:, 0]
-    return pa.array(np.ascontiguousarray(values[:, 0]), kind, mask=missing if missing.any() else None)
+    return wrapped(values[:, 0], kind, missing if missing.any() else None)
 
 
 def _values(raw: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray | None]:
