@@ -69,7 +69,7 @@ recovery: $(READY)
 
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py
-	$(PYTHON) tests/calibration_joint.py
+	$(PYTHON) tests/calibration_joint.py --prior 40 --tails 0.1 --known 20000
 	$(PYTHON) tests/calibration_pairs.py
 	$(PYTHON) tests/calibration_gp.py
 
