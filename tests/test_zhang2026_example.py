@@ -45,7 +45,7 @@ def report(monkeypatch, capsys, *words) -> list[str]:
 def test_panels_in_numbers_and_what_is_left_out(monkeypatch, capsys, tmp_path):
     pq.write_table(table(2000, 0), tmp_path / "p.parquet")
     monkeypatch.setitem(sys.modules, "xgboost", None)  # as if it were not installed
-    for words, why in (((), "no --train"), (("--train", tmp_path / "p.parquet"), "xgboost is not installed")):
+    for words, why in (((), "no --train"), (("--train", tmp_path / "p.parquet"), "not installed")):
         lines = report(monkeypatch, capsys, "panels", tmp_path / "p.parquet", *words)
         assert why in lines[0] and not any(line.startswith("a: XGBoost, 61") for line in lines)
     b, f = (next(x for x in lines if x.startswith(letter) and " mass " in x).split() for letter in "bf")

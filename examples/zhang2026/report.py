@@ -4,7 +4,7 @@ python report.py panels PANELS [--train TABLE] [--trees 2000]   PANELS of the Ma
 python report.py heads GAUSSIAN MIXTURE   models of xp train ask, of the same stars and --seed
 
 Panel a is XGBoost with the 61 numbers of panel b and 2000 trees, as the paper's (which has two colours more). It needs
-the package xgboost (pip install xgboost-cpu) and is left out, by name, where that is absent.
+the package xgboost-cpu (pip install 'xptools[comparison]') and is left out, by name, where that is absent.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def trees(train, number, table):
     try:
         import xgboost
     except ImportError:
-        print("a: XGBoost is left out: the package xgboost is not installed (pip install xgboost-cpu)")
+        print("a: XGBoost is left out: the package xgboost-cpu is not installed (pip install 'xptools[comparison]')")
         return {}
     known = pq.read_table(train)
     x, new, out = features(known), features(table), {}

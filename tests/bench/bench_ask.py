@@ -107,9 +107,7 @@ def inference(name, z, vocabulary, network, peer, args):
     ones = np.ones(118, np.float32)
     tokens = dict.fromkeys(("scale", "usable", "spread", "high"), ones) | dict.fromkeys(("centre", "low"), 0 * ones)
     requests = np.arange(args.requests) + 100
-    engines = {
-        p: ask.Engine(network, vocabulary, **tokens, calibration=None, precision=p) for p in ("float32", "bfloat16")
-    }
+    engines = {p: ask.Engine(network, vocabulary, **tokens, precision=p) for p in ("float32", "bfloat16")}
 
     @torch.inference_mode()
     def theirs():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from xptools.cores import ask, ask_calibration
+from xptools.cores import ask, ask_calibration, ask_errors, ask_latent
 from xptools.cores.ask_model import PRESETS, Answer, Generalist, Sizes, log_likelihood, parameters
 from xptools.cores.ask_training import PLANS, AskLearner, Plan, Sample, Sampler, standards
 from xptools.cores.ask_vocabulary import Vocabulary, flux_of
@@ -23,7 +23,7 @@ def engine(components: int = 1, context: int = 64, entries=SIX, seed: int = 3) -
     n = len(vocabulary.tokens)
     network = Generalist(n, replace(PRESETS["tiny"], components=components, context=context)).eval()
     tokens = {"centre": np.arange(n), "scale": np.full(n, 2.0), "low": np.full(n, -9.0), "high": np.full(n, 9.0)}
-    tokens |= {"spread": np.ones(n), "usable": np.ones(n), "calibration": np.tile([1.0, 0.0], (n, 1))}
+    tokens |= {"spread": np.ones(n), "usable": np.ones(n)}
     return ask.Engine(network, vocabulary, **{k: v.astype(np.float32) for k, v in tokens.items()})
 
 
@@ -106,13 +106,66 @@ def test_scores_against_the_integral():
     assert got["nll"] == pytest.approx(-np.log((weight * norm.pdf(0.3, mean, np.sqrt(variance + 0.04))).sum()))
 
 
-@pytest.mark.parametrize(("k", "f"), [(1.6, 0.0), (0.7, 0.4)])
-def test_calibration_finds_the_factor_and_the_floor(k, f):
+def test_errors_are_corrected_for_what_was_shown_and_have_a_floor():
+    """Answers that are 1.6 times worse than said where c is not shown, and never better than 0.4 where it is."""
     rng = np.random.default_rng(5)
-    variance, sigma = rng.uniform(0.05, 1.0, 20_000), rng.uniform(0, 0.3, 20_000)
-    residual = rng.normal(size=20_000) * np.sqrt(k**2 * variance + f**2 + sigma**2)
-    found = ask_calibration.fitted(residual, variance, sigma)
-    assert found == pytest.approx((k, f), abs=0.1)
+    e = engine()
+    n, token = 40_000, np.array([1])
+    variance, sigma = rng.uniform(0.05, 1.0, n), rng.uniform(0, 0.3, n)
+    known = rng.random((n, 6)) < 0.5
+    known[:, 1] = False
+    truth = np.where(known[:, 2], variance + 0.4**2, 1.6**2 * variance)
+    off = rng.normal(size=n) * np.sqrt(truth + sigma**2)
+    x = e.errors.inputs(variance[:, None].astype(np.float32), known, token)[:, 0]
+    layers = ask_errors.fitted({2: ask_errors.Rows(x, variance, off, sigma)}, 12, n)
+    found = ask_errors.Errors(e.vocabulary, e.usable, layers).total(variance[:, None], known, token)[:, 0]
+    assert np.median(np.abs(np.log(found / truth))) < 0.06
+    pulls = off / np.sqrt(found + sigma**2)
+    for part in (known[:, 2], ~known[:, 2], variance < 0.2, known[:, 5]):
+        assert pulls[part].std() == pytest.approx(1.0, abs=0.03)
+    few = ask_errors.Errors(e.vocabulary, e.usable, layers).total(variance[:5, None], known[:5], token)[:, 0]
+    np.testing.assert_array_equal(few, found[:5])
+
+
+# --- the linear model ----------------------------------------------------------------------------------------------
+
+
+def factors(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (n, 12) that three hidden numbers make, the loadings, and the variances of the noise."""
+    L = np.random.default_rng(7).normal(size=(12, 3))
+    noise = np.linspace(0.01, 0.2, 12)
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 3)) @ L.T + 0.3 + rng.normal(size=(n, 12)) * np.sqrt(noise), L, noise
+
+
+def told(model: ask_latent.Latent, z: np.ndarray) -> ask_latent.Told:
+    values = np.pad(np.nan_to_num(z), ((0, 0), (1, 0)))
+    return model(torch.tensor(values, dtype=torch.float32), torch.tensor(np.pad(np.isfinite(z), ((0, 0), (1, 0)))))
+
+
+def test_the_linear_model_answers_as_the_normal_distribution_does():
+    z, L, noise = factors(20, 1)
+    z[np.random.default_rng(2).random(z.shape) < 0.4] = np.nan
+    model = ask_latent.Latent(12, 3)
+    model.set(L, np.full(12, 0.3), noise)
+    mean, spread = model.guess(told(model, z), torch.arange(1, 13).expand(20, -1))
+    C = L @ L.T
+    for i in range(20):
+        k = np.isfinite(z[i])
+        gain = C[:, k] @ np.linalg.inv(C[np.ix_(k, k)] + np.diag(noise[k]))
+        np.testing.assert_allclose(mean[i], 0.3 + gain @ (z[i, k] - 0.3), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(spread[i].exp(), np.diag(C - gain @ C[k]) + noise, rtol=1e-3)
+
+
+def test_the_linear_model_is_found_from_a_table_with_holes():
+    z, L, noise = factors(4000, 3)
+    z[np.random.default_rng(4).random(z.shape) < 0.3] = np.nan
+    z = np.hstack([z, np.full((4000, 1), np.nan)])
+    loadings, offset, got = ask_latent.fitted(z, np.zeros_like(z), 3)
+    np.testing.assert_allclose(loadings[:12] @ loadings[:12].T, L @ L.T, atol=0.12 * np.abs(L @ L.T).max())
+    np.testing.assert_allclose(offset[:12], 0.3, atol=0.12)
+    np.testing.assert_allclose(got[:12], noise, rtol=0.35, atol=0.02)
+    assert (loadings[12] == 0).all() and got[12] == 1
 
 
 def test_joint_samples_follow_the_chain():
@@ -193,7 +246,7 @@ def learnt() -> tuple[ask.Engine, np.ndarray]:
     for k in range(600):
         learner.step(np.random.default_rng(k).integers(0, 4000, 128), 1e-2 * (1 - k / 600))
     tokens = {"centre": sample.centre, "scale": sample.scale, "low": values.min(0), "high": values.max(0)}
-    tokens |= {"spread": np.ones(6), "usable": np.ones(6), "calibration": np.tile([1.0, 0.0], (6, 1))}
+    tokens |= {"spread": np.ones(6), "usable": np.ones(6)}
     made = ask.Engine(learner.network.eval(), Vocabulary.of(SIX), **tokens)
     return made, line(1500, 1)[0]
 

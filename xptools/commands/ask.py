@@ -126,9 +126,10 @@ where it is unknown for a flux of 1 electron/s in G.""",
 shown unless --given names them. --context chooses: only these columns or tokens are shown; with a minus before a
 name, all but these. --given shows exactly these, and flags the stars that lack one. bp[0:5] names the first five
 numbers of an array.""",
-    "ERRORS": """LABEL_err is the total error, calibrated on held-out stars; LABEL_err_net is what the network itself
-predicts. Labels that come as expressions have their unit in the model file. The errors are those of contexts like the
-training's; a number that is wrong, rather than noisy, is believed: see bits 2 and 4 of ask_flag.""",
+    "ERRORS": """LABEL_err is the total error: what the network itself predicts, LABEL_err_net, times a factor that
+held-out stars gave for the label and for what is shown, so that pulls have unit width (standard deviation, wild stars
+included) whatever the context. Labels that come as expressions have their unit in the model file. A number that is
+wrong, rather than noisy, is believed: see bits 2 and 4 of ask_flag.""",
     "JOINT ANSWERS": """--joint N chains the requests in the order of LABELS: the first is drawn from its answer, shown,
 and the second drawn given it, N times over. LABEL_samples are the draws, LABEL and LABEL_err their mean and standard
 deviation. Deviates follow from --seed and source_id.""",

@@ -3,11 +3,7 @@
 Numbers travel standardised, z = (value - centre) / scale, NaN where unknown. Stars are sorted by how many numbers they
 bring and their tokens stand side by side, without padding. Layers see TOKENS tokens or ROWS requests at a time, never
 another number: matrix products of one shape have bits that depend on a row's own numbers only, and what they make stays
-in the cache. Errors that are told come from
-
-    total^2 = (k e)^2 + f^2,
-
-e the network's own, k and f fitted per token to the pulls of held-out stars (ask_training).
+in the cache. Errors that are told are the network's own, corrected for what was shown (ask_errors).
 """
 
 from __future__ import annotations
@@ -22,18 +18,19 @@ import torch
 import torch.nn.functional as F
 from scipy.special import ndtri
 
-from xptools.cores.ask_model import Generalist, Runs, Sizes
+from xptools.cores.ask_errors import Errors
+from xptools.cores.ask_model import Generalist, Known, Runs, Sizes
 from xptools.cores.ask_vocabulary import Vocabulary
 
-TOKENS, ROWS = 2048, 768  # tokens and requests that layers see at a time
+TOKENS, ROWS, BLOCK = 2048, 768, 64  # tokens and requests that layers see at a time; summaries of a multiple of BLOCK
 PRIOR, STRANGE, BEYOND, CROPPED, LACKING = 1, 2, 4, 8, 16  # bits of ask_flag
-TENSORS = ("centre", "scale", "low", "high", "spread", "usable", "calibration")
+TENSORS = ("centre", "scale", "low", "high", "spread", "usable")
 
 
 @dataclass
 class Engine:
     """A trained generalist. Per token (V,): centre, scale, lowest and highest value of the training stars in their own
-    unit, spread (rms of the value itself), usable (1 where it was trained); calibration (V, 2): k and f above."""
+    unit, spread (rms of the value itself), usable (1 where it was trained)."""
 
     network: Generalist
     vocabulary: Vocabulary
@@ -43,10 +40,13 @@ class Engine:
     high: np.ndarray
     spread: np.ndarray
     usable: np.ndarray
-    calibration: np.ndarray
     device: str = "cpu"
     precision: str = "float32"
     threads: int = 1
+    errors: Errors | None = None
+
+    def __post_init__(self):
+        self.errors = self.errors or Errors(self.vocabulary, self.usable)
 
     def standardised(self, values: np.ndarray) -> np.ndarray:
         """z (N, V) float32 of values; NaN where unknown and for tokens that were not trained."""
@@ -66,12 +66,15 @@ class Engine:
         count = np.minimum(known.sum(1), self.network.sizes.context)
         stars = np.argsort(count, kind="stable")
         rows, each = max(ROWS, len(requests)), max(1, ROWS // max(len(requests), 1))
+        block = -(-each // BLOCK) * BLOCK
         asked = torch.from_numpy(np.resize(np.asarray(requests, np.int64) + 1, rows)).to(self.device)
         working = self.working  # made before the threads start
 
         def run(part: np.ndarray) -> None:
             shown = known[part] & (known[part].cumsum(1) <= self.network.sizes.context)
-            out[:, part] = self._run(working, z[part][:, order], shown, asked, len(requests))
+            memory = self._memory(working, z[part][:, order], shown)
+            whole = self._known(z[part], shown, block)
+            out[:, part] = self._decoded(working, memory, whole, shown.sum(1), asked, len(requests))
 
         jobs = [stars[i : i + each] for i in range(0, len(stars), each)]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -79,14 +82,29 @@ class Engine:
         return out[0], out[1], out[2]
 
     @torch.inference_mode()
-    def _run(self, network: Generalist, z, shown, asked, requests: int) -> np.ndarray:
-        """One group of stars, in the order of their number of tokens."""
-        lengths, size = shown.sum(1), max(TOKENS, self.network.sizes.context)
-        memory = torch.cat([self._encoded(network, z[p], shown[p], size) for p in _pieces(lengths, size)])
-        memory = F.pad(memory, (0, 0, 0, -len(memory) % size))
-        got = network.decode(memory, asked, Runs(_runs(lengths), requests))
+    def _memory(self, network: Generalist, z, shown) -> torch.Tensor:
+        """The memory of one group of stars, in the order of their number of tokens; `TOKENS` or a multiple long."""
+        size = max(TOKENS, self.network.sizes.context)
+        memory = torch.cat([self._encoded(network, z[p], shown[p], size) for p in _pieces(shown.sum(1), size)])
+        return F.pad(memory, (0, 0, 0, -len(memory) % size))
+
+    def _known(self, z, shown, block: int) -> Known | None:
+        """All that a group of stars shows, for a network with a summary; `block` rows, whatever the group."""
+        if self.network.summary is None:
+            return None
+        values, there = np.zeros((2, block, z.shape[1] + 1), np.float32)
+        order = self.vocabulary.order + 1
+        there[: len(z), order] = shown
+        values[: len(z), 1:] = np.nan_to_num(z)
+        tensors = (torch.from_numpy(a).to(self.device) for a in (values * there, there > 0))
+        return Known(*tensors)
+
+    @torch.inference_mode()
+    def _decoded(self, network: Generalist, memory, known, lengths, asked, requests: int) -> np.ndarray:
+        """Means, variances and weights (3, n, R, K)."""
+        got = network.decode(memory, asked, Runs(_runs(lengths), requests), known)
         parts = torch.stack([got.mean, got.s.exp(), got.log_weight.exp()])
-        return parts[:, : len(z) * requests].unflatten(1, (len(z), requests)).cpu().numpy()
+        return parts[:, : len(lengths) * requests].unflatten(1, (len(lengths), requests)).cpu().numpy()
 
     def _encoded(self, network: Generalist, z, shown, size: int) -> torch.Tensor:
         """The memory (T, d) of the stars' tokens side by side."""
@@ -96,10 +114,9 @@ class Engine:
         tensors = (torch.from_numpy(a).to(self.device) for a in (ids, values))
         return network.encode(*tensors, Runs(_runs(shown.sum(1))))[: len(star)]
 
-    def total(self, variance: np.ndarray, requests: np.ndarray) -> np.ndarray:
-        """Calibrated standard errors (N, R), standardised, of the network's variances."""
-        k, f = self.calibration[requests].T
-        return np.sqrt(k**2 * variance + f**2)
+    def total(self, variance: np.ndarray, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
+        """Calibrated standard errors (N, R), standardised, of the network's variances; known (N, V) what was shown."""
+        return np.sqrt(self.errors.total(variance, known, requests))
 
 
 def _runs(lengths: np.ndarray) -> tuple[tuple[int, int], ...]:
@@ -136,10 +153,14 @@ def joint(engine: Engine, z: np.ndarray, requests: np.ndarray, uniform: np.ndarr
         one = np.array([token])
         # before the first draw all samples of a star are one
         source, repeat = (z, samples) if r == 0 else (state, 1)
-        mean, variance, weight = (np.repeat(a[:, 0], repeat, axis=0) for a in engine.answers(source, one))
+        told = engine.answers(source, one)
+        spread = moments(*told)[1]
+        # a component's error is corrected as the whole answer's
+        factor = (engine.total(spread, np.isfinite(source), one) / np.sqrt(spread)).repeat(repeat, axis=0)
+        mean, variance, weight = (np.repeat(a[:, 0], repeat, axis=0) for a in told)
         pick = np.minimum((u[:, r, :1] > weight.cumsum(-1)).sum(-1), weight.shape[-1] - 1)[:, None]
         mean, variance = (np.take_along_axis(a, pick, 1) for a in (mean, variance))
-        state[:, token] = (mean + engine.total(variance, one) * ndtri(u[:, r, 1:]))[:, 0]
+        state[:, token] = (mean + factor * np.sqrt(variance) * ndtri(u[:, r, 1:]))[:, 0]
     return state[:, requests].reshape(n, samples, len(requests))
 
 
@@ -188,11 +209,14 @@ def restored(
     network = Generalist(len(vocabulary.tokens), sizes_of(shape["sizes"]))
     weights = {k.removeprefix("net."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("net.")}
     network.load_state_dict(weights)
-    return Engine(network.eval().to(device), vocabulary, *(arrays[f"token.{n}"] for n in TENSORS), device, precision,
-                  threads if device == "cpu" else 1)  # fmt: skip
+    tokens = {n: arrays[f"token.{n}"] for n in TENSORS}
+    errors = Errors.of(vocabulary, tokens["usable"], arrays)
+    threads = threads if device == "cpu" else 1
+    return Engine(network.eval().to(device), vocabulary, **tokens, device=device, precision=precision, threads=threads,
+                  errors=errors)  # fmt: skip
 
 
 def sizes_of(told: dict) -> Sizes:
     """Sizes from JSON, whose lists were tuples."""
     pairs = {k: tuple(map(tuple, told[k])) for k in ("encoder", "decoder")}
-    return Sizes(**{**told, **pairs, "head": tuple(told["head"])})
+    return Sizes(**{**told, **pairs, "head": tuple(told["head"]), "summary": tuple(told["summary"])})

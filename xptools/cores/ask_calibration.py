@@ -1,8 +1,9 @@
-"""What held-out stars say of a generalist: the calibration of its errors, its scatter, its proper scores.
+"""What held-out stars say of a generalist: the correction of its errors, its scatter, its proper scores.
 
-Contexts are what xp ask meets most: all numbers of a star but the labels (entries with ask = true) and the group that
-is asked for; every other star shows its spectra only. Pulls are (label - answer) / sqrt(total^2 + sigma^2), sigma the
-label's own error.
+Every other held-out star corrects the errors (ask_errors), under contexts as they are drawn in training and as xp ask
+meets them: all numbers but the labels (entries with ask = true), the spectra alone. The others are what is told: pulls
+are (label - answer) / sqrt(total^2 + sigma^2), sigma the label's own error. A label that is itself shown has to come
+back as it is, so sigma is not counted there.
 """
 
 from __future__ import annotations
@@ -10,63 +11,80 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import logsumexp, ndtr
 
+from xptools.cores import ask_errors
 from xptools.cores.ask import Engine, moments
-from xptools.cores.ask_training import Sample
+from xptools.cores.ask_errors import Errors, Rows
+from xptools.cores.ask_training import Plan, Sample, Sampler
 
-MOST, FEWEST = 8192, 30  # held-out stars that are used; that a token needs
+MOST, FEWEST = 12288, 20  # stars that correct, and as many that tell; that a token needs to be told of
+PASSES, OTHERS = 20, 4  # contexts of each star, tokens of arrays that are asked for in each
+EMPTY, LOST = 0.05, 0.3  # share of the contexts without anything, and of some without an array
 
 
-def calibrated(engine: Engine, sample: Sample, held: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """k and f (V, 2) of cores/ask.py for every token, and the metrics of each label by name."""
-    z, sigma = sample.at(held[:: max(1, -(-len(held) // MOST))])
-    out = np.tile([1.0, 0.0], (z.shape[1], 1))
+def calibrated(
+    engine: Engine, sample: Sample, held: np.ndarray, plan: Plan, seed: int
+) -> tuple[Errors, dict[str, Any]]:
+    """The correction, and the metrics of each label by name."""
+    one, other = (rows[:: max(1, -(-len(rows) // MOST))] for rows in (held[::2], held[1::2]))
+    errors = Errors(engine.vocabulary, engine.usable, _fitted(engine, *sample.at(one), plan, seed))
+    engine.errors = errors
+    return errors, _told(engine, *sample.at(other))
+
+
+def _kinds(engine: Engine) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens (V,) are labels, and which are of arrays."""
+    rows = (np.array([bool(getattr(e, key)) for e in engine.vocabulary.entries]) for key in ("ask", "width"))
+    return tuple(r[engine.vocabulary.entry_of] for r in rows)
+
+
+def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: int) -> tuple:
+    """Layers of the correction, from stars z (N, V) with errors sigma; none where too few know anything."""
+    rng = np.random.default_rng([seed, 3])
+    labels, wide = _kinds(engine)
+    sampler = Sampler(engine.vocabulary, engine.network.sizes.context, plan, engine.usable > 0)
+    single, arrays = (np.flatnonzero((engine.usable > 0) & w) for w in (~wide, wide))
+    found: dict[int, list] = {}
+    for k in range(PASSES):
+        plain = ~labels & (wide | (rng.random((len(z), 1)) < 0.5))
+        band = ~wide | (rng.random((len(z), len(engine.vocabulary.entries))) > LOST)[:, engine.vocabulary.entry_of]
+        kinds = (plain, plain & band & sampler.orders(rng, len(z)), sampler.shown(rng, z), plain & band)
+        known = np.isfinite(z) & kinds[k % 4] & (rng.random((len(z), 1)) > EMPTY)
+        asked = np.concatenate([single, rng.permutation(arrays)[:OTHERS]])
+        mean, variance = moments(*engine.answers(np.where(known, z, np.nan), asked))
+        x = engine.errors.inputs(variance, known, asked)
+        error = np.where(known[:, asked], 0.0, sigma[:, asked])
+        kinds = np.where(np.isfinite(z[:, asked]), engine.errors.kinds(known, asked), -1)
+        for kind in np.unique(kinds[kinds >= 0]):
+            use = kinds == kind
+            row = Rows(*(a[use] for a in (x, variance, z[:, asked] - mean, error)))
+            found.setdefault(int(kind), []).append(row)
+    rows = {k: Rows(*map(np.concatenate, zip(*parts, strict=True))) for k, parts in found.items()}
+    rows = {k: r for k, r in rows.items() if len(r.x) >= FEWEST}
+    return ask_errors.fitted(rows, 2 * len(engine.vocabulary.entries), len(z), seed) if rows else ()
+
+
+def _told(engine: Engine, z: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:
+    """Metrics by label, of contexts without labels: all the rest of a star, or every other time its spectra alone."""
+    labels, wide = _kinds(engine)
+    tokens = np.flatnonzero(labels & (engine.usable > 0))
+    known = np.isfinite(z) & ~labels
+    known[1::2, ~wide] = False
+    mean, variance, weight = engine.answers(np.where(known, z, np.nan), tokens)
+    middle, spread = moments(mean, variance, weight)
+    total = engine.total(spread, known, tokens)
     metrics = {}
-    labels, wide = (np.array([bool(getattr(e, key)) for e in engine.vocabulary.entries])[engine.vocabulary.entry_of]
-                    for key in ("ask", "width"))  # fmt: skip
-    for tokens in _asked_together(engine, labels):
-        shown = z.copy()
-        shown[:, tokens] = np.nan
-        shown[:, labels] = np.nan
-        shown[1::2, ~wide] = np.nan
-        mean, variance, weight = engine.answers(shown, tokens)
-        middle, spread = moments(mean, variance, weight)
-        for r, token in enumerate(tokens):
-            known = np.isfinite(z[:, token])
-            if known.sum() < FEWEST:
-                continue
-            y, s = z[known, token].astype(np.float64), sigma[known, token].astype(np.float64)
-            out[token] = fitted(y - middle[known, r], spread[known, r], s)
-            if labels[token]:
-                parts = (a[known, r].astype(np.float64) for a in (mean, variance, weight))
-                told = _metrics(y, s, middle[known, r], spread[known, r], out[token], engine.scale[token])
-                metrics[engine.vocabulary.tokens[token]] = told | scores(y, s, *parts)
-    return out, metrics
-
-
-def _asked_together(engine: Engine, labels: np.ndarray) -> list[np.ndarray]:
-    """Tokens that are asked in one pass: all labels, then each other group."""
-    entries = engine.vocabulary.entries
-    names = np.array([e.group or e.name for e in entries])[engine.vocabulary.entry_of]
-    usable = engine.usable > 0
-    groups = [np.flatnonzero(labels & usable)]
-    groups += [np.flatnonzero((names == g) & ~labels & usable) for g in dict.fromkeys(names.tolist())]
-    return [g for g in groups if len(g)]
-
-
-def fitted(residual: np.ndarray, variance: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
-    """k and f >= 0 of the greatest likelihood of residuals with variance k^2 variance + f^2 + sigma^2."""
-
-    def loss(p):
-        v = np.exp(2 * p[0]) * variance + p[1] ** 2 + sigma**2
-        # a Gaussian with the tails cut: a few wild stars must not widen the errors of all
-        return np.mean(np.minimum(0.5 * residual**2 / v, 12.5) + 0.5 * np.log(v))
-
-    tried = (minimize(loss, start, method="Nelder-Mead") for start in ((0.0, 0.02), (0.0, 0.2)))
-    found = min(tried, key=lambda m: m.fun)
-    return float(np.exp(found.x[0])), float(abs(found.x[1]))
+    for r, token in enumerate(tokens):
+        use = np.isfinite(z[:, token])
+        if use.sum() < FEWEST:
+            continue
+        y, s, m, v, e, *parts = (a[use].astype(np.float64) for a in (
+            z[:, token], sigma[:, token], middle[:, r], spread[:, r], total[:, r], mean[:, r], variance[:, r],
+            weight[:, r]))  # fmt: skip
+        told = _metrics(y, s, m, v, e, engine.scale[token])
+        metrics[engine.vocabulary.tokens[token]] = told | scores(y, s, *parts)
+    return metrics
 
 
 def mad_std(x: np.ndarray) -> float:
@@ -74,9 +92,8 @@ def mad_std(x: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(x - np.median(x))))
 
 
-def _metrics(y, s, middle, spread, calibration, scale) -> dict[str, float]:
+def _metrics(y, s, middle, spread, total, scale) -> dict[str, float]:
     """In the label's unit: scatter against the (noisy) label, its median error, the answers' median errors, pulls."""
-    total = np.sqrt(calibration[0] ** 2 * spread + calibration[1] ** 2)
     residual = y - middle
     return {
         "stars": len(y),

@@ -9,11 +9,18 @@ Leung & Bovy (2023): sizes of the preset "lb23", 8,845,529 parameters with 118 t
 token more, so that attention over an empty context is defined. No token knows its place: the input is a set.
 A mixture head has K means, K s and K logits of the weights instead.
 
+The smaller presets have a second way from the known numbers to the head, since attention, whose every block is followed
+by a normalisation, is slow to learn differences of a hundredth: hidden numbers of a linear model (ask_latent) and the
+known numbers themselves go through a few layers (`summary`, widths), and beside what these make of a star the head is
+given, of each requested token, the linear model's answer and the token's own value if it is known. The head's mean is
+counted from that value, or else from that answer, in units of its error, and s from that error's.
+
 Contexts come padded, (B, L) with what is seen, or side by side, (T,) with `Runs`: then no work goes into padding.
 """
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,12 +30,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xptools.cores.ask_latent import CUT, Latent
+
 CLAMP = 20.0  # |s| beyond which the exponent would leave float32's good range
+SHOWN = 0.02  # standardised error with which a value that is shown is taken to come back, before anything is learned
+OWN = 4  # numbers that the head is given of a requested token
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """encoder, decoder: (heads, width of the feed-forward layer) of each block; head: widths of the hidden layers."""
+    """encoder, decoder: (heads, width of the feed-forward layer) of each block; head: widths of the hidden layers.
+
+    latents: hidden numbers of the linear model, with summary: widths of its layers; without latents neither is there.
+    """
 
     dim: int = 128
     encoder: tuple[tuple[int, int], ...] = ((16, 1024), (8, 512))
@@ -37,12 +51,14 @@ class Sizes:
     context: int = 64
     dropout: float = 0.1
     components: int = 1
+    latents: int = 0
+    summary: tuple[int, ...] = ()
 
 
 PRESETS = {
     "lb23": Sizes(),
-    "small": Sizes(64, ((4, 128), (4, 128)), ((4, 128), (4, 128)), (128, 64), 64, 0.0),
-    "tiny": Sizes(16, ((2, 32),), ((2, 32),), (32,), 64, 0.0),
+    "small": Sizes(32, ((2, 64),), ((2, 64),), (128, 64), 64, 0.0, latents=16, summary=(256, 128)),
+    "tiny": Sizes(16, ((2, 32),), ((2, 32),), (32,), 64, 0.0, latents=4, summary=(32, 16)),
 }
 
 
@@ -136,6 +152,37 @@ class Block(nn.Module):
         return self.second(x + self.drop(self.narrow(self.drop(F.gelu(self.wide(x))))))
 
 
+class Known(NamedTuple):
+    """All tokens of each star, whether attended to or not: values (B, V + 1), 0 where unknown, and which are known."""
+
+    values: Tensor
+    there: Tensor
+
+
+class Summary(nn.Module):
+    """From a star's known numbers, past attention: `trunk` (B, d) of the star, `own` (B, R, OWN) of its requests."""
+
+    def __init__(self, tokens: int, sizes: Sizes):
+        super().__init__()
+        self.latent = Latent(tokens, sizes.latents)
+        widths = (2 * sizes.latents + 2 * (tokens + 1), *sizes.summary)
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
+
+    def forward(self, known: Known, requests: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the head is told (n, R, d + OWN), and the values and ln variances (n, R) that answers are counted from,
+        of the first n stars, requests (n, R)."""
+        told = self.latent(*known)
+        x = torch.cat([told.features, known.values.clamp(-CUT, CUT), known.there.float()], 1)
+        for layer in self.layers:
+            x = F.gelu(layer(x))
+        n, count = requests.shape
+        guess, spread = self.latent.guess(told.of(n), requests)
+        there, value = known.there[:n].gather(1, requests), known.values[:n].gather(1, requests)
+        own = torch.stack([guess, spread, there.float(), value.clamp(-CUT, CUT)], -1)
+        told = torch.cat([x[:n, None].expand(-1, count, -1), own], -1)
+        return told, torch.where(there, value, guess), spread.masked_fill(there, 2 * math.log(SHOWN))
+
+
 class Generalist(nn.Module):
     """The whole network for `tokens` tokens with identifiers 1 ... tokens; 0 is padding."""
 
@@ -147,7 +194,8 @@ class Generalist(nn.Module):
         nn.init.xavier_uniform_(self.offset)
         self.encoder = nn.ModuleList(Block(sizes.dim, h, w, sizes.dropout) for h, w in sizes.encoder)
         self.decoder = nn.ModuleList(Block(sizes.dim, h, w, sizes.dropout) for h, w in sizes.decoder)
-        widths = (sizes.dim, *sizes.head)
+        self.summary = Summary(tokens, sizes) if sizes.latents else None
+        widths = (sizes.dim + (sizes.summary[-1] + OWN if sizes.latents else 0), *sizes.head)
         self.head = nn.ModuleList(nn.Linear(n, m) for n, m in pairwise(widths))
         names = ("mean", "s") if sizes.components == 1 else ("mean", "s", "logit")
         self.out = nn.ModuleDict({name: nn.Linear(widths[-1], sizes.components) for name in names})
@@ -156,7 +204,8 @@ class Generalist(nn.Module):
     def at(self, precision: torch.dtype) -> Generalist:
         """A copy whose layers work in `precision`; tokens are embedded and answers made in single precision."""
         other = deepcopy(self)
-        for part in (other.encoder, other.decoder, other.head):
+        # differences of a hundredth, which a summary is there for, would drown in a head of eight bits
+        for part in (other.encoder, other.decoder, *(() if self.summary else (other.head,))):
             part.to(precision)
         other.working = precision
         return other
@@ -169,23 +218,61 @@ class Generalist(nn.Module):
             x = block(x, x, among)
         return x
 
-    def decode(self, memory: Tensor, requests: Tensor, among: Among = None) -> Answer:
-        """Answers to requests (B, R) int64, or (rows,), all in one pass: they do not see one another."""
+    def decode(self, memory: Tensor, requests: Tensor, among: Among = None, known: Known | None = None) -> Answer:
+        """Answers to requests (B, R) int64, or (rows,), all in one pass: they do not see one another.
+
+        A network with a summary needs what is known of each star.
+        """
         q = F.embedding(requests, self.embedding).to(self.working)
         for block in self.decoder:
             q = block(q, memory, among)
+        if self.summary:
+            return self._summed(q, requests, among, known)
         for layer in self.head:
             q = F.gelu(layer(q))
-        q = q.float()  # outputs and what follows in single precision, whatever the rest was in
+        return self._answer(q.float())
+
+    def _summed(self, q: Tensor, requests: Tensor, among: Among, known: Known) -> Answer:
+        """The head with what the summary tells it, all in single precision."""
+        each = among.requests if isinstance(among, Runs) else requests.shape[1]
+        with torch.autocast(q.device.type, enabled=False):
+            rows = requests[: len(requests) // each * each].view(-1, each) if requests.ndim == 1 else requests
+            more, *start = self.summary(known, rows)
+            if requests.ndim == 1:
+                rest = len(q) - rows.numel()
+                more, start = F.pad(more.flatten(0, 1), (0, 0, 0, rest)), [F.pad(x.flatten(), (0, rest)) for x in start]
+            q = torch.cat([q.float(), more], -1)
+            for layer in self.head:
+                q = F.gelu(layer(q))
+            mean, s, weight = self._answer(q)
+            middle, unit = (x[..., None] for x in start)
+        return Answer(middle + (0.5 * unit).exp() * mean, (unit + s).clamp(-CLAMP, CLAMP), weight)
+
+    def _answer(self, q: Tensor) -> Answer:
+        """Outputs, in single precision whatever the rest was in."""
         with torch.autocast(q.device.type, enabled=False):
             mean, s = self.out["mean"](q), self.out["s"](q).clamp(-CLAMP, CLAMP)
             weight = F.log_softmax(self.out["logit"](q), -1) if "logit" in self.out else torch.zeros_like(mean)
         return Answer(mean, s, weight)
 
-    def forward(self, ids: Tensor, values: Tensor, requests: Tensor, seen: Tensor | Runs | None = None) -> Answer:
+    def forward(
+        self, ids: Tensor, values: Tensor, requests: Tensor, seen: Tensor | Runs | None = None,
+        known: Known | None = None,
+    ) -> Answer:  # fmt: skip
         """`encode`, then `decode`; seen (B, L) true where there is a token, None where all are; or Runs."""
+        if self.summary and known is None:
+            known = self._known(ids, values, seen)
         among = F.pad(seen, (0, 1), value=True)[:, None, None, :] if isinstance(seen, Tensor) else seen
-        return self.decode(self.encode(ids, values, among), requests, among)
+        return self.decode(self.encode(ids, values, among), requests, among, known)
+
+    def _known(self, ids: Tensor, values: Tensor, seen: Tensor | None) -> Known:
+        """What a padded context (B, L) shows."""
+        seen = torch.ones_like(values, dtype=torch.bool) if seen is None else seen
+        empty = values.new_zeros(len(ids), len(self.embedding))
+        where = ids * seen  # what is not seen goes to the place of the padding
+        full, there = empty.scatter(1, where, values * seen), empty.scatter(1, where, seen.to(values))
+        there[:, 0] = full[:, 0] = 0.0
+        return Known(full, there > 0)
 
 
 def log_likelihood(answer: Answer, y: Tensor, sigma: Tensor) -> Tensor:

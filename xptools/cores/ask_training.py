@@ -16,12 +16,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from xptools.cores.ask_model import Generalist, Sizes, log_likelihood
+from xptools.cores.ask_latent import STARS, fitted
+from xptools.cores.ask_model import SHOWN, Generalist, Sizes, log_likelihood
 from xptools.cores.ask_vocabulary import Vocabulary
 
 WARM = 100  # steps until the rate is reached
 SCORED = 4096  # held-out stars that a score is taken from
 FEWEST = 50  # stars that know a token, below which it is not trained
+CUT, MOST_ORDERS = 0.1, 30  # share of the contexts with low orders only, with high ones; where they may be cut
 BANDS = 2.0  # weight of a group of coefficients among the requests, a single number has 1
 
 
@@ -38,7 +40,7 @@ class Plan:
     parts: int = 4  # groups of like length that a batch is run in
 
 
-PLANS = {"lb23": Plan(parts=8), "small": Plan(64, 8, 0.7, True), "tiny": Plan(64, 6, 0.7, True, parts=1)}
+PLANS = {"lb23": Plan(parts=8), "small": Plan(64, 8, 0.85, True), "tiny": Plan(64, 6, 0.7, True, parts=1)}
 
 
 class Sample(NamedTuple):
@@ -101,24 +103,37 @@ class Sampler:
         self.wide = np.array([float(g in bands) for g in groups])
         size = np.bincount(self.group[usable], minlength=len(groups))[self.group]
         wide = np.array([BANDS if e.width else 1.0 for e in vocabulary.entries])[vocabulary.entry_of]
+        self.order = np.concatenate([np.arange(e.width) if e.width else [-1] for e in vocabulary.entries])
         self.weight = np.where(usable, wide / np.maximum(size, 1) if plan.balanced else 1.0, 0.0)
 
     def draw(self, rng: np.random.Generator, z: np.ndarray, sigma: np.ndarray) -> Drawn:
         """Contexts and requests of stars z (B, V)."""
         known, (stars, _) = np.isfinite(z), z.shape
-        allowed = known & self._groups(rng, stars)[:, self.group]
+        allowed = known & self._groups(rng, stars)[:, self.group] & (self._orders(rng, stars) | ~self.whole[:, None])
         order = np.argsort(np.where(allowed, rng.random(z.shape), 2.0), axis=1)[:, : self.context]
         count = np.minimum(allowed.sum(1), self.context)
-        blank = rng.integers(0, self.plan.blank + 1, stars)
+        most = np.minimum(self.plan.blank, count) if self.plan.balanced else np.full(stars, self.plan.blank)
+        blank = rng.integers(0, most + 1)
         count = np.where(self.whole, count, np.maximum(count - blank, 0))
         seen = np.arange(order.shape[1]) < count[:, None]
         race = -np.log(1.0 - rng.random(z.shape)) / np.where(known & (self.weight > 0), self.weight, 1e-30)
         asked = np.argsort(race, axis=1)[:, : self.plan.requests]
         take = lambda a, i: np.take_along_axis(a, i, 1)  # noqa: E731
+        ids, error = np.where(seen, order + 1, 0), take(sigma, asked)
+        if self.plan.balanced:  # what is shown comes back easily: its loss must not outweigh the others'
+            own = (ids[:, None] == asked[..., None] + 1).any(2)
+            error = np.where(own, np.maximum(error, np.float32(SHOWN)), error)
         return Drawn(
-            np.where(seen, order + 1, 0), np.where(seen, np.nan_to_num(take(z, order)), 0.0), count, asked + 1,
-            np.nan_to_num(take(z, asked)), take(sigma, asked), take(known & (self.weight > 0), asked),
+            ids, np.where(seen, np.nan_to_num(take(z, order)), 0.0), count, asked + 1,
+            np.nan_to_num(take(z, asked)), error, take(known & (self.weight > 0), asked),
         )  # fmt: skip
+
+    def shown(self, rng: np.random.Generator, z: np.ndarray) -> np.ndarray:
+        """A context of each star as `draw` makes them, as which tokens (B, V) are in it."""
+        ids = self.draw(rng, z, np.zeros_like(z)).ids
+        out = np.zeros((len(z), z.shape[1] + 1), bool)
+        out[np.arange(len(z))[:, None], ids] = True
+        return out[:, 1:]
 
     def _groups(self, rng: np.random.Generator, stars: int) -> np.ndarray:
         """Which groups (B, G) a star may show; all of them unless its context is a structured one."""
@@ -129,6 +144,19 @@ class Sampler:
         inputs = np.where(other < 0.35, 1.0, np.where(other < 0.6, self.wide, share[:, 1:]))
         kept = np.where(self.label, np.where(label < 0.5, 0.0, share[:, :1]), inputs)
         return (rng.random(kept.shape) < kept) | ~self.whole[:, None]
+
+
+    def _orders(self, rng: np.random.Generator, stars: int) -> np.ndarray:
+        """Which orders (B, V) a structured context may show: in CUT of them no high ones, in as many no low ones."""
+        coin, edge = rng.random((stars, 1)), rng.integers(1, MOST_ORDERS, (stars, 1))
+        keep = np.where(coin < CUT, self.order < edge, self.order >= edge)
+        return keep | (coin >= 2 * CUT) | (self.order < 0)
+
+    def orders(self, rng: np.random.Generator, stars: int) -> np.ndarray:
+        """The same (B, V) with a cut in all of them, more of them among low orders."""
+        edge = np.exp(rng.uniform(0.0, np.log(MOST_ORDERS), (stars, 1)))
+        low = rng.random((stars, 1)) < 0.7
+        return np.where(low, self.order < edge, self.order >= edge) | (self.order < 0)
 
 
 class AskLearner:
@@ -144,6 +172,12 @@ class AskLearner:
         self.sampler = Sampler(vocabulary, sizes.context, plan, sample.usable)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=1e-3, fused=True)
         self.count = 0
+
+    def prepare(self, rows: np.ndarray) -> None:
+        """Find the linear model of a network that has one, from these rows."""
+        if self.network.summary:
+            some = rows[:: max(1, -(-len(rows) // STARS))]
+            self.network.summary.latent.set(*fitted(*self.sample.at(some), self.network.sizes.latents))
 
     def step(self, rows: np.ndarray, rate: float) -> float:
         """One step; contexts, requests and dropout follow from (seed, number of the step)."""
