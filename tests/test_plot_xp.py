@@ -89,6 +89,13 @@ def test_sentences(inside, tables, tmp_path, words, code, said):
     assert got == code and said in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("kind", ["stars", "coefficients", "sample", "errors"])
+def test_a_table_without_rows(inside, tables, tmp_path, kind):
+    pq.write_table(pq.read_table(tables / "flux.parquet").slice(0, 0), tmp_path / "none.parquet")
+    code, _, err = inside("plot", "xp", "--kind", kind, tmp_path / "none.parquet", "-o", tmp_path / "a.png")
+    assert code == 65 and "TRY" in err and not (tmp_path / "a.png").exists()
+
+
 def test_a_table_without_flux(inside, xp, tmp_path):
     assert xp("mock", 50, "-o", tmp_path / "m.parquet").returncode == 0
     code, _, err = inside("plot", "xp", tmp_path / "m.parquet", "-o", tmp_path / "a.png")

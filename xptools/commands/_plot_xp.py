@@ -124,6 +124,8 @@ def sample_numbers(path: str) -> tuple[Numbers, dict[str, Any], pa.Schema]:
         colours.append(np.asarray(colour, np.float64))
         if sum(map(len, colours)) >= MOST_SAMPLE:
             break
+    if not spectra:
+        raise DataError(f"{path} has no rows. TRY: xp info {path}")
     flux, colour = np.concatenate(spectra), np.concatenate(colours)
     at = int(np.abs(wavelength - NORM).argmin())
     good = np.isfinite(colour) & np.isfinite(flux).all(axis=1) & (flux[:, at] > 0)
@@ -163,6 +165,8 @@ def error_numbers(path: str, background: str | None) -> tuple[Numbers, dict[str,
                     "table": np.full(good.sum(), table), "part": np.full(good.sum(), band),
                     "x": np.asarray(arrays[name], float)[good], "y": ratio[good],
                 })  # fmt: skip
+    if not any(len(b["x"]) for b in blocks):
+        raise DataError("no star has coefficients with errors and a magnitude. TRY: xp info --stats")
     return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}, about, first
 
 
