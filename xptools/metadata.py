@@ -6,7 +6,6 @@ Files get, besides, VOParquet 1.0's VOTable header and astropy's `table_meta_yam
 
 import json
 import platform
-import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -221,9 +220,6 @@ _digests: dict[tuple[str, int, int], str] = {}
 
 @lru_cache(maxsize=64)
 def _version(package: str) -> str:
-    said = getattr(sys.modules.get(package), "__version__", None)
-    if said:  # the same words, without reading the folder of all packages
-        return said
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -44,7 +44,7 @@ should be what the weights were trained on. Nothing is trained then.""",
     examples=(
         "xp train vae --batch 64 --rate 1e-3 --epochs 400 spectra.parquet -o m.safetensors",
         "xp train vae --stream --epochs 5000 --restarts 9 catalogue.parquet -o m.safetensors",
-        "xp train vae --latents 4,6 --batch 64 --rate 1e-3 spectra.parquet -o m.safetensors",
+        "xp train vae --latents 4,6 --warm 0.5 --batch 64 --rate 1e-3 spectra.parquet -o m.safetensors",
         "xp train vae --import weight.pt --normalise apogee-xp.parquet -o m.safetensors",
     ),
     see=("vae", "mock", "calibrate"),

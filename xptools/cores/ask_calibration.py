@@ -43,12 +43,14 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
     """Layers of the correction, from stars z (N, V) with errors sigma; none where too few know anything."""
     rng = np.random.default_rng([seed, 3])
     labels, wide = _kinds(engine)
+    entries = engine.vocabulary.entries
     sampler = Sampler(engine.vocabulary, engine.network.sizes.context, plan, engine.usable > 0)
     single, arrays = (np.flatnonzero((engine.usable > 0) & w) for w in (~wide, wide))
     found: dict[int, list] = {}
     for k in range(PASSES):
-        plain = ~labels & (wide | (rng.random((len(z), 1)) < 0.5))
-        band = ~wide | (rng.random((len(z), len(engine.vocabulary.entries))) > LOST)[:, engine.vocabulary.entry_of]
+        coin, some = rng.random((len(z), 1)), rng.random((2, len(z), len(entries)))[..., engine.vocabulary.entry_of]
+        plain = ~labels & (wide | (some[0] < 2 * coin - 0.5))  # of single numbers none, a few, or all
+        band = ~wide | (some[1] > LOST)
         kinds = (plain, plain & band & sampler.orders(rng, len(z)), sampler.shown(rng, z), plain & band)
         known = np.isfinite(z) & kinds[k % 4] & (rng.random((len(z), 1)) > EMPTY)
         asked = np.concatenate([single, rng.permutation(arrays)[:OTHERS]])
@@ -62,7 +64,7 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
             found.setdefault(int(kind), []).append(row)
     rows = {k: Rows(*map(np.concatenate, zip(*parts, strict=True))) for k, parts in found.items()}
     rows = {k: r for k, r in rows.items() if len(r.x) >= FEWEST}
-    return ask_errors.fitted(rows, 2 * len(engine.vocabulary.entries), len(z), seed) if rows else ()
+    return ask_errors.fitted(rows, 2 * len(entries), len(z), seed) if rows else ()
 
 
 def _told(engine: Engine, z: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:

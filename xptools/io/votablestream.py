@@ -195,6 +195,12 @@ def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
     yield
 
 
+def _dense(text: bytes) -> bytes:
+    """The text without blanks; the lines of a table are long, so most have none but at their end."""
+    text = text.replace(b"\n", b"")
+    return text.translate(None, b" \t\r") if any(blank in text for blank in (b" ", b"\t", b"\r")) else text
+
+
 def _plain(piece: bytes) -> tuple[bytes, bytes, bool]:
     """Base64 that goes past the parser, the rest, which is the parser's, and whether the next piece may go past it.
 
@@ -217,7 +223,7 @@ def _batches(document: Document, pieces: Iterator[None], schema: pa.Schema, name
     text, done = b"", False
     while not done:
         done = next(pieces, "end") == "end"
-        text += b"".join(document.text).translate(None, b" \t\r\n")
+        text += _dense(b"".join(document.text))
         document.text.clear()
         cut = len(text) if document.ended else len(text) // 4 * 4
         try:
@@ -255,6 +261,8 @@ class Rows:
 
     def take(self, name: str) -> list[pa.Array] | None:
         """The complete rows as Arrow columns; None if there is none."""
+        if all(c.count is not None for c in self.columns):
+            return self._even()
         data = np.frombuffer(self.rest, "u1")
         starts, sizes, end = self._offsets(name)
         if len(starts) == 0:
@@ -277,6 +285,20 @@ class Rows:
         self.rest = self.rest[end:]
         return out
 
+    def _even(self) -> list[pa.Array] | None:
+        """The complete rows, where all have the same width."""
+        parts = [(f"c{i}", c.dtype, (c.count,)) for i, c in enumerate(self.columns)]
+        dtype = np.dtype([("flags", "u1", (self.flags,)), *parts])
+        n = len(self.rest) // dtype.itemsize
+        if n == 0:
+            return None
+        rows = np.frombuffer(self.rest, dtype, n)
+        missing = np.zeros((n, len(self.columns)), bool)
+        if self.flags and rows["flags"].any():
+            missing = np.unpackbits(rows["flags"], axis=1)[:, : len(self.columns)].astype(bool)
+        self.rest = self.rest[n * dtype.itemsize :]
+        return [_fixed(rows[f"c{i}"], c, missing[:, i]) for i, c in enumerate(self.columns)]
+
     def _offsets(self, name: str) -> tuple[np.ndarray, dict[int, np.ndarray], int]:
         """Where rows start, how many items their variable columns have, where the last complete row ends."""
         gaps, lead = [], self.flags
@@ -286,9 +308,6 @@ class Rows:
                 lead = 0
             else:
                 lead += column.count * column.dtype.itemsize
-        if not gaps:
-            n = len(self.rest) // lead
-            return np.arange(n) * lead, {}, n * lead
         starts, counts, at, size = [], [], 0, len(self.rest)
         while True:
             place, row = at, []
