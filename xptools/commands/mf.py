@@ -42,17 +42,17 @@ from tests/calibration_joint.py: errors of [Fe/H] of 0.25 dex, a tenth of the st
 biased by 0.3 dex, 20,000 known stars, 6 universes of 48 bins each (so +-0.05 and +-0.02 at best), 24 slopes.
 
   universes                      log Phi       alpha1        alpha2        rms [dex]   by counting
-  drawn from the prior (24)      0.72  0.96    0.74  0.97    0.71  0.97
+  drawn from the prior (40)      0.71  0.96    0.77  0.98    0.68  0.96
   a slope of its own per bin     0.73  0.94    0.71  0.88    0.83  1.00    0.147       0.24  0.44
   slopes of Li+ 2026             0.66  0.99    0.58  1.00    0.88  1.00    0.149       0.17  0.38
   smooth in [Fe/H]               0.98  1.00    1.00  1.00    0.96  1.00    0.050       0.32  0.49
 
 In the first row functions are drawn from the prior and seen through known errors: its rates must be nominal, and its
-ranks flat, and are (chi2 per bin 1.1). A prior that allows for steps is too wide, by construction, for a function that
-has none: the errors of the last row are 2.7 times what is wrong. And it draws together the slopes of neighbours that
-differ by far more than its steps: where slopes jump from 0 to -2.7 between two bins of 0.2 dex, both are on average one
-to two standard deviations nearer to each other than they should be, as the data hardly tell bins narrower than the
-errors apart.""",
+ranks flat, and are (chi2 per degree of freedom 0.9). A prior that allows for steps is too wide, by construction, for a
+function that has none: the errors of the last row are 2.7 times what is wrong. And it draws together the slopes of
+neighbours that differ by far more than its steps: where slopes jump from 0 to -2.7 between two bins of 0.2 dex, both
+are on average one to two standard deviations nearer to each other than they should be, as the data hardly tell bins
+narrower than the errors apart.""",
     "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line, a change of slope at each inner
 limit of --segments, and a Gaussian process (Matern 3/2) whose amplitude and length are inferred, in bins an eighth as
 wide as those of xp veff, over --segments and xi_MR (no further: old stars end at the turn-off, where no smooth function
