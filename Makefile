@@ -53,7 +53,7 @@ man: $(READY)
 # RESUME=1 goes on with one that was cut off.
 BENCH = $(PYTHON) tests/bench/all.py $(if $(ONLY),--only $(ONLY)) $(if $(SIZES),--sizes $(SIZES)) \
 	$(if $(SPECTRA),--spectra $(SPECTRA)) $(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick) \
-	$(if $(RESUME),--resume)
+	$(if $(LONGEST),--longest $(LONGEST)) $(if $(RESUME),--resume)
 
 bench: $(READY)
 	$(BENCH)
@@ -69,7 +69,7 @@ recovery: $(READY)
 
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py
-	$(PYTHON) tests/calibration_joint.py
+	$(PYTHON) tests/calibration_joint.py --prior 40 --tails 0.1 --known 20000
 	$(PYTHON) tests/calibration_pairs.py
 	$(PYTHON) tests/calibration_gp.py
 

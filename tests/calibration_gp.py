@@ -59,12 +59,12 @@ def drawn(universes: int, seed=0, draws=1000) -> dict[str, Tally]:
     table, out = process.refined(xptools.op("veff --mass-edges 0.15:0.75:11").table()), {"log Phi": Tally()}
     for i in range(universes):
         rng = np.random.default_rng((seed, i, 2))
-        curve = process.Curve.of(table, i % 4, np.zeros(len(table.width)))
+        curve = process.Curve.of(table, i % 4, np.zeros(len(table.width)), (0.55,))
         y = rng.standard_normal(curve.design.shape[1]) * curve.widths(rng.standard_normal(2))
         y[1] = np.clip(y[1] + process.LINE_SLOPE, -4, 2)
         ln_phi = curve.design @ y
         ln_phi += np.log(10 ** rng.uniform(1.5, 4.5) / (np.exp(ln_phi) * curve.exposure).sum())
-        curve = process.Curve.of(table, i % 4, rng.poisson(np.exp(ln_phi) * curve.exposure))
+        curve = process.Curve.of(table, i % 4, rng.poisson(np.exp(ln_phi) * curve.exposure), (0.55,))
         got, _ = process.sample(curve, i, chains=2, warmup=draws, draws=draws)
         ln = got.ln_phi.reshape(-1, len(ln_phi))
         q = mf.summary(ln)[2]

@@ -2,26 +2,32 @@
 
     smooth   slopes and density run linearly with [Fe/H]
     steps    slopes of their own in every [Fe/H] bin (as Li+ 2026 find), density smooth
+    jump     the slopes that Li+ 2026 publish, 0 and -2.7 in neighbouring bins
     none     the same slopes at every [Fe/H]
 
 Stars are Poisson in (mass, [Fe/H]) far beyond the table, get a Gaussian error of mass and one of [Fe/H] that differs
-from star to star, and are counted. `plain` is what counting gives. `make calibration` runs this at full size.
+from star to star, and are counted. `plain` is what counting gives. A prior that allows for steps is too wide for a
+function without any and too narrow for the largest jump; averaged over functions drawn from the prior itself its
+intervals must hold the truth at their nominal rate and the ranks be flat (`drawn`). `make calibration` runs this at
+full size.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 
 import numpy as np
-from calibration import FEH, Tally, lines
+from calibration import FEH, SEGMENTS, Tally, lines
 
 import xptools
 from xptools.commands._mf_joint import JointMassFunction
-from xptools.cores import mf, response
+from xptools.cores import jointmf, laplace, mf, response, slopes
 from xptools.cores.bins import POINTS
 from xptools.cores.errortable import ErrorTable
 
 FAR = np.array([-3.3, *FEH, -0.2])  # bins of the steps, one beyond the table at each end
-KINDS = ("smooth", "steps", "none")
+KINDS = ("smooth", "steps", "none", "jump")
+PUBLISHED = np.array([0.0, 0.0, 0.0, -2.7, -1.8, -1.8]) + 1.0  # alpha1 of Li+ 2026 Sec. 4.1, about -1, on FAR
 
 
 def table(error=0.0, bins=12):
@@ -35,6 +41,8 @@ def law(kind: str, rng: np.random.Generator):
     first, change = rng.uniform(-3.0, 1.0), rng.uniform(-2.0, 2.0) * (kind == "smooth")
     drop = rng.uniform(-2.0, 0.0)  # steeper above 0.55 Msun
     jumps = rng.normal(0.0, 1.0, len(FAR) - 1) * (kind == "steps")
+    if kind == "jump":
+        first, jumps = -1.0, PUBLISHED
 
     def ln_phi(m, f):
         alpha = first + change * (f + 1.65) + jumps[np.searchsorted(FAR, f, side="right").clip(1, len(FAR) - 1) - 1]
@@ -92,11 +100,11 @@ def _beyond(m, nodes, ln_v):
 def joint(
     universes: int, kind: str, sigma: float, seed=0, error=0.0, draws=1000, tails=0.0, known=0
 ) -> tuple[dict[str, Tally], dict]:
-    """Tallies of log Phi by `xp mf --deconvolve` and by counting, and their bias and scatter [dex].
+    """Tallies of log Phi by `xp mf --deconvolve` and by counting, of slopes by the former, and their errors [dex].
 
     known: stars of known [Fe/H] (as many at most), drawn from another universe of the same kind: --error-table.
     """
-    t, out = table(error), {"log Phi": Tally(), "the same, plain": Tally()}
+    t, out = table(error), {name: Tally() for name in ("log Phi", "the same, plain", "alpha1", "alpha2")}
     off = {"plain": [], "joint": [], "sd": []}
     for i in range(universes):
         rng = np.random.default_rng((seed, i, KINDS.index(kind)))
@@ -106,7 +114,8 @@ def joint(
         step = JointMassFunction(seed=i, draws=draws, warmup=draws, force=True)
         if known:
             step = Known(_known(t, kind, sigma, tails, known, rng), seed=i, draws=draws, warmup=draws, force=True)
-        n, _, columns, _, _ = step.inferred(counts, t)
+        n, _, columns, fit, _ = step.inferred(counts, t)
+        _slopes(out, t, truth * np.log(10), fit.ln_phi)
         values = {k: np.reshape(v, truth.shape) for k, v in columns.items() if np.size(v) == truth.size}
         use = np.isfinite(values["log_phi"])
         out["log Phi"].add(*(v[use] for v in (truth, *(values[f"log_phi_{x}"] for x in ("lo", "hi", "lo95", "hi95")))))
@@ -116,6 +125,47 @@ def joint(
         off["joint"].append(values["log_phi"][use] - truth[use])
         off["sd"].append(values["log_phi_sd"][use])
     return out, {k: float(np.sqrt(np.mean(np.square(np.concatenate(v))))) for k, v in off.items()}
+
+
+def _slopes(out, t, truth, draws):
+    """Those of each bin of draws (D, B, K) of ln Phi, and of the truth (B, K) by the same lines."""
+    for b, true in enumerate(truth):
+        sd = draws[:, b].std(axis=0)
+        got, known = (slopes.lines(t.centre, v, sd, SEGMENTS) for v in (draws[:, b], true[None]))
+        for s, name in enumerate(("alpha1", "alpha2")):
+            out[name].add(known[0, s], *np.quantile(got[:, s], mf.LEVELS[1:]), np.mean(got[:, s] < known[0, s]))
+
+
+def drawn(universes: int, sigma: float, seed=0, draws=1000) -> dict[str, Tally]:
+    """Tallies of functions drawn from the prior, smoothness and all, of 1000 to 30,000 stars, errors known."""
+    t, out = table(bins=8), {name: Tally() for name in ("log Phi", "alpha1", "alpha2")}
+    for i in range(universes):
+        rng = np.random.default_rng((seed, i, 7))
+        joint = _of_prior(t, sigma, rng)
+        problem = joint.problem()
+        precision, _ = problem.prior(rng.standard_normal(laplace.HYPER))
+        y = np.linalg.solve(np.linalg.cholesky(precision).T, rng.standard_normal(len(precision)))
+        y[:3] *= 0.0, 0.3, 0.4  # of the plane what a sample of stars can have; its prior is there to leave it free
+        ln_phi = problem.design @ y
+        ln_phi += np.log(10 ** rng.uniform(3.0, 4.5) / problem.rates(np.exp(ln_phi)).sum())
+        n = rng.poisson(problem.rates(np.exp(ln_phi)))
+        got = jointmf.sample(replace(joint, n=n), i, chains=2, warmup=draws, draws=draws)
+        truth = joint.densities(ln_phi)
+        ln = got.ln_phi.reshape(-1, *truth.shape)
+        out["log Phi"].add(truth, *np.quantile(ln, mf.LEVELS[1:], axis=0), np.mean(ln < truth, axis=0))
+        _slopes(out, t, truth, ln)
+    return out
+
+
+def _of_prior(t, sigma, rng) -> jointmf.Joint:
+    """A problem without counts, all stars having the same error of [Fe/H]."""
+    size = 4000
+    mass, feh = (rng.uniform(e[0], e[-1], size) for e in (t.mass_edges, t.feh_edges))
+    counts = response.count(t, mass, feh, np.full(size, sigma), np.full(size, 0.012))
+    truth, (edges, _) = response.truth_of(t, counts), response.slices(t.feh_edges)
+    given = response.feh_matrix(truth, counts, edges)[:, np.searchsorted(response.CLASSES, sigma, side="right") - 1]
+    return jointmf.Joint(counts.n.sum(axis=1), truth, response.mass_matrix(truth, counts), given, len(t.veff),
+                         breaks=SEGMENTS[1:-1])  # fmt: skip
 
 
 class Known(JointMassFunction):
@@ -145,8 +195,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tails", type=float, default=0.0, help="share of stars with errors other than stated")
     parser.add_argument("--known", type=int, default=0, help="stars of known [Fe/H]: --error-table")
+    parser.add_argument("--prior", type=int, default=0, help="functions drawn from the prior, beside")
     given = parser.parse_args()
     for sigma in given.sigma:
+        if given.prior:
+            tallies = drawn(given.prior, sigma, given.seed, given.draws)
+            sys.stdout.write("\n".join([*lines(f"{given.prior} draws of the prior, {sigma} dex", tallies), "", ""]))
         for kind in given.kinds:
             tallies, rms = joint(given.universes, kind, sigma, given.seed, 0.0, given.draws, given.tails, given.known)
             title = f"{given.universes} universes, {kind}, sigma([Fe/H]) about {sigma}"

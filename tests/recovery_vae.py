@@ -1,12 +1,14 @@
 """What `xp train vae` and `xp vae` recover of mock spectra whose truth is known; long, `make recovery` runs it.
 
-python tests/recovery_vae.py [scatter|labels|outliers|covariance|latents ...] [--stars N] [--epochs N] [--model FILE]
+python tests/recovery_vae.py [PART ...] [--stars N] [--epochs N] [--model FILE]
 
 scatter: exact mock coefficients, known intrinsic scatter and independent noise put in; is the variance of standardised
 residuals of new stars 1 per coefficient, and the scatter what was put in? labels: rank correlations of true labels with
-what latents predict, against the best single coefficient and a quadratic in as many principal components. outliers:
-the area under the curve of 1 - vae_p for planted strange spectra. covariance: what the correlations in the loss gain.
-latents: the held-out loss by their number. Where there is an option it is the command line that is asked.
+what latents predict, against the best single coefficient, a quadratic in as many principal components, and least
+squares on all coefficients that is told the labels. dust: the same of giants up to 4 kpc away, whose extinction varies:
+is it told apart from temperature? outliers: the area under the curve of 1 - vae_p for planted strange spectra.
+covariance: what the correlations in the loss gain. latents: the held-out loss by their number. Where there is an option
+it is the command line that is asked.
 """
 
 import argparse
@@ -101,23 +103,47 @@ def scatter(args, folder):
 
 
 def labels(args, folder):
-    model, table = modelled(folder, args)
+    model, _ = modelled(folder, args)
+    z, y = knowledge(model, folder)
+    best = {n: int(np.argmax([abs(vae_inspect.spearman(c, v)) for c in z.T])) for n, v in y.items()}
+    print("the latent that knows most:", ", ".join(f"{n} z{k + 1}" for n, k in best.items()))
+
+
+def dust(args, folder):
+    folder = folder / "dust"
+    folder.mkdir()
+    for name, seed in (("train", 1), ("test", 2)):
+        n = 2 * args.stars // (1 if name == "train" else 2)
+        xp("mock", n, "--seed", seed, *"--sample giants --spectra --map toy --max-distance 4 --g-limit 15".split(),
+           "-o", folder / f"{name}.parquet")  # fmt: skip
+    words = ("--batch", 64, "--rate", "1e-3", "--warm", 0.5, "--epochs", args.epochs)
+    print(xp("train", "vae", *words, folder / "train.parquet", "-o", folder / "g.safetensors"), end="")
+    z, y = knowledge(folder / "g.safetensors", folder)
+    guess = {name: vae_inspect.probed(z, v) for name, v in y.items()}
+    for name, v in y.items():
+        others = np.stack([y[n] for n in LABELS if n != name], -1)
+        off = {n: vae_inspect.spearman(guess[name] - v, y[n]) for n in LABELS if n != name}
+        print(f"{name:12} at fixed others {vae_inspect.partial(guess[name], v, others):.3f}; what it gets wrong with "
+              + ", ".join(f"{n} {rho:.2f}" for n, rho in off.items()))  # fmt: skip
+
+
+def knowledge(model, folder):
+    """Print what latents, coefficients and components of the test stars know of LABELS; latents and labels."""
     xp("vae", "--model", model, folder / "test.parquet", "-o", folder / "z.parquet")
-    found = pq.read_table(folder / "z.parquet")
-    z = np.stack([found[f"z{k}"].to_numpy() for k in range(1, 7)], -1)
+    table = pq.read_table(folder / "z.parquet")
+    z = np.stack([table[f"z{k}"].to_numpy() for k in range(1, 7)], -1).astype(float)
     x = block(table, "coefficients") / table["phot_g_mean_flux"].to_numpy()[:, None]
     x = (x - x.mean(0)) / x.std(0)
     parts = x @ np.linalg.svd(x, full_matrices=False)[2][:6].T
-    single = np.isnan(table["true_q"].to_numpy())
-    for name in LABELS:
-        y = table[name].to_numpy().astype(float)
-        alone = max(abs(vae_inspect.spearman(c, y)) for c in x.T)
-        axes = max(abs(vae_inspect.spearman(c, y)) for c in z.T)
-        print(f"{name:12} best latent {axes:.3f}, all latents {vae_inspect.together(z, y):.3f} "
-              f"(single stars {vae_inspect.together(z[single], y[single]):.3f}); best coefficient {alone:.3f}, "
-              f"six principal components {vae_inspect.together(parts, y):.3f}")
-    best = {n: int(np.argmax([abs(vae_inspect.spearman(c, table[n].to_numpy())) for c in z.T])) for n in LABELS}
-    print("the latent that knows most:", ", ".join(f"{n} z{k + 1}" for n, k in best.items()))
+    whole, linear = (np.concatenate([np.ones((len(x), 1)), v], 1) for v in (x, z))
+    y = {name: table[name].to_numpy().astype(float) for name in LABELS}
+    for name, v in y.items():
+        alone, axes = (max(abs(vae_inspect.spearman(c, v)) for c in some.T) for some in (x, z))
+        told, line = (vae_inspect.spearman(vae_inspect.predicted(terms, v), v) for terms in (whole, linear))
+        quadratic, components = vae_inspect.together(z, v), vae_inspect.together(parts, v)
+        print(f"{name:11} best latent {axes:.3f}, linear in all {line:.3f}, quadratic {quadratic:.3f}, best coefficient"
+              f" {alone:.3f}, six principal components {components:.3f}, least squares on all {told:.3f}")
+    return z, y
 
 
 def outliers(args, folder):
@@ -196,7 +222,7 @@ def latents(args, folder):
     print(xp("train", "vae", *words, folder / "train.parquet", "-o", folder / "l.safetensors"), end="")
 
 
-PARTS = {"scatter": scatter, "labels": labels, "outliers": outliers, "covariance": covariance, "latents": latents}
+PARTS = {f.__name__: f for f in (scatter, labels, dust, outliers, covariance, latents)}
 
 
 def arguments():

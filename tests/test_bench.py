@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +152,35 @@ def test_projection(tools):
     records = [told | {"rows": n, "rows_per_core_s": r} for n, r in ((1000, 9.0), (100_000, 50_000.0))]
     (line, later) = (text for text in projection.lines({"records": records}) if text.startswith("feh"))
     assert f"{220e6 / 50_000 / 3600:.1f} h" in line and "DR3" in line and "DR4" in later
+
+
+def test_the_page_says_what_was_measured(ran, tools, tmp_path):
+    """xp-scale(7)'s tables are those of the JSON; doing it again changes nothing, and words outside stay."""
+    import page
+
+    _, _, result = ran
+    before = (ROOT / "man" / "xp-scale.7").read_text()
+    text = page.replaced(before, page.parts(result))
+    assert page.replaced(text, page.parts(result)) == text
+    mark = '.\\" rows begin\n'
+    assert text[: text.index(mark)].splitlines()[:3] == before.splitlines()[:3]
+    (row,) = (r for r in result["records"] if r.get("kind") == "process" and r["rows"] == 4000)
+    (line,) = (line for line in text.splitlines() if line.startswith("mass ") and "scipy" in line and "k" in line)
+    assert f"{row['cpu_s']:.1f}" in line and f"{row['peak_mb']:.0f}" in line
+    (tmp_path / "page").write_text(text)
+    if shutil.which("mandoc"):
+        words = ["mandoc", "-T", "lint", "-W", "warning", tmp_path / "page"]
+        assert not subprocess.run(words, capture_output=True, text=True).stdout
+    with pytest.raises(ValueError, match="no comments"):
+        page.replaced("", page.parts(result))
+
+
+def test_a_script_that_hangs_is_ended_with_what_it_began(tmp_path):
+    """A benchmark cannot hang for ever, nor leave servers behind."""
+    child = "import subprocess, sys, time; subprocess.Popen(['sleep', '987']); time.sleep(987)"
+    code = (
+        f"import sys; sys.path.insert(0, {str(ALL.parent)!r}); import all as harness; "
+        f"print(harness.ended([sys.executable, '-c', {child!r}], 1.0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "killed after 1 s"

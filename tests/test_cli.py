@@ -248,3 +248,20 @@ def test_one_thread_is_one_core(here, xp, line):
     assert done.returncode == 0, done.stderr
     used = after.children_user + after.children_system - before.children_user - before.children_system
     assert used / wall <= 1.15
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("mock", 10, "--fractions", "nan", 1, 1), ("mock", 10, "--max-distance", "nan"), ("mock", 10, "--z-sun=-inf"),
+        ("veff", "--table", "--r-sun", "nan"), ("veff", "--table", "--r-sun", "1e308"), ("veff", "--table", "--h-r", 0),
+        ("veff", "--table", "--mg-limit", "nan"), ("veff", "--table", "--mdf", "nan,1"), ("mass", "--alpha-fe", "nan"),
+        ("select", "--isochrone", "--age", "nan"), ("select", "--fidelity", "nan"),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_is_no_number(inside, words):
+    """click lets NaN through every range."""
+    code, out, err = inside(*words, "-P")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    named = [w.split("=")[0] for w in words if str(w).startswith("--") and w not in ("--table", "--isochrone")]
+    assert named[0] in err

@@ -56,6 +56,15 @@ def test_on_standard_input_and_head(xp, stars):
     assert answer["history"] == []
 
 
+@pytest.mark.parametrize("options", [(), ("--head", "1"), ("--columns",)])
+def test_a_stream_is_not_believed_that_says_how_long_it_is(xp, stars, options):
+    stream = xp("convert", "-o", "-", stars[0]).stdout
+    assert b"rows_hint" in stream
+    for end in (len(stream) // 2, len(stream) - 8):
+        done = xp("info", *options, stdin=stream[:end])
+        assert done.returncode == 65 and b"cut off" in done.stderr and not done.stdout
+
+
 def test_text_names_columns_and_only_the_names(xp, stars):
     text = xp("info", "--text", stars[0]).stdout.decode()
     assert "40,000 rows, 2 columns" in text and "mas" in text

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import itertools
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from xptools.cores import isochrone
 
 pytest.importorskip("matplotlib")
 EXAMPLE = Path(__file__).parent.parent / "examples" / "li2026"
@@ -71,6 +74,54 @@ def test_tables_and_figures(made):
     assert drawn[:3] == pytest.approx([3.07, 3.59, 3.90])  # Table 5 of the paper
 
 
+BASTI_HEAD = """# Isochrone from from BaSTI-IAC database
+# Scaled solar models & transformations  -  GAIA-DR3-NEW
+#  Np = {n}   [M/H] = {mh:.3f}   Z = 0.0010000   Y = 0.24800000   Age (Myr) = {age:.3f}
+#    M/Mo(ini)     M/Mo(fin)    log(L/Lo)  logTe        G     G_BP     G_RP    G_RVS
+"""
+MIST_HEAD = """# MIST version number  = 1.2
+# photometric system   = UBV(RI)c, 2MASS, Kepler, Hipparcos, Gaia (Vega)
+#  Yinit        Zinit   [Fe/H]   [a/Fe]  v/vcrit
+# 0.2506  1.07587E-03    {mh:.2f}     0.00     0.40
+# CCM89 extinction: Av =  0.000
+# EEP log10_isochrone_age_yr initial_mass log_Teff [Fe/H]_init Gaia_G_DR2Rev Gaia_G_EDR3 Gaia_BP_EDR3 Gaia_RP_EDR3 phase
+"""
+
+
+def families(folder: Path) -> tuple[str, str]:
+    """BASTI= and MIST= of files in their real formats, the built-in main sequence made brighter and fainter."""
+    sequence = isochrone.load(None)
+    for name in ("basti", "mist"):
+        (folder / name).mkdir(parents=True)
+    for mh, age in itertools.product((-2.6, -2.0, -1.5, -1.0, -0.5), (9.0, 10.0, 11.5, 13.5)):
+        mass = np.linspace(0.1, sequence.turn_off(mh, age), 60)
+        M_G, colour = sequence.absolute(mass, max(mh, -2.5), age)
+        with (folder / "basti" / f"{mh}-{age}.isc_gaia-dr3-new").open("w") as out:
+            out.write(BASTI_HEAD.format(n=len(mass), mh=mh, age=1000 * age))
+            for m, G, c in zip(mass, M_G - 0.05, colour, strict=True):
+                out.write(f"{m:.8f} {m:.8f} -1.0 {3.5 + 0.3 * m:.5f} {G:.4f} {G + 0.6 * c:.4f} {G - 0.4 * c:.4f} 9\n")
+        with (folder / "mist" / f"{mh}-{age}.iso.cmd").open("w") as out:
+            out.write(MIST_HEAD.format(mh=mh))
+            rows = zip(np.r_[mass, mass[-1] + 0.01], np.r_[M_G, 2.0] + 0.05, np.r_[colour, 1.0], strict=True)
+            for i, (m, G, c) in enumerate(rows):  # the last is a giant: phase 2
+                out.write(f"{200 + i} {9 + np.log10(age):.12f} {m:.12f} 3.6 {mh:.4f} 30 {G:.5f} {G + 0.6 * c:.5f} "
+                          f"{G - 0.4 * c:.5f} {0.0 if i < len(mass) else 2.0}\n")  # fmt: skip
+    return f"BASTI={folder / 'basti'}", f"MIST={folder / 'mist'}"
+
+
+def test_families_of_isochrones_in_one_command(make, made, tmp_path):
+    done = make("report", *families(tmp_path))
+    assert done.returncode == 0, done.stderr
+    table = rows(made / "models.csv")
+    names = [r["name"] for r in table if r["feh_lo"] == "-1.4"]
+    assert names == ["10Gyr", "12Gyr", "alpha0.3", "BaSTI", "MIST", "spread"]
+    spread = next(r for r in table if r["name"] == "spread")
+    assert spread["absent"] == "PARSEC" and float(spread["alpha1"]) > 0
+    told = rows(made / "report.csv")
+    assert len(told) == 4 and all(r["models"].endswith("BaSTI MIST") and r["absent"] == "PARSEC" for r in told)
+    assert all(float(r["alpha1_sys"]) > 0 for r in told)
+
+
 def test_nothing_is_made_twice_and_only_what_depends_on_a_parameter(make, made):
     assert make("-q", "table1", "table5", "fig9").returncode == 0
     planned = make("-n", "-W", "conf/functions.toml", "table1", "table5").stdout
@@ -83,9 +134,9 @@ def test_the_archives_steps_are_planned(make, tmp_path):
     own = [f"{name}={tmp_path / name}.fits" for name in ("GIANTS_TABLE", "LABELS")]
     for word in own:
         Path(word.partition("=")[2]).touch()
-    planned = make("-n", "DATA=gaia", *own, "table1")
+    planned = make("-n", "DATA=gaia", *own, "table1", "deconvolve")
     steps = [f"fetch recipe li2026 {step} --to" for step in ("isochrones", "gaia", "dust", "spectra")]
-    for words in (*steps, "train eta", "train feh"):
+    for words in (*steps, "train eta", "train feh", "--keep source_id,mass,feh,fe_h", "mf --deconvolve"):
         assert words in planned.stdout, planned.stderr
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xptools import cli, manual, mdoc
+from xptools import cli, columns, manual, mdoc
 from xptools.errors import EXIT_CODES
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +64,8 @@ def test_page_states_columns(d, pages):
         assert f".It Va {mdoc.argument(name)}\n" in page, name
     if isinstance(d.step.flags, dict) and d.step.flags:
         assert ".Sh FLAG BITS" in page
+    for name in columns.XP:
+        assert f'.It Va "{name}"\nAny numeric' not in page and f'.It Va "{name}"\nUsed if present.\nAny' not in page
 
 
 @pytest.mark.parametrize("d", manual.documented(), ids=lambda d: d.page)

@@ -85,6 +85,19 @@ def test_the_paper_s_loss_averages_both_sums():
     assert np.allclose(paper, code * [2 / 5, 2 / 2], rtol=1e-5)
 
 
+def test_the_weight_of_the_kl_term_rises():
+    arrays, _, _ = linear()
+    arrays["log_var.w"], arrays["log_var.b"] = 0 * arrays["log_var.w"], np.full(2, -30, "f4")  # draws are the mean
+    x = np.random.default_rng(8).normal(size=(32, 5)).astype("f4")
+    sample = Sample.of(x, np.full(x.shape, 0.3, "f4"))
+    learner = Learner(arrays, Objective(), 32, 0, lambda _: iter((sample,)), sample, warm=3)
+    losses = [learner.epoch(k, 0.0) for k in range(5)]
+    mu = x @ arrays["mu.w"] + arrays["mu.b"]
+    KL = 0.5 * (mu**2 - 1 + 30).sum(1).mean()
+    assert np.diff(losses) == pytest.approx([KL / 4, KL / 4, KL / 4, 0], abs=1e-3)
+    assert learner.score(None) == pytest.approx(losses[-1], abs=1e-3)  # held-out stars count all of it
+
+
 def test_unknown_coefficients_do_not_reach_the_loss():
     x = np.random.default_rng(4).normal(size=(6, 5)).astype("f4")
     sigma = np.full((6, 5), 0.3, "f4")

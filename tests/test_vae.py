@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import kstest
 from tables import read
 
 import xptools
 from xptools import artefact
-from xptools.cores import vae, vae_fitting, vae_inspect
+from xptools.cores import vae, vae_fit, vae_fitting, vae_inspect
 from xptools.errors import DataError, MissingColumns, UsageError
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -80,6 +81,20 @@ def test_draws_are_the_star_s_own_and_have_the_posterior_s_spread(model):
     again = run(model, "--sample 200 --seed 1", t.take(np.arange(399, -1, -1)))
     assert again["z1_sample"].to_pylist()[::-1] == out["z1_sample"].to_pylist()
     assert "z1_sample" not in run(model, "", t).schema.names
+
+
+def test_under_the_model_the_outlier_probability_is_uniform(model):
+    """Draws of the generative model, calibrated on half of them: the other half's quantiles, to the tail."""
+    network, rng, n = vae.Model(artefact.load(model, "vae").arrays), np.random.default_rng(6), 40_000
+    z, sigma = rng.normal(size=(n, 2)), np.exp(rng.uniform(-4, 0, (n, 1))) * np.ones(toy.K)
+    spread = np.hypot(sigma, network.scatter(z))
+    drawn = (network.decode(z) + spread * rng.normal(size=(n, toy.K))).astype("f4")
+    first, rest = (vae_fit.judged(network, drawn[k::2], sigma[k::2].astype("f4")) for k in (0, 1))
+    arrays = network.arrays | vae_fit.calibration(first.chi2, first.share)
+    p = vae_fit.probability(arrays, rest.chi2, rest.known, rest.share)
+    assert kstest(p, "uniform").statistic < 0.02
+    for value, most in ((0.1, 0.1), (0.01, 0.3), (0.001, 0.9)):  # a share of 0.001 is 20 stars
+        assert (p < value).mean() == pytest.approx(value, rel=most)
 
 
 def test_decode_is_the_way_back(model):

@@ -234,3 +234,9 @@ def test_history_has_the_parameters():
     out = xptools.op("veff --g-limit 16.5").schema(STARS.schema)
     record = json.loads(out.metadata[metadata.HISTORY])[-1]
     assert "16.5" in json.dumps(record)
+
+
+def test_a_bin_without_isochrones_is_told(xp):
+    done = xp("veff", "--table", "--feh-edges=-2,-1.1,1,2", "--mass-edges", "0.3,0.5", "-O", "csv")
+    assert done.returncode == 0 and done.stdout.count(b"\n") == 4
+    assert done.stderr.count(b"all volumes are 0 for [Fe/H] 1 to 2") == 1 and done.stderr.count(b"warning") == 1

@@ -1,10 +1,16 @@
-"""TABLEDATA, VOTable's table in plain XML: read as astropy reads it, piece by piece, its faults named."""
+"""VOTable as text: TABLEDATA as astropy reads it, piece by piece, its faults named; base64 past the parser."""
+
+import base64
+import struct
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tables import read
 
+from xptools import io
 from xptools.errors import DataError
+from xptools.io import votablestream
 
 FIELDS = """<FIELD name="id" datatype="long"/><FIELD name="n" datatype="short"><VALUES null="-1"/></FIELD>
 <FIELD name="x" datatype="float" unit="mas"/><FIELD name="b" datatype="boolean"/>
@@ -85,3 +91,35 @@ def test_rows_of_another_width_and_a_cut_table(tmp_path):
 
 def test_no_rows(tmp_path):
     assert read(saved(tmp_path, [])).num_rows == 0
+
+
+STREAM = """<?xml version="1.0"?><VOTABLE version="1.4"><RESOURCE><TABLE><FIELD name="a" datatype="int"/><DATA><BINARY2>
+<STREAM encoding="base64">{}</STREAM></BINARY2></DATA></TABLE></RESOURCE></VOTABLE>"""
+CODED = base64.b64encode(b"".join(struct.pack(">Bi", 0, i) for i in range(5))).decode()
+
+
+@pytest.mark.parametrize("blank", [0, votablestream.PIECE], ids=["one piece", "pieces"])
+@pytest.mark.parametrize(
+    "coded",
+    [
+        CODED,
+        "\n  " + "\n\t ".join(CODED) + "\n",
+        f"{CODED[:8]}&#13;\n{CODED[8:]}",
+        f"{CODED[:7]}<!-- AAAA > BBBB -->{CODED[7:]}",
+        f"<![CDATA[{CODED}]]>",
+    ],
+    ids=["plain", "blanks", "entity", "comment", "cdata"],
+)
+def test_base64_past_the_parser_is_what_the_parser_would_have_given(coded, blank, tmp_path):
+    path = tmp_path / "t.vot"
+    path.write_text(STREAM.format("\n" * blank + coded))
+    assert pa.Table.from_batches(io.open_reader(str(path)))["a"].to_pylist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("blank", [0, votablestream.PIECE], ids=["one piece", "pieces"])
+@pytest.mark.parametrize("coded", [f"{CODED[:8]}!{CODED[8:]}", CODED[:-5], f"{CODED[:8]}<{CODED[8:]}"])
+def test_base64_that_is_none_is_refused(coded, blank, tmp_path):
+    path = tmp_path / "t.vot"
+    path.write_text(STREAM.format("\n" * blank + coded))
+    with pytest.raises(DataError, match="damaged"):
+        list(io.open_reader(str(path)))

@@ -2,6 +2,8 @@
 
 __all__ = ["__version__", "op", "through"]
 
+__version__ = "0.1.0"  # here, since to look it up in the installed package's metadata takes longer than to read a table
+
 
 def op(command_line: str):
     """The step that `xp COMMAND_LINE` would run, as an object: `step(record_batch) -> record_batch`.
@@ -28,10 +30,3 @@ def through(steps, table, rows: int = 16384):
         steps = plans(steps)
     return stream.through(steps, table, rows)
 
-
-def __getattr__(name: str):
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("xptools")
-    raise AttributeError(f"module 'xptools' has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from xptools.arrowcalls import call, cast, filled, wrapped
 from xptools.errors import DataError
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarra
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
     if pa.types.is_decimal(kind):
-        column = column.cast(pa.float64())
+        column = cast(column, pa.float64())
     if kind == pa.string_view() or pa.types.is_large_string(kind):
-        return to_numpy(column.cast(pa.string()), name)
+        return to_numpy(cast(column, pa.string()), name)
     if column.null_count and not pa.types.is_floating(column.type):
         if pa.types.is_string(kind):
-            return column.fill_null("").to_numpy(zero_copy_only=False)
+            return filled(column, "").to_numpy(zero_copy_only=False)
         if name.lower().endswith("_id"):
             raise DataError(
                 f"column {name} has {column.null_count} nulls; an identifier may not be missing. "
@@ -42,11 +43,8 @@ def to_numpy(column: "pa.Array | pa.ChunkedArray", name: str = "") -> "np.ndarra
             )
         if not (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
             raise DataError(f"column {name} is of type {kind}, not numbers. TRY: xp convert --drop {name}")
-        return (
-            column.cast(pa.float64() if not pa.types.is_boolean(kind) else pa.int8())
-            .cast(pa.float64())
-            .to_numpy(zero_copy_only=False)
-        )
+        number = cast(column, pa.int8()) if pa.types.is_boolean(kind) else column
+        return cast(number, pa.float64()).to_numpy(zero_copy_only=False)
     return column.to_numpy(zero_copy_only=False)
 
 
@@ -96,7 +94,7 @@ def to_arrow(values: Any, field: "pa.Field", rows: int, step: str) -> "pa.Array"
         flat = np.full((rows, width), np.nan, item) if values is None else np.ascontiguousarray(values, item)
         if flat.shape != (rows, width):
             raise ValueError(f"xp {step} made {field.name} with shape {flat.shape}, not {(rows, width)}")
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), type=field.type)
+        return pa.FixedSizeListArray.from_arrays(wrapped(flat.reshape(-1)), type=field.type)
     if values is None:
         missing = pa.types.is_floating(field.type)
         values = np.full(rows, np.nan if missing else 0, field.type.to_pandas_dtype())
@@ -105,7 +103,7 @@ def to_arrow(values: Any, field: "pa.Field", rows: int, step: str) -> "pa.Array"
     values = np.asarray(values)
     if values.shape != (rows,):
         raise ValueError(f"xp {step} made {field.name} with shape {values.shape}, not {(rows,)}")
-    return pa.array(np.ascontiguousarray(values.astype(field.type.to_pandas_dtype(), copy=False)), field.type)
+    return wrapped(values.astype(field.type.to_pandas_dtype(), copy=False), field.type)
 
 
 def _fixed_lists(column: "pa.FixedSizeListArray") -> "np.ndarray":
@@ -123,10 +121,9 @@ def _fixed_lists(column: "pa.FixedSizeListArray") -> "np.ndarray":
 
 def _equal_lists(column: "pa.Array", name: str) -> "np.ndarray":
     import numpy as np
-    import pyarrow.compute as pc
 
-    lengths = pc.list_value_length(column)
-    sizes = pc.unique(lengths.drop_null()).to_pylist()
+    lengths = call("list_value_length", column)
+    sizes = call("unique", call("drop_null", lengths)).to_pylist()
     if len(sizes) > 1:
         raise DataError(f"column {name} has arrays of different lengths ({min(sizes)} to {max(sizes)})")
     block = np.full((len(column), sizes[0] if sizes else 0), np.nan)

@@ -187,7 +187,7 @@ def main() -> None:
     code = _guarded(debug)
     if code in interrupt.CODES.values():
         interrupt.leave(code)
-    sys.exit(code)
+    interrupt.end(_flushed(code))
 
 
 def _guarded(debug: bool) -> int:
@@ -274,6 +274,18 @@ def _helped(fault: XpError) -> str:
     words = str(fault) + (f"; nearest is {near[0]}" if near else "")
     made = makers(fault.missing[0])
     return f"{words}. TRY: xp {made[0]} first" if made else f"{words}. TRY: xp info on the input"
+
+
+def _flushed(code: int) -> int:
+    """The exit status after what was printed is really out."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        return _quiet_pipe()
+    except OSError as fault:
+        return _failed(_path(), *described(fault), False)
+    return code
 
 
 def _quiet_pipe() -> int:

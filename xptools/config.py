@@ -4,7 +4,6 @@ A file holds common options at the top and one table per command: `[deredden]` w
 
 import json
 import os
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +91,8 @@ def _toml(value: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:

@@ -71,7 +71,9 @@ def model(path: str) -> dict[str, Any]:
 def table(path: str, rows: int = 0, stats: bool = False) -> dict[str, Any]:
     """Format, rows, columns and history of a table; with `rows` its first rows, with `stats` figures per column."""
     with io.open_reader(path) as reader:
-        schema, count, batches = reader.schema, reader.rows, iter(reader)
+        schema, batches = reader.schema, iter(reader)
+        # what a stream hopes to hold is no count, and whether it is whole shows at its end
+        count = None if reader.format == "arrows" else reader.rows
         first: list[pa.RecordBatch] = []
         while sum(b.num_rows for b in first) < rows and (batch := next(batches, None)) is not None:
             first.append(batch)

@@ -6,13 +6,13 @@ fit in memory; rows are then found by bisection in memory-mapped arrays.
 """
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from xptools import io
+from xptools.arrowcalls import taken, wrapped
 from xptools.errors import DataError
 from xptools.protocol import spelled
 
@@ -84,6 +84,8 @@ class Index:
     """The other table sorted by identifier in a temporary folder: memory-mapped identifiers and rows."""
 
     def __init__(self, table: Lookup):
+        import tempfile
+
         bounds = _bounds(table)
         with tempfile.TemporaryDirectory(prefix="xp-join-", dir=os.environ.get("XP_TMPDIR")) as name:
             folder = Path(name)
@@ -158,9 +160,9 @@ def _split(table: Lookup, bounds: np.ndarray, folder: Path) -> None:
     writers = [pa.ipc.new_stream(str(folder / f"piece-{i}"), schema) for i in range(len(bounds) + 1)]
     for ids, payload in table.batches():
         piece = np.searchsorted(bounds, ids, side="right")
-        whole = pa.RecordBatch.from_arrays([pa.array(ids), *payload.columns], schema=schema)
-        for i in np.unique(piece):
-            writers[i].write_batch(whole.take(pa.array(np.flatnonzero(piece == i))))
+        whole = pa.RecordBatch.from_arrays([wrapped(ids), *payload.columns], schema=schema)
+        for i in np.flatnonzero(np.bincount(piece)):
+            writers[i].write_batch(taken(whole, wrapped(np.flatnonzero(piece == i))))
     for writer in writers:
         writer.close()
 
@@ -176,8 +178,8 @@ def _sorted(table: Lookup, pieces: int, folder: Path) -> np.ndarray:
             ids = ids[order]
             _no_double(ids[1:][np.diff(ids) == 0], table)
             ids_file.write(ids.tobytes())
-            rows = part.drop_columns([part.schema.names[0]]).take(pa.array(order))
-            out.write_table(rows.cast(payload), BLOCK_ROWS)
+            rows = taken(part.drop_columns([part.schema.names[0]]), wrapped(order))
+            out.write_table(pa.Table.from_arrays(rows.columns, schema=payload), BLOCK_ROWS)
             del part
             path.unlink()
     size = (folder / "ids").stat().st_size
@@ -195,6 +197,6 @@ def _taken(rows: pa.Table, known: np.ndarray, ids: np.ndarray) -> tuple[pa.Table
     inside = where < known.size
     found[inside] = known[where[inside]] == ids[inside]
     # Rows that exist are taken, then spread out to all ids: taking with nulls from a chunked table copies it whole.
-    some = rows.take(pa.array(where[found])).combine_chunks()
+    some = taken(rows, wrapped(where[found])).combine_chunks()
     spread = np.cumsum(found) - 1
-    return some.take(pa.array(spread, mask=~found)) if not found.all() else some, found
+    return taken(some, wrapped(spread, missing=~found)) if not found.all() else some, found

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from xptools import cli, mdoc, references
-from xptools.columns import KNOWN, Column
+from xptools.columns import KNOWN, XP, Column
 from xptools.errors import EXIT_CODES, XpError
 from xptools.options import GLOBAL_NAMES, GLOBAL_OPTIONS, IO_NAMES, SECTIONS
 from xptools.protocol import Fold, Step
@@ -287,7 +287,8 @@ def _words(c: Column) -> str:
 
 
 def _described(name: str) -> str:
-    column = KNOWN.get(name) or next((_added(d.step)[name] for d in documented() if name in _writes(d)), None)
+    known = KNOWN | XP
+    column = known.get(name) or next((_added(d.step)[name] for d in documented() if name in _writes(d)), None)
     return _words(column) if column else "Any numeric column of this name."
 
 

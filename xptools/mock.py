@@ -95,7 +95,7 @@ class Mock(Source):
 
     def __post_init__(self):
         if len(self.fractions) != 3 or min(self.fractions) < 0 or sum(self.fractions) <= 0:
-            raise UsageError(f"--fractions takes three numbers, none negative, not {list(self.fractions)}")
+            raise UsageError(f"--fractions takes three numbers, none negative, not all 0: not {list(self.fractions)}")
         if self.max_distance > (2.0 if self.sample == "dwarfs" else 4.0):
             raise UsageError("--max-distance may be at most 2 kpc for dwarfs and 4 kpc for giants")
         if self.correlations and not self.spectra:

@@ -17,6 +17,7 @@ from xptools.errors import UsageError
 from xptools.session import settle
 
 SECTIONS = ("get", "catalogue", "spectra", "population", "models", "tables", "help")
+POSITIVE, NOT_NEGATIVE, HEIGHT = click.FloatRange(0, min_open=True), click.FloatRange(0), click.FloatRange(-10, 10)
 FORMATS = ("arrows", "arrow", "parquet", "fits", "votable", "ecsv", "csv", "json")
 
 
@@ -119,7 +120,7 @@ SHARED: dict[str, Callable] = {
     ),
     "missing": _option("--missing", metavar="FILE", default="", help="List of missing stars.  [default: beside -o]"),
     "allow-missing": _option("--allow-missing", is_flag=True, help="Write the table even if stars are missing."),
-    "age": _option("--age", type=float, default=10.0, show_default=True, help="Age of the isochrone [Gyr]."),
+    "age": _option("--age", type=NOT_NEGATIVE, default=10.0, show_default=True, help="Age of the isochrone [Gyr]."),
     "alpha-fe": _option(
         "--alpha-fe",
         type=float,
@@ -144,19 +145,19 @@ SHARED: dict[str, Callable] = {
     ),
     "r-sun": _option(
         "--r-sun",
-        type=float,
+        type=click.FloatRange(0, 100, min_open=True),
         default=8.122,
         show_default=True,
         help="Distance of the Sun from the Galactic centre [kpc].",
     ),
     "z-sun": _option(
-        "--z-sun", type=float, default=0.0, show_default=True, help="Height of the Sun above the plane [kpc]."
+        "--z-sun", type=HEIGHT, default=0.0, show_default=True, help="Height of the Sun above the plane [kpc]."
     ),
     "h-r": _option(
-        "--h-r", type=float, default=1.5, show_default=True, help="Radial scale length of the density law [kpc]."
+        "--h-r", type=POSITIVE, default=1.5, show_default=True, help="Radial scale length of the density law [kpc]."
     ),
     "h-z": _option(
-        "--h-z", type=float, default=1.43, show_default=True, help="Vertical scale height of the density law [kpc]."
+        "--h-z", type=POSITIVE, default=1.43, show_default=True, help="Vertical scale height of the density law [kpc]."
     ),
     "max-distance": _option(
         "--max-distance", type=float, default=1.0, show_default=True, help="Radius of the volume [kpc]."
@@ -215,7 +216,11 @@ class XpCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.default_map = defaults(ctx, args, GLOBAL_NAMES + IO_NAMES)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            if any(v != v for v in (value if isinstance(value, tuple) else (value,))):  # NaN passes every range
+                raise UsageError(f"--{name.rstrip('_').replace('_', '-')} is no number")
+        return rest
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The examples of the manual, and where the manual is."""

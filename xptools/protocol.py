@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xptools.arrays import text_lists, to_arrow, to_numpy
+from xptools.arrowcalls import filtered
 from xptools.columns import KNOWN, Column, flag_column
 from xptools.errors import DataError, MissingColumns, some
 
@@ -203,7 +204,7 @@ class Cut(Step):
         verdicts = self.judge(**columns) if n else dict.fromkeys(self.cuts(), (nothing, nothing))
         keep = (tally or Tally(verdicts)).add(verdicts, n)
         if not self.flag:
-            return pa.RecordBatch.from_arrays(batch.columns, schema=out).filter(pa.array(keep))
+            return filtered(pa.RecordBatch.from_arrays(batch.columns, schema=out), keep)
         bits = np.zeros(n, np.int16)
         for i, (passes, _) in enumerate(verdicts.values()):
             bits |= np.where(passes, 0, 1 << i).astype(np.int16)

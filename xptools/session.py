@@ -59,28 +59,44 @@ def limit_threads(n: int, first: int | None = None) -> None:
         os.environ[key] = str(cores) if n else os.environ.get(key, str(cores))
     # Spinning OpenMP threads starve the other commands of a pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # So do OpenBLAS's, for 2^26 ticks after numpy is loaded: 50 ms of a core, as much as numpy itself takes.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "18")
 
 
-class WithoutPandas:
-    """Finds pandas, and does not load it."""
+# What packages import and xp never uses, and which module must be on its way for that (None: any).
+ABSENT = {"pandas": None, "cloudpickle": "pyarrow.lib", "pyarrow._s3fs": None, "pyarrow._gcsfs": None}
+ABSENT |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None}
+EMPTY = {"numpy.f2py"}  # scipy takes all names of numpy, and with this one a parser of Fortran
+
+
+class Without:
+    """Finds what is in ABSENT or EMPTY, and does not load it: the import fails, or gives a module without content."""
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None):
-        """A module of this name whose import fails; others are found elsewhere."""
+        """Others are found elsewhere."""
         from importlib.machinery import ModuleSpec
 
-        return ModuleSpec(name, self) if name == "pandas" else None
+        mine = name in EMPTY or (name in ABSENT and _on_its_way(ABSENT[name]))
+        return ModuleSpec(name, self) if mine else None
 
-    def create_module(self, _spec: Any) -> None:
-        raise ModuleNotFoundError("xp has no use for pandas", name="pandas")
+    def create_module(self, spec: Any) -> None:
+        if spec.name in ABSENT:
+            raise ModuleNotFoundError(f"xp has no use for {spec.name}", name=spec.name)
 
     def exec_module(self, _module: Any) -> None:
-        """Never reached."""
+        """Nothing goes in."""
+
+
+def _on_its_way(importer: str | None) -> bool:
+    """Whether this module is being imported just now; Dask needs cloudpickle where pyarrow does not."""
+    spec = getattr(sys.modules.get(importer or ""), "__spec__", None)
+    return importer is None or bool(getattr(spec, "_initializing", False))
 
 
 def lean() -> None:
-    """In a process of xp alone: let pyarrow do without pandas, which it loads to ask whether an array is one of its.
+    """In a process of xp alone: let packages do without what xp never uses.
 
-    That takes as long as all the rest of a small command.
+    pyarrow loads pandas to ask whether an array is one of its, which takes as long as all the rest of a small command.
     """
     if "pandas" not in sys.modules:
-        sys.meta_path.insert(0, WithoutPandas())
+        sys.meta_path.insert(0, Without())

@@ -64,6 +64,23 @@ $(OUT)/aspgap.parquet $(OUT)/apogee-xp.parquet:
 $(OUT)/validation.parquet: $(OUT)/dwarfs.parquet $(FEH_MODEL)
 	$(XP) $(FEH) --replace $< -o $@
 
+# Stars whose [Fe/H] is known tell how that from spectra scatters. Those of APOGEE are brighter than the sample, and the
+# network has learnt from them: LABELS_KNOWN can name stars that are neither, with the columns of LABELS.
+LABELS_KNOWN ?= $(OUT)/validation.parquet
+$(OUT)/known.parquet: $(LABELS_KNOWN) $(OUT)/mass.safetensors $(OUT)/dust.whole $(FEH_MODEL)
+	$(XP) run 'deredden $(DUST) --replace | $(FEH) --replace | mass --model $(OUT)/mass.safetensors --replace \
+	    | convert --keep source_id,mass,feh,fe_h' $< -o $@
+
+#: make deconvolve DATA=gaia  the mass functions with errors of mass and [Fe/H] undone (xp mf --deconvolve)
+deconvolve: $(OUT)/deconvolved.csv $(OUT)/deconvolved.pdf
+$(OUT)/phi-deconvolved.parquet: $(OUT)/sample.parquet $(OUT)/known.parquet conf/functions.toml
+	$(XP) run --config conf/functions.toml 'veff $(LIGHT) | mf --deconvolve --method nuts --error-table $(OUT)/known.parquet' $< -o $@
+$(OUT)/deconvolved.csv: $(OUT)/phi-text.parquet $(OUT)/phi-deconvolved.parquet tables.py
+	$(PYTHON) tables.py laws $(filter %.parquet,$^) -o $@
+$(OUT)/deconvolved.pdf: $(OUT)/phi-deconvolved.parquet $(OUT)/phi-text.parquet
+	$(XP) plot mf --column double --no-reference --compare counted=$(OUT)/phi-text.parquet $< -o $@
+.PHONY: deconvolve
+
 $(OUT)/spectra.parquet: $(OUT)/sample.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL) model.py
 	$(XP) run 'select --magnitude :14 | join --with $(OUT)/spectra-all.parquet | calibrate' $< -o $(OUT)/flux.parquet
 	$(PYTHON) model.py $(OUT)/flux.parquet $(FEH_MODEL) -o $@

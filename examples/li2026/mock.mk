@@ -18,7 +18,7 @@ VOLUMES_alpha0.3 := --alpha-fe 0.3
 MH_PARSEC := -1.5:0
 KEPT := $(OUT)/kept.parquet
 COMPLETENESS := completeness.csv
-CHECKED := $(OUT)/recovery.csv $(OUT)/selection.csv $(OUT)/models.csv
+CHECKED := $(OUT)/recovery.csv $(OUT)/deconvolved.csv $(OUT)/selection.csv $(OUT)/models.csv
 
 $(OUT)/dust.fits: dust.py | $(OUT)
 	$(PYTHON) dust.py $@

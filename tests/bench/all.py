@@ -6,13 +6,16 @@ The machine's limits are measured first, then each script of tests/bench runs by
 and `records` of DIR/bench.json; DIR/bench.txt is the table. Rows of whole commands are put beside the peer of the same
 work that another script measured in this run (marked ~ in the table). --only names commands; scripts that measure none
 of them are left out. --quick makes every script short: to try the harness, not to quote. --resume goes on after the
-last script that a run before had finished. With --device cuda only commands that use a GPU run, beside themselves on
+last script that a run before had finished. A script that takes longer than --limit is killed with all that it began,
+and the run ends with status 1. With --device cuda only commands that use a GPU run, beside themselves on
 the CPU; without a GPU that is refused with status 69.
 """
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -45,6 +48,7 @@ SCRIPTS = {
 
 def main() -> None:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the script in work ends as well
     if args.device == "cuda":
         demand_gpu()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -100,15 +104,29 @@ def run(script: str, words: list[str], args, kept: Path) -> None:
     """A script by itself; one that fails is a record too, and runs again when resumed."""
     if script == "bench_commands.py":
         words += ["--sizes", args.sizes, "--spectra", args.spectra, "--only", ",".join(args.only)]
+        words += ["--longest", str(args.longest)]
         words += ["--device", args.device] if args.device else []
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, str(HERE / script), *words], check=False)
+    code = ended([sys.executable, str(HERE / script), *words], args.limit)
     print(f"-- {script}: {time.perf_counter() - start:.0f} s", flush=True)
-    if done.returncode:
-        note = f"status {done.returncode}; what it said is above"
-        common.record(script, "failed", failed=done.returncode, note=note, script=script)
+    if code:
+        note = f"status {code}; what it said is above"
+        common.record(script, "failed", failed=code, note=note, script=script)
     else:
         append(kept, {"done": script})
+
+
+def ended(words: list[str], limit: float) -> int | str:
+    """The exit status of a process; afterwards nothing of it is left, whatever happened."""
+    process = subprocess.Popen(words, start_new_session=True)
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        return f"killed after {limit:.0f} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def read(path: Path) -> list[dict]:
@@ -156,6 +174,8 @@ def arguments():
     parser.add_argument("--spectra", default="1e4,1e5,1e6", help="rows of tables with spectra")
     parser.add_argument("--only", default="", help="commands, with commas")
     parser.add_argument("--quick", action="store_true", help="every script as short as can be")
+    parser.add_argument("--longest", type=float, default=200.0, help="seconds of CPU that a run of a command may take")
+    parser.add_argument("--limit", type=float, default=1800.0, help="seconds that a script may take")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
     parser.add_argument("--out", type=Path, default=HERE / "out", help="folder of the results")
     parser.add_argument("--device", choices=["cuda"], help="commands on the GPU only")

@@ -8,7 +8,8 @@ class Case(NamedTuple):
 
     `work`: least operations a row (gemm: of its matrix products, exp); bytes of the stream are measured, `more` are
     what else must be read [bytes a row]. `peer`: records (command, beginning of the case) of tests/bench whose peer
-    does the same, one after the other if several; `alone` says why there is none. `light`: needs no JAX, no model.
+    does the same, one after the other if several; `alone` says why there is none. `light`: needs no more than Arrow and
+    numpy; `model`: has a model to read, so there is no goal for its start-up.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Case(NamedTuple):
     peer: tuple = ()
     alone: str = ""
     light: bool = False
+    model: bool = False
 
     @property
     def options(self) -> str:
@@ -57,10 +59,11 @@ CASES = (
          peer=(("select", "filter"),), light=True),
     Case("join", "join --with {other} --mark there", "stars", peer=(("join", "a table"),), light=True),
     Case("info", "info --stats", "stars", alone="no peer: statistics of all columns", light=True),
-    Case("deredden", "deredden --map none", "stars", alone="no dust: arithmetic only"),
+    Case("deredden", "deredden --map none", "stars", alone="no dust: arithmetic only", light=True),
     Case("deredden", "deredden --map-file {dust}", "stars", more=512, peer=(("deredden", "map open"),)),
-    Case("eta", "eta", "stars", work={"exp": GAUSSIANS, "gemm": 30 * GAUSSIANS}, peer=(("eta", "densities"),)),
-    Case("mass", "mass", "ready", peer=(("mass", "step"),)),
+    Case("eta", "eta", "stars", work={"exp": GAUSSIANS, "gemm": 30 * GAUSSIANS}, peer=(("eta", "densities"),),
+         model=True),
+    Case("mass", "mass", "ready", peer=(("mass", "step"),), model=True),
     Case("veff", "veff", "masses", alone="a look-up; the volumes against a Monte Carlo are above"),
     Case("mf", "mf --method exact", "binned", alone="counting; the posterior against NumPyro is above"),
     Case("plot", "plot cmd -o plot.png", "stars", alone="no peer: matplotlib is inside"),
@@ -70,10 +73,11 @@ CASES = (
          peer=(("calibrate", "arrays: flux"),)),
     Case("calibrate", "calibrate --drop-coefficients", "spectra", "spectra", work={"gemm": FLUX + ERRORS},
          peer=(("calibrate", "arrays: flux and errors"),)),
-    Case("feh", "feh --drop-coefficients", "spectra", "spectra", work={"gemm": FIT}, peer=(("feh", "labels"),)),
+    Case("feh", "feh --drop-coefficients", "spectra", "spectra", work={"gemm": FIT}, peer=(("feh", "labels"),),
+         model=True),
     Case("vae", "vae", "uncorrelated", "spectra", work={"gemm": 129e3},
-         peer=(("vae", "encode"), ("vae", "decode + scatter"))),
-    Case("ask", "ask mass age", "giants", "spectra", alone="a small model; the published size is above"),
+         peer=(("vae", "encode"), ("vae", "decode + scatter")), model=True),
+    Case("ask", "ask mass age", "giants", "spectra", alone="a small model; the published size is above", model=True),
 )  # fmt: skip
 
 # What reads a table once and then trains: rows a second are rows times passes.
@@ -87,6 +91,6 @@ TRAININGS = (
     (Case("train mass", "train mass --points 20000 --epochs 10", "", alone="no peer"), 20_000, 10),
 )  # fmt: skip
 
-# What reads no table: start-up only.
-OTHERS = ("--help", "mass --help", "help mass", "doctor --quick", "cite stars.parquet", "completion bash",
-          "info stars.parquet", "fetch --list", "veff --table", "plot mf --help")  # fmt: skip
+# What reads no table, or its head: start-up only; those that need no more than Arrow and numpy, and the others.
+LIGHTEST = ("--help", "mass --help", "plot mf --help", "completion bash", "info stars.parquet", "cite stars.parquet")
+OTHERS = ("help mass", "doctor --quick", "fetch --list", "veff --table")

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from table import line
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package comes compiled
 RECORDS, MACHINE = "XP_BENCH_RECORDS", "XP_BENCH_MACHINE"
 XP = shutil.which("xp", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 

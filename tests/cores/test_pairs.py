@@ -42,14 +42,15 @@ def test_no_pairs_no_change():
     np.testing.assert_array_equal(pairs.mixing(table(np.ones_like), 0, Pairs(0.0), light, scale), np.eye(6))
 
 
-def test_twins_move_by_a_known_factor():
-    """M -> 2^(1/4) M, V ~ M^5 -> 2^(5/4) V; the lowest bin gets those from below too."""
-    T = pairs.mixing(table(lambda m: m**5), 0, Pairs(1.0, None), light, scale)
+@pytest.mark.parametrize("slope", [0.0, -4.0])
+def test_twins_move_by_a_known_factor(slope):
+    """M -> 2^(1/4) M, V ~ M^5 -> 2^(5/4) V, Phi ~ M^slope; the lowest bin gets those from below too."""
+    T = pairs.mixing(table(lambda m: m**5), 0, Pairs(1.0, None), light, scale, slopes=slope)
     k = 3  # 0.5 to 0.6 Msun: lands between 0.595 and 0.714
     m = np.linspace(0.5, 0.6, 200_001)
     m = 0.5 * (m[1:] + m[:-1])
-    seen = np.histogram(2**0.25 * m, EDGES, weights=2**1.25 * m**5)[0] / (m**5).sum()
-    np.testing.assert_allclose(T[:, k], seen, atol=0.03)
+    seen = np.histogram(2**0.25 * m, EDGES, weights=2**1.25 * m ** (5 + slope))[0] / (m ** (5 + slope)).sum()
+    np.testing.assert_allclose(T[:, k], seen, atol=0.015)
     assert T[:, k].sum() == pytest.approx(2**1.25, rel=0.01)
     assert pairs.mixing(table(lambda m: m**5), 0, Pairs(1.0, None, cut=0.5), light, scale).sum() == 0
 

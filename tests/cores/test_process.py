@@ -69,6 +69,23 @@ def test_it_finds_a_power_law_and_knows_how_well():
     assert 0.3 < np.sqrt(np.mean(np.square(pulls))) < 1.6
 
 
+def test_a_kink_is_not_smoothed_over_where_one_may_be():
+    """Slopes -1 below 0.5 Msun and -3 above: beside the kink, where 100,000 stars tell the slope."""
+    t, rng = process.refined(table()), np.random.default_rng(3)
+    ln_phi = -np.log(t.centre) - 2 * np.maximum(np.log(t.centre / 0.5), 0.0)
+    shape = np.exp(ln_phi) * t.veff[0] * t.width
+    n = rng.poisson(shape * 1e5 / shape.sum())
+    off = []
+    for breaks in ((0.5,), ()):
+        curve = process.Curve.of(t, 0, n, breaks)
+        y, _, _ = process.mode(curve, np.zeros(2))
+        found = curve.design[:, : curve.smooth] @ y[: curve.smooth]
+        near = np.abs(np.log(t.centre / 0.5)) < 0.15
+        slope = np.gradient(found - ln_phi, np.log(t.centre))[near]
+        off.append(np.sqrt(np.mean(slope**2)))
+    assert off[0] < 0.5 * off[1]
+
+
 def test_errors_of_the_volume_widen_it():
     curves = (counted(3000, error=e)[0] for e in (0.3, 0.0))
     wide, narrow = (process.sample(c, 1, chains=2, warmup=300, draws=400)[0] for c in curves)

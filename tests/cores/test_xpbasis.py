@@ -35,6 +35,10 @@ def stars(N=40, seed=3, K=55, correlated=True):
     return bands
 
 
+def covariance(bp, rp, design):
+    return xpbasis.unpack(xpbasis.flux_covariance(bp, rp, design), len(design.wavelength))
+
+
 def plain(bp, rp, design):
     """Flux and covariance by unpacked matrices."""
     flux = bp.values @ design.bp + rp.values @ design.rp
@@ -88,7 +92,7 @@ def test_reference_values_on_61_wavelengths(real):
     ids, (bp, rp) = real("XP_CONTINUOUS_RAW.csv")
     parts = np.zeros((2, len(ids), 61))
     flux = xpbasis.spectra(bp, rp, xpbasis.design(), parts)
-    cov = xpbasis.flux_covariance(bp, rp, xpbasis.design())
+    cov = covariance(bp, rp, xpbasis.design())
     floored = xpbasis.with_floors(cov, *parts)
     np.testing.assert_allclose(parts.sum(axis=0), flux, rtol=1e-14)
     for n, star in enumerate(ids):
@@ -103,7 +107,7 @@ def test_kernels_are_the_plain_matrix_products():
         design = xpbasis.design(grid)
         flux, cov = plain(bp, rp, design)
         np.testing.assert_allclose(xpbasis.spectra(bp, rp, design), flux, rtol=1e-10)
-        got = xpbasis.flux_covariance(bp, rp, design)
+        got = covariance(bp, rp, design)
         scale = np.sqrt(cov.diagonal(axis1=1, axis2=2))
         assert np.abs((got - cov) / scale[:, :, None] / scale[:, None, :]).max() < 1e-12
         np.testing.assert_allclose(xpbasis.flux_errors(bp, rp, design), scale, rtol=3e-7)
@@ -112,7 +116,7 @@ def test_kernels_are_the_plain_matrix_products():
 
 def test_covariance_is_positive_in_the_overlap():
     bp, rp = stars(6)
-    cov = xpbasis.flux_covariance(bp, rp, xpbasis.design(tuple(np.arange(632.0, 647.0, 1.5))))
+    cov = covariance(bp, rp, xpbasis.design(tuple(np.arange(632.0, 647.0, 1.5))))
     scale = np.sqrt(cov.diagonal(axis1=1, axis2=2))
     assert np.linalg.eigvalsh(cov / scale[:, :, None] / scale[:, None, :]).min() > 0
 
@@ -126,7 +130,7 @@ def test_errors_agree_with_draws_of_coefficients():
         L = np.linalg.cholesky(xpbasis.coefficient_covariance(band.errors, band.correlations)[0])
         draws.append(xpbasis.Coefficients(band.values + rng.normal(size=(20000, 55)) @ L.T))
     seen = np.cov(xpbasis.spectra(*draws, design).T)
-    cov = xpbasis.flux_covariance(bp, rp, design)[0]
+    cov = covariance(bp, rp, design)[0]
     scale = np.sqrt(np.diag(cov))
     assert np.abs((seen - cov) / np.outer(scale, scale)).max() < 0.04
 
@@ -153,7 +157,7 @@ def test_a_missing_band_leaves_the_other_alone_without_weights():
     no_rp = xpbasis.spectra(bp, replace(rp, values=nothing), design)
     assert np.isnan(no_rp).tolist() == [[False, False, False, True, True]] * 3
     assert np.isnan(xpbasis.spectra(replace(bp, values=nothing), replace(rp, values=nothing), design)).all()
-    cov = xpbasis.flux_covariance(replace(bp, values=nothing), rp, design)
+    cov = covariance(replace(bp, values=nothing), rp, design)
     assert np.isnan(cov[:, :2]).all() and np.isnan(cov[:, :, :2]).all() and np.isfinite(cov[:, 2:, 2:]).all()
 
 
@@ -167,6 +171,19 @@ def test_a_star_does_not_depend_on_its_neighbours():
         assert np.array_equal(whole[order], mixed)
         alone = function(bp.rows(slice(7, 8)), rp.rows(slice(7, 8)), xpbasis.design())
         assert np.array_equal(whole[7:8], alone)
+
+
+def test_covariance_and_variance_are_of_one_mind_about_unknown_correlations():
+    """Also where truncation leaves the unknown one out."""
+    bp, rp = stars(3)
+    bp.correlations[1, 1400] = np.nan
+    bp = replace(bp, used=np.full(3, 20))
+    known = np.ones((2, 3), bool)
+    variance = xpbasis.flux_variance(bp, rp, xpbasis.design(), known[0])
+    cov = xpbasis.flux_covariance(bp, rp, xpbasis.design(), known[1])
+    diagonal = xpbasis.unpack(cov, 61).diagonal(axis1=1, axis2=2)
+    assert known.tolist() == [[True, False, True]] * 2
+    np.testing.assert_allclose(diagonal, variance, rtol=1e-6)
 
 
 def test_jax_gives_what_the_compiled_kernels_give(monkeypatch):

@@ -113,13 +113,9 @@ def _from_coefficients(grid: tuple[float, ...], columns: dict):
     from xptools.cores import xpbasis
 
     bp, rp = (coefficients(band, columns) for band in ("bp", "rp"))
-    design, n = xpbasis.design(grid), len(grid)
+    design = xpbasis.design(grid)
     flux, correlated = xpbasis.spectra(bp, rp, design), np.ones(len(bp.values), bool)
-    noise = np.empty((len(flux), n * (n + 1) // 2))
-    for i in range(0, len(flux), 1024):
-        rows = slice(i, i + 1024)
-        noise[rows] = xpbasis.pack(xpbasis.flux_covariance(bp.rows(rows), rp.rows(rows), design, correlated[rows]))
-    return flux, noise, correlated
+    return flux, xpbasis.flux_covariance(bp, rp, design, correlated), correlated
 
 
 def _extinction(wavelength, columns, curve_unit):

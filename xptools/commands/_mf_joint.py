@@ -96,7 +96,7 @@ class JointMassFunction(MassFunction):
         inside = self.reached(table)
         if inside.sum() < 2:
             raise UsageError("--deconvolve needs two bins of mass or more. TRY: other --segments, or xp veff with more")
-        joint = jointmf.prepare(table.part(inside), counts.part(inside), self.known())
+        joint = jointmf.prepare(table.part(inside), counts.part(inside), self.known(), self.segments[1:-1])
         got = jointmf.sample(joint, self.seed, chains=self.chains, warmup=self.warmup, draws=self.draws,
                              target_accept=self.target_accept)  # fmt: skip
         about = {"format": FORMAT, "method": "joint", "prior": "process", "segments": list(self.segments),

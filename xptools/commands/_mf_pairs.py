@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from xptools.cores.bins import BinTable
     from xptools.cores.pairs import Pairs
 
+ROUNDS = 3  # of finding how Phi runs inside the bins: the first takes it for constant
+STEEPEST = 6.0
 ALL = ("median", "sd", "lo", "hi", "lo95", "hi95")
 
 
@@ -73,19 +75,27 @@ class PairedMassFunction(MassFunction):
         own = {k: tuple(v) if isinstance(v, list) else v for k, v in said["parameters"].items() if k != "light"}
         return Volumes(tuple(said["mass_edges"]), tuple(said["feh_edges"]), **own)
 
-    def _mixing(self, table: BinTable, volumes: Volumes) -> np.ndarray:
-        """T (B, K, K) of every [Fe/H] bin."""
+    def _mixing(self, n: np.ndarray, table: BinTable, volumes: Volumes) -> np.ndarray:
+        """T (B, K, K) of every [Fe/H] bin; Phi runs inside the bins with slopes that counts n (B, K) give through T."""
         import numpy as np
 
         from xptools.commands._mass_model import reader_of
         from xptools.cores import pairs
+        from xptools.cores.slopes import PoissonSlopes
 
         brightest = -np.inf if volumes.mg_limit is None else volumes.mg_limit
         out = []
         for b, edges in enumerate(pairwise(table.feh_edges)):
             mh = float(volumes.mh(0.5 * sum(edges)))
             light, scale = partial(volumes.light, mh=mh), partial(reader_of(self.model), mh=mh)
-            out.append(pairs.mixing(table, b, self.pairs, light, scale, brightest))
+            slopes = np.zeros(len(table.width))
+            for _ in range(ROUNDS):
+                T = pairs.mixing(table, b, self.pairs, light, scale, brightest, slopes)
+                law = PoissonSlopes(table, b, self.segments, mixing=T)
+                found = law.draws(n[b], np.random.default_rng((self.seed, 4, b)))[:, len(self.segments) - 1 :]
+                alpha = np.clip(np.nan_to_num(found.mean(axis=0)), -STEEPEST, STEEPEST)
+                slopes = alpha[np.searchsorted(self.segments[1:-1], table.centre)]
+            out.append(T)
         return np.array(out)
 
     def inferred(self, state: np.ndarray, table: BinTable, schema: pa.Schema):
@@ -97,7 +107,7 @@ class PairedMassFunction(MassFunction):
             columns, fit, about = self._posterior(n, table)
             every = {f"log_phi_all_{k}": columns[f"log_phi_{k}"] for k in ALL}
         else:
-            columns, fit, about = self._posterior(n, table, self._mixing(table, self._settings(schema)))
+            columns, fit, about = self._posterior(n, table, self._mixing(n, table, self._settings(schema)))
             fit = replace(fit, all_stars=self._all(fit.ln_phi, table))
             every = _columns(fit.all_stars)
         return n, outside, columns | every, fit, about | {"binaries": self.binaries}

@@ -79,8 +79,9 @@ class SmoothMassFunction(MassFunction):
     def _curve(self, table: BinTable, b: int, n: np.ndarray):
         from xptools.cores import process
 
-        return process.sample(process.Curve.of(table, b, n), self.seed + b, chains=self.chains, warmup=self.warmup,
-                              draws=self.draws, target_accept=self.target_accept)  # fmt: skip
+        curve = process.Curve.of(table, b, n, self.segments[1:-1])
+        return process.sample(curve, self.seed + b, chains=self.chains, warmup=self.warmup, draws=self.draws,
+                              target_accept=self.target_accept)  # fmt: skip
 
 
 def _worst(found: list):

@@ -118,7 +118,7 @@ def _grid(words: Pair, about: dict[str, Any], ranges: tuple[Range, Range], cell:
 
 
 def expression_words(schema: pa.Schema, text: str) -> dict[str, Any]:
-    """Unit, UCD and axis label of an expression: a column's own, those of M_G, or the text itself."""
+    """Unit, UCD and axis label of an expression: a column's own, those of M_G or a difference, or the text itself."""
     from xptools import metadata
     from xptools.columns import KNOWN
     from xptools.figures import style
@@ -127,6 +127,12 @@ def expression_words(schema: pa.Schema, text: str) -> dict[str, Any]:
     if "".join(text.split()) == "".join(OBSERVED.split()):
         return {"unit": "mag", "ucd": "phys.magAbs;em.opt", "label": style.label("mg", "mag")}
     spelling, known = spelled(schema, text), KNOWN.get(text)
+    one, _, other = (part.strip() for part in text.partition("-"))
+    if not spelling and spelled(schema, one) and spelled(schema, other):
+        units = {expression_words(schema, part)["unit"] for part in (one, other)}
+        unit = units.pop() if len(units) == 1 else None
+        words = f"{style.label(one, None)} $-$ {style.label(other, None).lower()}"
+        return {"unit": unit, "ucd": "stat.value", "label": style.label("", unit, words)}
     said = metadata.words_of(schema.field(spelling)) if spelling else {}
     unit = said.get("unit") or (known.unit if known else None)
     ucd = said.get("ucd") or (known.ucd if known else "stat.value")

@@ -20,9 +20,11 @@ paper (eqs 1 to 5): to weigh the KL term so under code is --kl-weight 18.3. --co
 coefficients, which the table must have, in place of independent errors; it takes some four times as long.""",
     "SCHEDULE": """AdamW with weight decay; the rate falls along a cosine from --rate to 1e-10, --restarts times over
 again. The paper's training is --epochs 5000 --restarts 9 on half a million stars. A few thousand stars want more
-updates per epoch and a higher rate, as in the examples. In the last --settle of the epochs batch norms keep their
-running moments, as in use: without it the scatter comes out too large where batches are small. The weights of the best
-held-out loss are kept.""",
+updates per epoch and a higher rate, as in the examples. With --warm 0.5 the weight of the KL term rises from 0 in the
+first half of the epochs: at full weight from the start, as published, latents can be given up before the decoder has
+learned to use them, and stay unused. Held-out losses always have the full weight. In the last --settle of the epochs
+batch norms keep their running moments, as in use: without it the scatter comes out too large where batches are small.
+The weights of the best held-out loss are kept.""",
     "HELD-OUT STARS": """A star is held out by a hash of its source_id and --seed, in whatever table it stands. Held-out
 stars decide on the best epoch, on the number of latents if --latents lists several, and on the scale of vae_p; at most
 20,000 of them are used. They also give what is printed: the variance of standardised residuals per coefficient, 1 where
@@ -42,7 +44,7 @@ should be what the weights were trained on. Nothing is trained then.""",
     examples=(
         "xp train vae --batch 64 --rate 1e-3 --epochs 400 spectra.parquet -o m.safetensors",
         "xp train vae --stream --epochs 5000 --restarts 9 catalogue.parquet -o m.safetensors",
-        "xp train vae --latents 4,6 --batch 64 --rate 1e-3 spectra.parquet -o m.safetensors",
+        "xp train vae --latents 4,6 --warm 0.5 --batch 64 --rate 1e-3 spectra.parquet -o m.safetensors",
         "xp train vae --import weight.pt --normalise apogee-xp.parquet -o m.safetensors",
     ),
     see=("vae", "mock", "calibrate"),
@@ -63,6 +65,8 @@ should be what the weights were trained on. Nothing is trained then.""",
 @click.option("--restarts", type=click.IntRange(0), default=0, show_default=True, help="Of the cosine.")
 @click.option("--settle", type=click.FloatRange(0, 1), default=0.3, show_default=True,
               help="Last part of the epochs, in which batch norms stay as they are.")  # fmt: skip
+@click.option("--warm", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+              help="First part of the epochs, in which the weight of the KL term rises from 0.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(2), default=1024, show_default=True, help="Stars per optimiser step.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Learning rate.")
 @click.option("--decay", type=click.FloatRange(0), default=0.01, show_default=True, help="Weight decay of AdamW.")
@@ -71,8 +75,8 @@ should be what the weights were trained on. Nothing is trained then.""",
 @click.option("--import", "weights", metavar="FILE", help="Take these weights of PyTorch instead of training.")
 @click.option("--normalise", metavar="FILE", help="With --import: the table that gives mean and standard deviation.")
 def command(
-    input, output, hidden, latents, batch_norm, loss, kl_weight, covariance, epochs, restarts, settle, batch, rate,
-    decay, held, stream, weights, normalise, seed, quiet, verbose, progress,
+    input, output, hidden, latents, batch_norm, loss, kl_weight, covariance, epochs, restarts, settle, warm, batch,
+    rate, decay, held, stream, weights, normalise, seed, quiet, verbose, progress,
 ):  # fmt: skip
     """Train the auto-encoder of `xp vae` on XP spectra; no labels are needed.
 
@@ -87,6 +91,7 @@ def command(
     from xptools.commands import _vae_sample as reading
     from xptools.commands._train_feh import _layers
     from xptools.commands._training import sayer
+    from xptools.cores._jax import configure
     from xptools.cores.vae_fitting import Plan
 
     artefact.writable(output)
@@ -95,10 +100,11 @@ def command(
         raise UsageError("--import and --normalise go together. TRY: --import weight.pt --normalise table.parquet")
     if weights is not None:
         return _imported(weights, normalise, output, say)
+    configure()  # a GPU that is not there is told of before the table is read
     plans = [
         Plan(
             _layers("hidden", hidden), n, batch_norm, loss, kl_weight, epochs, restarts, batch, rate, decay, held,
-            settle, seed,
+            settle, warm, seed,
         )
         for n in _layers("latents", latents)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +20,7 @@ MOST = 200_000  # stars kept
 
 @dataclass(frozen=True)
 class Inspect(Fold):
-    """Spearman's rho and mutual information of each latent with each label (cores/vae_inspect.py)."""
+    """Spearman's rho, its partial one and mutual information of latents with each label (cores/vae_inspect.py)."""
 
     model: str = ""
     labels: str = ""
@@ -32,6 +33,7 @@ class Inspect(Fold):
         "rank": Column("int16", None, "meta.number", "Place of the latent by mutual information; 0: all together"),
         "axis": Column("string", None, "meta.id", "The latent, or `all` of them"),
         "rho": Column("float64", None, "stat.correlation", "Spearman's rank correlation with the label"),
+        "partial": Column("float64", None, "stat.correlation", "The same at fixed other labels; NaN if there is none"),
         "information": Column("float64", None, "stat.value", "Mutual information with the label [nat]; NaN for `all`"),
         "n": Column("int64", None, "meta.number", "Stars with the label and latents"),
     }
@@ -105,21 +107,34 @@ class Inspect(Fold):
     def finish(self, state, schema) -> dict[str, Any]:
         import numpy as np
 
-        from xptools.cores import vae_inspect
-
         if not state:
             raise DataError("the table has no rows to inspect. TRY: xp info on the input")
         whole = {k: np.concatenate([part[k] for part in state]) for k in state[0]}
         some = np.argsort(whole["key"], kind="stable")[:MOST]
-        latents, lines = whole["latents"][some], []
-        for label in self._labels:
-            values = whole[label][some]
-            use = np.isfinite(values) & np.isfinite(latents).all(-1)
-            n = int(use.sum())
-            if n < vae_inspect.FEWEST:
-                raise DataError(f"only {n} stars have latents and {label}. TRY: another column, or more stars")
-            z, y = latents[use], values[use]
-            lines.append((label, 0, "all", vae_inspect.together(z, y), np.nan, n))
-            for place, (k, rho, information) in enumerate(vae_inspect.ranked(z, y), 1):
-                lines.append((label, place, self._encode.latents[k], rho, information, n))
+        stars = {k: v[some] for k, v in whole.items()}
+        lines = [line for label in self._labels for line in self._told(label, stars)]
         return {name: np.array(column) for name, column in zip(self.adds, zip(*lines, strict=True), strict=True)}
+
+    def _told(self, label: str, stars: dict[str, np.ndarray]) -> Iterator[tuple[Any, ...]]:
+        """The rows of one label: all latents together, then each of them."""
+        import numpy as np
+
+        from xptools.cores import vae_inspect
+
+        use = np.isfinite(stars[label]) & np.isfinite(stars["latents"]).all(-1)
+        n = int(use.sum())
+        if n < vae_inspect.FEWEST:
+            raise DataError(f"only {n} stars have latents and {label}. TRY: another column, or more stars")
+        z, y = stars["latents"][use], stars[label][use]
+        others = np.stack([y, *(stars[name][use] for name in self._labels if name != label)], -1)[:, 1:]
+        whole = np.isfinite(others).all(-1)
+
+        def partial(x):
+            if not others.shape[1] or whole.sum() < vae_inspect.FEWEST:
+                return np.nan
+            return vae_inspect.partial(x[whole], y[whole], others[whole])
+
+        guess = vae_inspect.probed(z, y)
+        yield label, 0, "all", vae_inspect.spearman(guess, y), partial(guess), np.nan, n
+        for place, (k, rho, information) in enumerate(vae_inspect.ranked(z, y), 1):
+            yield label, place, self._encode.latents[k], rho, partial(z[:, k]), information, n

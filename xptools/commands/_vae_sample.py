@@ -68,7 +68,7 @@ def table(path: str, held: float, seed: int, correlated: bool, stream: bool) -> 
             mine = part.held(held, seed)
             out.append(part.rows(mine))
             if stream:
-                out = _fewest(out, 4 * MOST_HELD)
+                out = _fewest(out, MOST_HELD, 2 * MOST_HELD)
                 scratch.add(*part.rows(~mine).plain())
             else:
                 kept.append(part.rows(~mine))
@@ -163,13 +163,13 @@ class _Part:
         return Sample.of(*vae.standardised(norms, self.values, self.errors, self.flux), self.correlations)
 
 
-def _fewest(parts: list[_Part], most: int) -> list[_Part]:
-    """The parts, or the `most` stars of them whose lots are lowest, whatever their order in the table."""
+def _fewest(parts: list[_Part], most: int, room: int = 0) -> list[_Part]:
+    """The `most` stars whose lots are lowest, whatever their order in the table; all of them while there is room."""
     import numpy as np
 
     from xptools.cores import keyed
 
-    if sum(len(p.flux) for p in parts) <= most:
+    if sum(len(p.flux) for p in parts) <= max(most, room):
         return parts
     whole = _Part.joined(parts)
     return [whole.rows(np.sort(np.argsort(keyed.mixed(whole.source_id, 1), kind="stable")[:most]))]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xptools.columns import Column
 from xptools.commands._volume_files import completeness_of, eta_factors, law_of
 from xptools.errors import UsageError
+from xptools.progress import warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,6 +145,9 @@ def _table(settings: tuple) -> BinTable:
     sky, known = v.sky(), {}
     rows = [_row(v, b, lo, hi, sky, known) for b, (lo, hi) in enumerate(pairwise(v.feh_edges))]
     veff, error, fine = (np.stack(column) for column in zip(*rows, strict=True))
+    for (lo, hi), row in zip(pairwise(v.feh_edges), veff, strict=True):
+        if not row.any():
+            warn(f"veff: all volumes are 0 for [Fe/H] {lo:g} to {hi:g}: no isochrone there, or no mass that is seen")
     factor, relative = eta_factors(v.eta_completeness, v.feh_edges, v.mass_edges)
     veff, error, fine = (a * v.veff_scale for a in (veff, error, fine))
     veff, fine, error = veff * factor, fine * factor[..., None], error * factor
@@ -242,7 +246,7 @@ def mean_and_width(text: str) -> tuple[float, ...]:
         mean, sigma = (float(x) for x in text.split(","))
     except ValueError:
         sigma = mean = 0.0
-    if sigma <= 0:
+    if not (sigma > 0 and mean == mean):
         raise UsageError(f"--mdf {text!r} is no mean and width. TRY: --mdf=-1.45,0.4")
     return (mean, sigma)
 
@@ -252,6 +256,9 @@ def number_or_none(option: str, text: str) -> float | None:
     if text.lower() == "none":
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise UsageError(f"--{option} takes a number or none, not {text!r}") from None
+        number = float("nan")
+    if number != number:
+        raise UsageError(f"--{option} takes a number or none, not {text!r}")
+    return number

@@ -183,15 +183,17 @@ class Calibrate(RowOp):
             return {f"{self.stem}_err": error if factor is None else error * factor}
         N, n = len(bp.values), len(self.grid)
         packed, error = np.empty((N, n * (n + 1) // 2)), np.empty((N, n))
-        step = max(1, BLOCK // n**2)
+        (i, j), step = np.tril_indices(n), max(1, BLOCK // n**2)
         for rows in (slice(i, i + step) for i in range(0, N, step)):
             cov = xpbasis.flux_covariance(bp.rows(rows), rp.rows(rows), design, correlated[rows])
-            cov = cov if parts is None else xpbasis.with_floors(cov, *(part[rows] for part in parts))
+            if parts is not None:
+                floored = xpbasis.with_floors(xpbasis.unpack(cov, n), *(part[rows] for part in parts))
+                cov = xpbasis.pack(floored)
             if factor is not None:
                 scale = np.broadcast_to(factor[rows], (len(cov), n))
-                cov = cov * (scale[:, :, None] * scale[:, None, :])
-            packed[rows] = xpbasis.pack(cov)
-            error[rows] = np.sqrt(cov.diagonal(axis1=1, axis2=2))
+                cov *= scale[:, i] * scale[:, j]
+            packed[rows] = cov
+            error[rows] = np.sqrt(cov[:, i == j])
         return {f"{self.stem}_err": error, f"{self.stem}_cov": packed}
 
 

@@ -91,9 +91,9 @@ class Convert(Step):
 
 
 def _element(column, i: int):
-    import pyarrow.compute as pc
+    from xptools.arrowcalls import call
 
-    return pc.list_element(column, i)
+    return call("list_element", column, i)
 
 
 def _absent(name: str, schema) -> DataError:

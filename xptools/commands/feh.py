@@ -144,7 +144,9 @@ parallax_error parallaxes count as exact; a star whose own error is unknown is n
     "SPREAD COLUMNS": SPREAD_NOTE,
     "BINARIES": """--binary fits the sum of two stars of one [Fe/H] and age on the main sequence of the training stars;
 masses come from the isochrones at their M_G. chi2_binary well below chi2 tells an unresolved pair; Li+ 2026 train
-on stars whose chi2 - chi2_binary is below 1. q is only as good as that difference is large.""",
+on stars whose chi2 - chi2_binary is below 1. q is only as good as that difference is large. Both
+stars must be in the model's domain: near its faint end the second is never faint, and a single star has a chi2_binary
+far above its chi2.""",
     "THE MODEL": """Without --model a small demonstration model is used. It is trained on the synthetic spectra of
 xp mock --spectra, which are like real ones in kind, not in detail: right for trying things and for mock stars, not for
 science on real stars. xp train feh makes a model from stars with labels from elsewhere.""",

@@ -54,9 +54,9 @@ class Join(Step):
         return metadata.with_record(metadata.with_values(_histories(out, self), extra), self)
 
     def __call__(self, batch, replace=False):
-        import numpy as np
         import pyarrow as pa
 
+        from xptools.arrowcalls import filtered, wrapped
         from xptools.lookup import identifiers
 
         out = _schema(self, batch.schema, repr(batch.schema.metadata))
@@ -65,10 +65,10 @@ class Join(Step):
         rows, found = self._other().rows(ids)
         columns = [] if self.how == "anti" else [_filled(c) for c in rows.columns]
         if self.mark:
-            columns.append(pa.array(found))
+            columns.append(wrapped(found))
         whole = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=out)
         keep = {"inner": found, "anti": ~found}.get(self.how)
-        return whole if keep is None or np.all(keep) else whole.filter(pa.array(keep))
+        return whole if keep is None or keep.all() else filtered(whole, keep)
 
     def _other(self):
         return _lookup(self)
@@ -89,12 +89,13 @@ def _schema(step: Join, schema, _metadata: str):
 def _filled(column):
     """One chunk; an unmatched float is NaN, as everywhere."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+
+    from xptools.arrowcalls import filled
 
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
-    return pc.fill_null(array, float("nan")) if pa.types.is_floating(array.type) else array
+    return filled(array, float("nan")) if pa.types.is_floating(array.type) else array
 
 
 def _extra(other, schema):

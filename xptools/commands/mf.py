@@ -16,38 +16,52 @@ average, down to bins with few stars, which a prior flat in Phi or centred on th
 the same posterior, a Gamma distribution of shape n + 1/2, without sampling; the error of V_eff is integrated out.""",
     "CALIBRATION": """How often the 68 % (0.683) and 95 % (0.954) intervals held the truth, from tests/calibration.py.
 200 universes with slopes and densities of their own, 10,400 bins from none to thousands of stars: log Phi 0.681 and
-0.956; alpha1 0.656 and 0.941, alpha2 0.683 and 0.956, xi_MR 0.675 and 0.937 (each +-0.017 and +-0.008). 100 universes
-of xp mock through the pipe with true masses: log Phi 0.678 and 0.955, alpha1 0.688 and 0.963, alpha2 0.695 and 0.950,
-xi_MR 0.638 and 0.950 (+-0.023 and +-0.010). The intervals know of counts and of V_eff, not of errors in the masses:
-with masses of the shipped model, bins above 0.7 Msun are off by more than their errors.""",
+0.956; alpha1 0.656 and 0.943, alpha2 0.684 and 0.955, xi_MR 0.663 and 0.939 (each +-0.017 and +-0.008), and the truths'
+ranks are flat (p 0.17 to 0.71). 200 universes of xp mock with true masses: log Phi 0.678 and 0.957, alpha1 0.660 and
+0.955, alpha2 0.690 and 0.948, xi_MR 0.656 and 0.944. 200 through the pipe of make demo, masses of its model: log Phi
+0.684 and 0.957, alpha1 0.670 and 0.960, alpha2 0.649 and 0.954, xi_MR 0.723 and 0.960. The intervals know of counts and
+of V_eff, not of errors in the masses: with masses of the shipped model, bins above 0.7 Msun are off by more than their
+errors.""",
     "SLOPES": """poisson: n_k ~ Poisson(sum A int M^alpha V dM), a free amplitude and slope per segment, a bin cut by a
 break shared between both. weighted and unweighted: straight lines through log Phi at the bin centres inside the
 segment, error times max(1, sqrt(chi2_red)). All three are in the report; --slope-method picks the one shown.""",
     "ERRORS OF MASS AND [FE/H]": """[Fe/H] errors of 0.2 dex move stars between bins, mostly from the many metal-rich
 to the few metal-poor. --deconvolve undoes it: n ~ Poisson of Phi V smeared by the errors, over true cells that reach
-2.5 errors beyond the bins, for the masses that slopes and xi_MR need. ln Phi is a plane, a Gaussian process in
-(ln M, [Fe/H]) and steps between the [Fe/H] bins that are smooth in mass; both amplitudes and both lengths are inferred,
-so the data say how smooth Phi is. Slopes come from the draws of Phi; n stays what was counted. Nothing may have been
-cut by true [Fe/H]. The errors are those stated, feh_err and mass_err, taken as Gaussian and independent, larger at low
-[Fe/H] if the counts say so: they must be right. Those of [Fe/H] from low-resolution spectra are not. So
---error-table FILE has stars of known [Fe/H] (columns mass, feh, and true_feh or fe_h), seen to the same limits and
-measured in the same way: what feh - true does at a mass and a true [Fe/H] is what they do near there, bias, tails and
-all. They are counted themselves, and their noise is in the result (a negative binomial instead of Poisson): thousands
-are needed where the sample has thousands. It takes half a minute with a table, a minute or two without. Measured by
-tests/calibration_joint.py, 6 universes of 48 bins, errors of 0.25 dex, a tenth of the stars in tails of three times
-that and biased, 20,000 known stars: where Phi runs smoothly with [Fe/H] the 68 % and 95 % intervals hold 0.93 and 1.00
-(too wide, as they allow for steps; rms error 0.06 dex, by counting 0.14), where every bin has a slope of its own 0.63
-and 0.93 (0.17 dex, by counting 0.25; a jump between bins narrower than the errors is partly smoothed over). Stated
-errors that are right, of 0.1 dex, 4 universes: smooth 0.83 and 0.97 (0.04 dex, by counting 0.13), slopes of their own
-0.67 and 0.94 (0.09 dex, by counting 0.16).""",
-    "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line and a Gaussian process (Matern
-3/2, so that kinks are allowed) whose amplitude and length are inferred, in bins an eighth as wide as those of xp veff,
-over --segments and xi_MR (no further: old stars end at the turn-off, where no smooth function follows). A row each, the
-same columns. Phi where few stars are comes from its neighbours, so intervals are narrower than those of bins, and wrong
-where Phi jumps. Slopes are those of the draws; mass and feh themselves are needed. It takes seconds. Measured by
-tests/calibration_gp.py: 160 draws of the process itself are held by the 68 % and 95 % intervals 0.68 and 0.95 of the
-time; power laws with a kink at 0.55 Msun (40 universes) 0.71 and 0.96, alpha1 0.61 and 0.94, alpha2 0.54 and 0.93 (the
-kink is smoothed over), xi_MR 0.62 and 0.92.""",
+2.5 errors beyond the bins, for the masses that slopes and xi_MR need. ln Phi is a plane with kinks at the inner limits
+of --segments, a Gaussian process in (ln M, [Fe/H]), and steps between the [Fe/H] bins, in level, slope and kink; both
+amplitudes and both lengths are inferred, so the data say how smooth Phi is. Slopes come from the draws of Phi; n stays
+what was counted. Nothing may have been cut by true [Fe/H]. The errors are those stated, feh_err and mass_err, taken as
+Gaussian and independent, larger at low [Fe/H] if the counts say so: they must be right. Those of [Fe/H] from
+low-resolution spectra are not. So --error-table FILE has stars of known [Fe/H] (columns mass, feh, and true_feh or
+fe_h), seen to the same limits and measured in the same way: what feh - true does at a mass and a true [Fe/H] is what
+they do near there, bias, tails and all. They are counted themselves, and their noise is in the result (a negative
+binomial instead of Poisson): thousands are needed where the sample has thousands. It takes half a minute with a table,
+a minute or two without.""",
+    "COVERAGE OF --DECONVOLVE": """How often the 68 % and 95 % intervals held the truth, and the rms error of log Phi,
+from tests/calibration_joint.py: errors of [Fe/H] of 0.25 dex, a tenth of the stars in tails of three times that and
+biased by 0.3 dex, 20,000 known stars, 6 universes of 48 bins each (so +-0.05 and +-0.02 at best), 24 slopes.
+
+  universes                      log Phi       alpha1        alpha2        rms [dex]   by counting
+  drawn from the prior (24)      0.72  0.96    0.74  0.97    0.71  0.97
+  a slope of its own per bin     0.73  0.94    0.71  0.88    0.83  1.00    0.147       0.24  0.44
+  slopes of Li+ 2026             0.66  0.99    0.58  1.00    0.88  1.00    0.149       0.17  0.38
+  smooth in [Fe/H]               0.98  1.00    1.00  1.00    0.96  1.00    0.050       0.32  0.49
+
+In the first row functions are drawn from the prior and seen through known errors: its rates must be nominal, and its
+ranks flat, and are (chi2 per bin 1.1). A prior that allows for steps is too wide, by construction, for a function that
+has none: the errors of the last row are 2.7 times what is wrong. And it draws together the slopes of neighbours that
+differ by far more than its steps: where slopes jump from 0 to -2.7 between two bins of 0.2 dex, both are on average one
+to two standard deviations nearer to each other than they should be, as the data hardly tell bins narrower than the
+errors apart.""",
+    "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line, a change of slope at each inner
+limit of --segments, and a Gaussian process (Matern 3/2) whose amplitude and length are inferred, in bins an eighth as
+wide as those of xp veff, over --segments and xi_MR (no further: old stars end at the turn-off, where no smooth function
+follows). A row each, the same columns. Phi where few stars are comes from its neighbours, so intervals are narrower
+than those of bins, and wrong where Phi jumps. Slopes are those of the draws; mass and feh themselves are needed. It
+takes seconds. Measured by tests/calibration_gp.py: 160 draws of the process itself are held by the 68 % and 95 %
+intervals 0.68 and 0.96 of the time; power laws with a kink at 0.55 Msun (40 universes) 0.72 and 0.98, alpha1 0.66 and
+0.95, alpha2 0.73 and 0.99, xi_MR 0.62 and 0.94. A kink elsewhere is smoothed over, and slopes beside it with it:
+--segments says where.""",
     "UNRESOLVED PAIRS": """Counting sees systems: a pair is one star, brighter and redder than its primary, so it is
 weighed too heavy (a twin of 0.2 Msun as 0.30, of 0.5 as 0.63) and seen in a larger volume. --binaries
 fraction=F,q=LAW undoes it: a share F of the systems of every primary mass are pairs, q = m2 / m1 is uniform, twins
@@ -57,13 +71,13 @@ which must be what xp mass used. Errors of photometry and pairs among stars of o
 error of F: try several. phi and log_phi are the function of single stars and primaries (in xp mock the truth);
 log_phi_all_* counts companions too, those of primaries in the table. Pairs with primaries below the table are counted
 with the Phi of the lowest bin, 5 % of its stars. fraction=0 is xp mf without --binaries.
-Measured by tests/calibration_pairs.py, 30 universes with 40 % pairs, each with slopes of its own: the 68 % and 95 %
-intervals of log Phi hold 0.68 and 0.95 if q is uniform (counted as single stars 0.55 and 0.86), of alpha1 0.62 and
-0.94 (0.51 and 0.83), of xi_MR 0.68 and 0.94 (0.45 and 0.73). Twins move in one step across bins in which
-Phi is taken for constant: log Phi 0.60 and 0.91 (0.41 and 0.67).""",
+Inside its bins Phi runs with the fitted slopes. Measured by tests/calibration_pairs.py, 20 universes with 40 % pairs,
+each with slopes of its own: the 68 % and 95 % intervals of log Phi hold 0.70 and 0.97 if q is uniform (counted as
+single stars 0.57 and 0.88), of alpha1 0.63 and 0.94 (0.53 and 0.86), of xi_MR 0.65 and 0.93 (0.43 and 0.69); of twins
+log Phi 0.64 and 0.94 (0.40 and 0.66), alpha1 0.75 and 0.98, xi_MR 0.65 and 0.94 (0.40 and 0.66).""",
     "XI_MR": """Mass between 0.2 and 0.5 Msun over mass between 0.2 and --xi-upper (Li+ 2026 eq. 10). flat: Phi constant
 in each bin; shaped: Phi runs inside the bins with the fitted slopes, which removes a bias of up to 0.01. As a sum over
-bins it has a prior of its own, a third of a star per bin instead of Jeffreys' half; exact draws, whatever --method.""",
+bins it has a prior of its own, a tenth of a star per bin instead of Jeffreys' half; exact draws, whatever --method.""",
 }
 
 

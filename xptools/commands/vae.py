@@ -21,8 +21,13 @@ quantiles are uniform for such stars, as measured on those held out of the train
 variance. Stars with vae_p below 1e-4 are flagged. What the training sample had many of is not odd.""",
     "LATENTS": """Their order and sign are those of one training: z1 means nothing in itself. --inspect LABELS ranks
 them, for each column of labels, by the information they share with it (in nats, from ranks) and gives Spearman's
-correlation; axis `all` is a cross-validated quadratic in all latents. Spectra are encoded on the way if the table has
-no latents. At most 200,000 stars count, chosen by their source_id.""",
+correlation, and the partial one at fixed values of the other labels named: what is known of extinction beyond its
+relation to temperature, say. Axis `all` is a cross-validated quadratic in all latents. Spectra are encoded on the way
+if the table has no latents. At most 200,000 stars count, chosen by their source_id.
+
+From 13,000 mock giants up to 4 kpc away behind dust (xp train vae --warm 0.5 --batch 64 --rate 1e-3 --epochs 60), Teff,
+[Fe/H] and extinction of others come out of the latents with rank correlations of 0.96, 0.97 and 0.93, and of 0.92, 0.93
+and 0.93 at fixed values of the others. The best single coefficient has 0.84, 0.73 and 0.79.""",
     "THE MODEL": """Without --model a small demonstration model is used. It is trained on the synthetic spectra of
 xp mock --spectra, which are like real ones in kind, not in detail: right for trying things and for mock stars, not for
 science on real stars. xp train vae makes a model from any table of spectra, or of published weights.""",

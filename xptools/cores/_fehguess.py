@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from xptools.cores._fehkernels import exponentials, kernel, part
-from xptools.cores._fehsimd import LANES, add_rows
+from xptools.cores._fehsimd import add_rows
 from xptools.cores._fehtiles import logarithm_tile
+from xptools.cores._lanes import LANES
 
 FAINTEST, BRIGHTEST, FURTHEST = np.float32(1e-30), np.float32(1e30), np.float32(5.0)  # as in feh.guess_input
 LOG10_E = np.float32(1 / math.log(10.0))

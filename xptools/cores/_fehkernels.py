@@ -14,7 +14,6 @@ from zlib import crc32
 import numpy as np
 
 from xptools.cores._fehsimd import (
-    LANES,
     WIDTH,
     ahead,
     carry_block,
@@ -29,6 +28,7 @@ from xptools.cores._fehsimd import (
     subtract_one,
 )
 from xptools.cores._fehtiles import exponential_tile, look_up_tile, value_tile
+from xptools.cores._lanes import LANES
 from xptools.cores._numba import compiled
 
 LINE = 8  # float64 numbers that memory gives at once
@@ -39,8 +39,8 @@ LEAST_PIVOT = {"float32": 1e-5, "float64": 1e-14}  # over the diagonal: below, r
 @cache
 def _sources() -> int:
     """A sum of all files of kernels: numba does not see that what one calls in another has changed."""
-    names = ("simd", "tiles", "kernels", "guess", "model", "fits")
-    return crc32(b"".join(Path(__file__).with_name(f"_feh{n}.py").read_bytes() for n in names))
+    names = ("lanes", "fehsimd", "fehtiles", "fehkernels", "fehguess", "fehmodel", "fehfits")
+    return crc32(b"".join(Path(__file__).with_name(f"_{n}.py").read_bytes() for n in names))
 
 
 # Only what Python calls is a kernel, all else a part: else the process that compiles computes other last digits.

@@ -23,8 +23,9 @@ from xptools.cores._fehkernels import (
     whiten,
     whiten_five,
 )
-from xptools.cores._fehsimd import LANES, VALUE, WIDTH
+from xptools.cores._fehsimd import VALUE, WIDTH
 from xptools.cores._fehtiles import add_star_tile, dot_products, model_tile
+from xptools.cores._lanes import LANES
 
 M_G_PER_LN = np.float32(2.5 / math.log(10.0) / 3.0)  # of scaled M_G (feh.LABEL_SCALE), in ln flux
 SINGLE_PIVOT, DOUBLE_PIVOT = LEAST_PIVOT["float32"], LEAST_PIVOT["float64"]

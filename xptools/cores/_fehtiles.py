@@ -11,7 +11,8 @@ import math
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from xptools.cores._fehsimd import FLOAT, I32, LANES, VALUE, WIDTH, instructions
+from xptools.cores._fehsimd import VALUE, WIDTH
+from xptools.cores._lanes import FLOAT, I32, LANES, instructions
 
 LARGE = 30.0  # e^30: a model so far off that only its direction matters
 # Cephes' expf: of |r| < ln 2 / 2, highest power first

@@ -1,12 +1,12 @@
 """The mass function behind errors of mass and [Fe/H]: Phi(M, [Fe/H]) inferred through the response (response.py).
 
     n(k, s, o) ~ Poisson(rate(k, s, o)),   rate_true(k', c) = Phi V dM d[Fe/H]
-    ln Phi = a + alpha ln(M / 0.4) + beta [Fe/H] + process(ln M, [Fe/H]) + steps(ln M, [Fe/H] bin)
+    ln Phi = a + alpha ln(M / 0.4) + kinks + beta [Fe/H] + process(ln M, [Fe/H]) + steps(ln M, [Fe/H] bin)
 
-The Gaussian process (Matern-3/2 in ln M, Matern-5/2 in [Fe/H]) lets Phi run smoothly, the steps (the same in ln M,
-independent between bins) let the mass function change from one [Fe/H] bin to the next. Both amplitudes and both
-lengths are inferred, so that the data say how smooth Phi is; where they cannot tell, the plane and the prior speak and
-the error is large. A Laplace approximation (laplace.py) gives the posterior of these four, and coordinates in which
+The Gaussian process (Matern-3/2 in ln M, Matern-5/2 in [Fe/H]) lets Phi run smoothly, the steps (the same in ln M, and
+slopes; independent between bins) let the mass function change from one [Fe/H] bin to the next. Both amplitudes and
+both lengths are inferred, so that the data say how smooth Phi is; where they cannot tell, the plane and the prior speak
+and the error is large. A Laplace approximation (laplace.py) gives the posterior of these four, and coordinates in which
 Hamiltonian Monte Carlo samples Phi at each.
 
 differs from Li+ 2026, who name the scatter between [Fe/H] bins as their main caveat and do not correct for it.
@@ -14,6 +14,7 @@ differs from Li+ 2026, who name the scatter between [Fe/H] bins as their main ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ PIVOT = 0.4  # [Msun]
 KNOTS = 0.25  # [dex]: between knots of the process, less than half its usual length
 ROUNDS = 3  # of finding how errors are spread at a true [Fe/H], for each trend tried
 STEEPEST = 10.0  # trend of ln P(class) with [Fe/H] ln sigma, either way
-POINTS = 16  # values of the hyperparameters
+POINTS = 24  # values of the hyperparameters
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Joint:
     weight: np.ndarray
     bins: int
     known: np.ndarray | None = None  # stars (K, J) on which the response was counted, if it was
+    breaks: Sequence[float] = ()  # masses [Msun] at which slopes may jump
 
     def problem(self) -> laplace.Problem:
         """The same as one linear response and the coordinates of the process."""
@@ -59,6 +61,7 @@ class Joint:
             exposure=exposure,
             level=float(np.log(max(self.n.sum(), 1) / exposure.sum())),
             ln_m=ln_m,
+            kinks=np.maximum(ln_m[:, None] - np.log(np.asarray(self.breaks) / PIVOT), 0.0),
             feh=middle - middle.mean(),
             knots=np.linspace(middle[0], middle[-1], knots) - middle.mean(),
             steps=(self.owner[:, None] == np.unique(self.owner)).astype(float),
@@ -96,7 +99,9 @@ _one_thread = threadpool_limits.wrap(limits=1, user_api="blas")
 
 
 @_one_thread
-def prepare(table: BinTable, counts: response.Counts, known: ErrorTable | None = None) -> Joint:
+def prepare(
+    table: BinTable, counts: response.Counts, known: ErrorTable | None = None, breaks: Sequence[float] = ()
+) -> Joint:
     """The response for these counts: by stated errors, or as stars of known [Fe/H] tell.
 
     Of stated errors, how they are spread at a true [Fe/H] is that of the highest evidence. The classes of error only
@@ -109,12 +114,12 @@ def prepare(table: BinTable, counts: response.Counts, known: ErrorTable | None =
     n = counts.n.sum(axis=1)
     if known is not None:
         stars = known.seen(table.mass_edges, edges)
-        return Joint(n, truth, mass, response.measured_matrix(truth, edges, known), bins, stars)
-    weight = _by_class(truth, counts, mass, response.feh_matrix(truth, counts, edges), bins)
-    return Joint(n, truth, mass, weight.reshape(*counts.n.shape, -1).sum(axis=1), bins)
+        return Joint(n, truth, mass, response.measured_matrix(truth, edges, known), bins, stars, breaks)
+    weight = _by_class(truth, counts, mass, response.feh_matrix(truth, counts, edges), bins, breaks)
+    return Joint(n, truth, mass, weight.reshape(*counts.n.shape, -1).sum(axis=1), bins, breaks=breaks)
 
 
-def _by_class(truth, counts: response.Counts, mass, given, bins: int) -> np.ndarray:
+def _by_class(truth, counts: response.Counts, mass, given, bins: int, breaks) -> np.ndarray:
     """P (K, S O, C) of slices and classes with the spread of the errors of the highest evidence."""
     from scipy.optimize import minimize_scalar
 
@@ -126,7 +131,7 @@ def _by_class(truth, counts: response.Counts, mass, given, bins: int) -> np.ndar
         for _ in range(ROUNDS):
             share = response.shares(truth, counts, level, trend)
             weight = (given * share[:, :, None, :]).reshape(len(mass), -1, len(truth.bin))
-            problem = Joint(n, truth, mass, weight, bins).problem()
+            problem = Joint(n, truth, mass, weight, bins, breaks=breaks).problem()
             found = laplace.mode(problem, laplace.CENTRE, start)
             start = found.y
             rate = np.exp(problem.ln_phi(start)).reshape(truth.volume.shape) * truth.volume * truth.size
@@ -161,7 +166,7 @@ def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target
 
 
 def energy(y, d):
-    """-ln p(n, y | theta) + const at y = (a, alpha, beta, process, V errors), as in laplace.py."""
+    """-ln p(n, y | theta) + const at y = (plane, process, steps, V errors), as in laplace.py."""
     import jax.numpy as jnp
 
     phi = jnp.exp(jnp.minimum(d["design"] @ y, 50.0) + d["level"])

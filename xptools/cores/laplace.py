@@ -3,7 +3,9 @@
     n ~ Poisson(rates(exp(ln Phi))),  ln Phi = level + plane + process + steps + V errors,  y = the last four
 
 or, where the response itself was counted on r stars, the negative binomial of shape r that this makes of Poisson.
-The process is smooth in ln M and [Fe/H]; the steps are smooth in ln M and free from one [Fe/H] bin to the next. Given
+The process is smooth in ln M and [Fe/H]; the steps are free from one [Fe/H] bin to the next, in slope as well as in
+level: power laws of its own in every bin, that meet at the breaks, and what is smooth in ln M. Without slopes of their
+own, steps of the size that levels need make jumps in slope unlikely, and neighbours' slopes are drawn together. Given
 the hyperparameters theta (standard normal coordinates of both ln amplitudes and two ln lengths) the prior of y is
 Gaussian and its mode is found by Newton steps with the Fisher information. The evidence
 
@@ -28,19 +30,22 @@ from scipy.stats.qmc import Sobol
 HYPER = 4  # ln amplitude of the process, ln length in ln M, ln length in [Fe/H], ln amplitude of the steps
 CENTRE = np.zeros(HYPER)
 PRIOR_MEAN = np.log([0.4, 0.7, 0.6, 0.4])
-PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 0.8])
+PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 1.0])
+LEVER = 0.3  # in ln M: a step of slope is as large as the amplitude of the steps over this much
 PLANE = np.array([4.0, 3.0, 4.0])  # prior widths of a, alpha and beta about 0
+KINK = 2.0  # and of the change of slope at a break
 EXACT = 1e12
 SHORTEST = 0.2  # [dex]: the process knows nothing shorter than its knots; steps do
 JITTER = 1e-4  # keeps neighbouring cells of a smooth process apart
 STEPS, CLOSE = 100, 1e-6
-TRIALS, WIDER = 128, 1.3  # points at which the posterior of theta is evaluated, from a Gaussian so much wider
+TRIALS, WIDER = 256, 1.4  # points at which the posterior of theta is evaluated, from a Gaussian so much wider
 
 
 @dataclass(frozen=True)
 class Problem:
     """Counts n (K, J), P of mass (K, M) and of [Fe/H] (K, J, C), exposure (M, C), level, coordinates (M,) and (C,).
 
+    `kinks` (M, S) are max(ln M - ln M_s, 0) of the breaks.
     The process lives on `knots` (Q,) in [Fe/H]; a cubic spline carries it to the C slices. `steps` (C, G) says which
     bin a slice is in. Errors of V are (M C, E).
     """
@@ -51,6 +56,7 @@ class Problem:
     exposure: np.ndarray
     level: float
     ln_m: np.ndarray
+    kinks: np.ndarray
     feh: np.ndarray
     knots: np.ndarray
     steps: np.ndarray
@@ -59,10 +65,11 @@ class Problem:
 
     @cached_property
     def basis(self) -> np.ndarray:
-        """d ln Phi / d (a, alpha, beta, process on the knots, steps) (M C, 3 + M (Q + G))."""
+        """d ln Phi / d (a, alpha, beta, kinks, process on the knots, steps) (M C, 3 + S + M (Q + G))."""
         m, f = np.meshgrid(self.ln_m, self.feh, indexing="ij")
         spline = CubicSpline(self.knots, np.eye(len(self.knots)), axis=0)(self.feh)
-        plane = np.column_stack([np.ones(m.size), m.ravel(), f.ravel()])
+        kinks = np.repeat(self.kinks, len(self.feh), axis=0)
+        plane = np.column_stack([np.ones(m.size), m.ravel(), f.ravel(), kinks])
         return np.hstack([plane, *(np.kron(np.eye(len(self.ln_m)), b) for b in (spline, self.steps))])
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -91,12 +98,13 @@ class Problem:
 
     def prior(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
         """Precision (D, D) of y, and its ln det."""
-        size, step, L, R = factors(theta, self.ln_m, self.knots)
-        one, two = (cho_solve((f, True), np.eye(len(f))) for f in (L, R))
+        size, step, L, R, S = factors(theta, self.ln_m, self.kinks, self.knots)
+        plane = np.r_[PLANE, np.full(self.kinks.shape[1], KINK)]
+        one, two, own = (cho_solve((f, True), np.eye(len(f))) for f in (L, R, S))
         M, Q, G = len(L), len(R), self.steps.shape[1]
-        blocks = np.diag(PLANE**-2), np.kron(one, two) / size**2, np.kron(one, np.eye(G)) / step**2
-        ln_det = -2 * ((Q + G) * np.log(np.diag(L)).sum() + M * np.log(np.diag(R)).sum())
-        ln_det -= 2 * M * (Q * np.log(size) + G * np.log(step)) + 2 * np.log(PLANE).sum()
+        blocks = np.diag(plane**-2), np.kron(one, two) / size**2, np.kron(own, np.eye(G)) / step**2
+        ln_det = -2 * sum(n * np.log(np.diag(f)).sum() for n, f in ((Q, L), (G, S), (M, R)))
+        ln_det -= 2 * M * (Q * np.log(size) + G * np.log(step)) + 2 * np.log(plane).sum()
         return block_diag(*blocks, np.eye(self.volumes.shape[1])), ln_det
 
 
@@ -110,13 +118,14 @@ def fitted(n, rate, shape, xp):
     return xp.sum(n * xp.log(rate) - (n + shape) * xp.log1p(rate / shape))
 
 
-def factors(theta, ln_m, knots):
-    """Both amplitudes, Cholesky factors of the correlations in ln M (M, M) and between knots in [Fe/H] (Q, Q)."""
+def factors(theta, ln_m, kinks, knots):
+    """Both amplitudes, Cholesky factors of the correlations in ln M (M, M), between knots (Q, Q), of a step (M, M)."""
     size = np.exp(PRIOR_MEAN + PRIOR_WIDTH * theta)
     r = np.sqrt(3.0) * np.abs(ln_m[:, None] - ln_m) / size[1]
     q = np.sqrt(5.0) * np.abs(knots[:, None] - knots) / np.hypot(size[2], SHORTEST)
     one, two = (1 + r) * np.exp(-r), (1 + q + q * q / 3) * np.exp(-q)
-    return size[0], size[3], *(np.linalg.cholesky(k + JITTER * np.eye(len(k))) for k in (one, two))
+    own = one + (np.outer(ln_m, ln_m) + kinks @ kinks.T) / LEVER**2
+    return size[0], size[3], *(np.linalg.cholesky(k + JITTER * np.eye(len(k))) for k in (one, two, own))
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 Of the systems of every primary mass a share f are pairs, with q = m2 / m1 from a law of its own (uniform, a power of
 q, or twins). The light of a pair adds, so it is seen further than its primary, and its place in the colour-magnitude
-diagram is read as the mass of one heavier star. With Phi constant inside a bin, as in mf.py,
+diagram is read as the mass of one heavier star. With Phi ~ s(M) inside a bin, a power law,
 
     n_i ~ Poisson(sum_j T_ij Phi_j V_j dM_j),
-    T_ij = (1 - f) delta_ij + f / (V_j dM_j) int_j dM int dq p(q) V(M_G of both) [counted mass of both in i]
+    T_ij = (1 - f) delta_ij + f / int_j s V dM  int_j s dM int dq p(q) V(M_G of both) [counted mass of both in i]
 
-and T is the identity for f = 0. The counted mass is m1 plus what the companion's light adds to the mass that the
-network reads from (M_G, BP-RP), so that faint companions change nothing. V is the table's own, at the M_G of the sum.
-Phi is that of singles and primaries; all stars are Phi_i dM_i + f sum_j Phi_j int_j dM P(q M in i).
+and T is the identity for f = 0. Twins all move by one step, so that half a bin's stars can land in one place and half
+in the next: where in the bin they are must be known. The counted mass is m1 plus what the companion's light adds to the
+mass that the network reads from (M_G, BP-RP), so that faint companions change nothing. V is the table's own, at the M_G
+of the sum. Phi is that of singles and primaries; all stars are Phi_i dM_i + f sum_j Phi_j int_j dM P(q M in i).
 
 differs from Li+ 2026, who test one Salpeter slope with a Monte Carlo (Sec. 5.3) and correct nothing.
 """
@@ -100,15 +101,19 @@ class Seen:
         return np.where(M_G > self.brightest, np.exp(np.nan_to_num(ln_V)), 0.0)
 
 
-def mixing(table: BinTable, b: int, pairs: Pairs, light: Light, scale: Scale, brightest=-np.inf) -> np.ndarray:
+def mixing(
+    table: BinTable, b: int, pairs: Pairs, light: Light, scale: Scale, brightest=-np.inf, slopes=0.0
+) -> np.ndarray:
     """T (K, K) of one [Fe/H] bin: stars counted in i for every star expected in j were there no pairs.
 
-    light, scale: of this [Fe/H]; brightest: the M_G [mag] above which stars are no part of the sample.
+    light, scale: of this [Fe/H]; brightest: the M_G [mag] above which stars are no part of the sample; slopes (K,):
+    of Phi inside the bins, that of the first below the table as well.
     """
     K, edges = len(table.width), table.mass_edges
     seen, q = Seen(table, b, light, brightest), pairs.ratios()
-    T = np.zeros((K, K))
-    singles, inside = table.veff[b] * table.width, _middles(POINTS // len(q))
+    T, slopes = np.zeros((K, K)), np.broadcast_to(slopes, K)
+    inside = _middles(POINTS // len(q))
+    singles = table.veff[b] * table.width * _within(table, b, slopes)
     for j in range(-BELOW, K):
         width = table.width[max(j, 0)]
         start = edges[j] if j >= 0 else edges[0] + j * width
@@ -117,9 +122,21 @@ def mixing(table: BinTable, b: int, pairs: Pairs, light: Light, scale: Scale, br
         mass, M_G = counted(m, ratio, light, scale)
         i = np.searchsorted(edges, np.nan_to_num(mass, nan=-1.0), side="right") - 1
         ok = (i >= 0) & (i < K) & (ratio <= pairs.cut)
-        got = np.bincount(i[ok], seen(M_G)[ok], K) * width / len(m)
+        weight = seen(M_G)[ok] * (m[ok] / table.centre[max(j, 0)]) ** slopes[max(j, 0)]
+        got = np.bincount(i[ok], weight, K) * width / len(m)
         T[:, max(j, 0)] += np.divide(got, singles[max(j, 0)], out=np.zeros(K), where=singles[max(j, 0)] > 0)
     return (1.0 - pairs.fraction) * np.eye(K) + pairs.fraction * T
+
+
+def _within(table: BinTable, b: int, slopes: np.ndarray) -> np.ndarray:
+    """int s V dM / int V dM (K,) over each bin, s = (M / centre)^slope."""
+    out = np.ones(len(slopes))
+    for j, slope in enumerate(slopes):
+        m = table.mass_edges[j] + table.width[j] * _middles(RATIOS)
+        V = table.volume(b, j, m)
+        if V.sum() > 0:
+            out[j] = np.sum((m / table.centre[j]) ** slope * V) / V.sum()
+    return out
 
 
 def companions(table: BinTable, pairs: Pairs) -> np.ndarray:

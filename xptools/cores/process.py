@@ -1,7 +1,11 @@
 """A continuous mass function: ln Phi(ln M) as a Gaussian process behind Poisson counts in fine bins of mass.
 
-    n_i ~ Poisson(Phi(M_i) exp(s_k eps_k) int_i V dM),   ln Phi = level + a + alpha x + sum_j b_j f_j(x),   x = ln M
-    b_j ~ Normal(0, S(w_j)),   S(w) = sigma^2 12 sqrt(3) l^-3 (3 / l^2 + w^2)^-2   (Matern 3/2: kinks are allowed)
+    n_i ~ Poisson(Phi(M_i) exp(s_k eps_k) int_i V dM),   x = ln M,
+    ln Phi = level + a + alpha x + sum_j b_j f_j(x) + sum_s c_s max(x - x_s, 0)
+    b_j ~ Normal(0, S(w_j)),   S(w) = sigma^2 12 sqrt(3) l^-3 (3 / l^2 + w^2)^-2   (Matern 3/2),   c_s ~ Normal(0, KINK)
+
+The process is smooth: a kink it rounds off, and the slopes beside it with it. So where two power laws are asked to
+meet, at x_s, the slope may jump; what is neither a line nor a jump there is the process's.
 
 f_j, w_j are the eigenfunctions of the Laplacian on an interval EDGE times as wide as the data (Solin & Sarkka 2020):
 MODES numbers instead of a matrix over all bins. Amplitude and length have the posterior that Laplace's approximation
@@ -10,6 +14,7 @@ gives them, on a grid; Phi is sampled at each (rounded.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +32,7 @@ PRIOR_MEAN = np.log([0.5, 0.7])  # amplitude, and length in ln M
 PRIOR_WIDTH = np.array([1.0, 0.7])
 LINE = np.array([4.0, 3.0])  # prior widths of a and alpha about 0 and LINE_SLOPE
 LINE_SLOPE = -1.0
+KINK = 2.0  # prior width of the change of slope at a break
 NEWTON, CLOSE = 60, 1e-6
 GRID, WIDEST = 15, 2.6  # of theta
 POINTS = 32  # values of theta at which Phi is drawn
@@ -55,21 +61,25 @@ def _relative(table: BinTable) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Curve:
-    """Counts n (I,), exposure int V dM (I,), x = ln(M / PIVOT) (I,), and what errors of V do, d ln rate (I, E)."""
+    """Counts n (I,), exposure int V dM (I,), x = ln(M / PIVOT) (I,), and what errors of V do, d ln rate (I, E).
+
+    breaks (S,): x where the slope may jump.
+    """
 
     n: np.ndarray
     exposure: np.ndarray
     x: np.ndarray
     volumes: np.ndarray
+    breaks: np.ndarray
 
     @classmethod
-    def of(cls, table: BinTable, b: int, n: np.ndarray, cells: int = CELLS) -> Curve:
-        """Of a [Fe/H] bin of a refined table: n (I,), counts where there is no volume left out."""
+    def of(cls, table: BinTable, b: int, n: np.ndarray, breaks: Sequence[float] = (), cells: int = CELLS) -> Curve:
+        """Of a [Fe/H] bin of a refined table: n (I,), counts where there is no volume left out; breaks [Msun]."""
         exposure = table.veff[b] * table.width
         s = _relative(table)[b]
         volumes = np.where(np.arange(len(s))[:, None] // cells == np.arange(len(s) // cells), s[:, None], 0.0)
         return cls(np.where(exposure > 0, n, 0).astype(float), exposure, np.log(table.centre / PIVOT),
-                   volumes if np.any(s > 0) else volumes[:, :0])  # fmt: skip
+                   volumes if np.any(s > 0) else volumes[:, :0], np.log(np.asarray(breaks) / PIVOT))  # fmt: skip
 
     @property
     def level(self) -> float:
@@ -87,14 +97,21 @@ class Curve:
 
     @cached_property
     def design(self) -> np.ndarray:
-        """d ln rate / d (a, alpha, b_j, eps) (I, 2 + MODES + E)."""
+        """d ln rate / d (a, alpha, b_j, c_s, eps) (I, 2 + MODES + S + E)."""
         middle = 0.5 * (self.x[0] + self.x[-1])
         modes = np.sin(np.outer(self.x - middle + self._reach, self.waves)) / np.sqrt(self._reach)
-        return np.column_stack([np.ones(len(self.x)), self.x, modes, self.volumes])
+        jumps = np.maximum(self.x[:, None] - self.breaks, 0.0)
+        return np.column_stack([np.ones(len(self.x)), self.x, modes, jumps, self.volumes])
+
+    @property
+    def smooth(self) -> int:
+        """How many coordinates Phi has; those of the volumes follow."""
+        return 2 + MODES + len(self.breaks)
 
     def widths(self, theta: np.ndarray) -> np.ndarray:
-        """Prior widths of (a, alpha, b_j, eps) at theta (2,)."""
-        return np.r_[LINE, np.exp(0.5 * ln_density(theta, self.waves)), np.ones(self.volumes.shape[1])]
+        """Prior widths of (a, alpha, b_j, c_s, eps) at theta (2,)."""
+        jumps, volumes = np.full(len(self.breaks), KINK), np.ones(self.volumes.shape[1])
+        return np.r_[LINE, np.exp(0.5 * ln_density(theta, self.waves)), jumps, volumes]
 
 
 def ln_density(theta, waves):
@@ -104,7 +121,7 @@ def ln_density(theta, waves):
 
 
 def mode(curve: Curve, theta: np.ndarray, start: np.ndarray | None = None):
-    """The mode of y = (a, alpha, b_j, eps) at theta by Newton steps; the information there; the ln evidence."""
+    """The mode of y = (a, alpha, b_j, c_s, eps) at theta by Newton steps; the information there; the ln evidence."""
     A, width = curve.design, curve.widths(theta)
     centre = np.zeros(A.shape[1])
     centre[1] = LINE_SLOPE
@@ -152,7 +169,7 @@ def frame(curve: Curve, theta: np.ndarray) -> rounded.Frame:
 
 
 def energy(y, d):
-    """-ln p(n, y | theta) + const at y = (a, alpha, b_j, eps)."""
+    """-ln p(n, y | theta) + const at y = (a, alpha, b_j, c_s, eps)."""
     import jax.numpy as jnp
 
     ln_rate = jnp.minimum(d["design"] @ y + d["level"], 100.0)
@@ -171,8 +188,7 @@ def sample(curve: Curve, seed: int, *, chains=4, warmup=1000, draws=1000, target
     each, warm = -(-draws // points), max(10, warmup // points)
     frames = [frame(curve, theta) for theta in thetas]
     y, diverging, moved = rounded.sample(energy, frames, seed, chains, warm, each, target_accept)
-    smooth = 2 + MODES
-    ln_phi = curve.level + y[:, :draws, :smooth] @ curve.design[:, :smooth].T
+    ln_phi = curve.level + y[:, :draws, : curve.smooth] @ curve.design[:, : curve.smooth].T
     mixed = ln_phi[:, rng.permutation(draws)]  # points take turns
     got = nuts.Sampled(mixed, *nuts.convergence(mixed), diverging, moved, allowed=chains * draws // 1000)
     return got, np.exp(PRIOR_MEAN + PRIOR_WIDTH * thetas)

@@ -32,6 +32,7 @@ class Plan:
     decay: float = 0.01
     held: float = 0.1
     settle: float = 0.3
+    warm: float = 0.0
     seed: int = 0
 
 
@@ -62,8 +63,8 @@ def learner(plan: Plan, norms: vae.Arrays, blocks: Blocks, held: Sample) -> Lear
     """A learner with fresh weights."""
     arrays = vae.init(plan.seed, len(norms["norm.mean"]), plan.hidden, plan.latents, plan.batch_norm)
     objective = vae_training.Objective(plan.loss, plan.kl_weight, plan.decay)
-    settle = round((1 - plan.settle) * plan.epochs)
-    return Learner(arrays, objective, plan.batch, plan.seed, blocks, held, settle)
+    settle, warm = round((1 - plan.settle) * plan.epochs), round(plan.warm * plan.epochs)
+    return Learner(arrays, objective, plan.batch, plan.seed, blocks, held, settle, warm)
 
 
 def trained(plan: Plan, learner: Learner, loop: Any, log: Callable, slot: Any = None) -> Any:

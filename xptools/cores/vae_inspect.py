@@ -3,6 +3,8 @@
     I = sum_ij n_ij / n ln(n n_ij / (n_i n_j)) - (B - 1)^2 / (2 n)        [nats], Miller's correction for the cells
 
 with both variables cut into B classes of equal numbers. Only orders enter, so the scale of a label does not matter.
+The partial correlation is that of what a quadratic in the ranks of other labels leaves of both ranks: what a latent
+knows of a label at fixed others.
 """
 
 from __future__ import annotations
@@ -28,6 +30,14 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     return float(a @ b / size) if size > 0 else 0.0
 
 
+def partial(x: np.ndarray, y: np.ndarray, others: np.ndarray) -> float:
+    """Spearman's correlation of x and y (N,) at fixed others (N, m); without any it is `spearman`."""
+    terms = quadratic(np.apply_along_axis(rankdata, 0, others)) if others.shape[1] else np.ones((len(x), 1))
+    a, b = (r - terms @ np.linalg.lstsq(terms, r, rcond=1e-9)[0] for r in (rankdata(x), rankdata(y)))
+    size = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / size) if size > 1e-9 * len(x) ** 3 else 0.0
+
+
 def mutual_information(x: np.ndarray, y: np.ndarray) -> float:
     """Of two variables (N,) in nats, never negative."""
     n = len(x)
@@ -42,7 +52,12 @@ def mutual_information(x: np.ndarray, y: np.ndarray) -> float:
 
 def together(latents: np.ndarray, label: np.ndarray) -> float:
     """Spearman's rho of a label (N,) with its prediction by a quadratic in latents (N, L), of stars held out."""
-    return spearman(predicted(quadratic(latents), label), label)
+    return spearman(probed(latents, label), label)
+
+
+def probed(latents: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """A label's predictions (N,) by a quadratic in latents (N, L), each star's from the other folds."""
+    return predicted(quadratic(latents), label)
 
 
 def quadratic(x: np.ndarray) -> np.ndarray:

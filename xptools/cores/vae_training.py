@@ -9,8 +9,10 @@ With correlations, the first sum is ½ [r^T C^-1 r + ln det C], C = diag(sigma) 
 compiled kernel gives it and its slopes in r and s^2 between two passes through the network.
 
 differs from the published code: no batch is dropped; the rows of an epoch are dealt evenly to its batches, and a batch
-norm counts only real rows. In the last epochs batch norms are held at their running moments, as they are in use: the
-scatter network otherwise learns the noise of the batches' moments, and is too large for small batches.
+norm counts only real rows. The weight w of the KL term can rise to its value in the first epochs: latents may
+otherwise be given up before the decoder has learned to use them, and stay so. In the last epochs batch norms are held
+at their running moments, as they are in use: the scatter network otherwise learns the noise of the batches' moments,
+and is too large for small batches.
 """
 
 from __future__ import annotations
@@ -100,13 +102,14 @@ class Learner:
 
     def __init__(
         self, arrays: vae.Arrays, objective: Objective, batch: int, seed: int, blocks: Blocks, held: Sample,
-        settle: float = np.inf,
+        settle: float = np.inf, warm: float = 0.0,
     ):  # fmt: skip
-        """`settle` is the epoch from which batch norms are held as they are."""
+        """From epoch `warm` the KL term has its whole weight, from `settle` batch norms are held as they are."""
         from xptools.cores._jax import configure  # JAX is needed for training only
 
         self.jax = configure()
-        self.objective, self.batch, self.seed, self.blocks, self.settle = objective, batch, seed, blocks, settle
+        self.objective, self.batch, self.seed, self.blocks = objective, batch, seed, blocks
+        self.settle, self.warm = settle, warm
         put = self.put = self.jax.numpy.asarray
         arrays = {k: put(v) for k, v in arrays.items() if not k.startswith(("norm.", "calibration."))}
         self.params = {k: v for k, v in arrays.items() if k.endswith(TRAINED)}
@@ -123,15 +126,17 @@ class Learner:
     def epoch(self, number: int, rate: float) -> float:
         """Train once on all rows; the mean loss."""
         total, rows = 0.0, 0
+        share = 1.0 if number >= self.warm else (number + 1) / (self.warm + 1)
+        pace = np.float32(rate), np.float32(share)
         for k, block in enumerate(self.blocks(number)):
             n = len(block.x)
             order, use = dealt(n, self.batch, np.random.default_rng([self.seed, number, k]))
             key = self.jax.random.key(np.uint32((self.seed * 1_000_003 + number * 4_099 + k) % 2**32))
             carry, moving = (self.params, self.moments, self.stats), number < self.settle
             if block.correlations is None:
-                carry, loss = self._scan(carry, self._resident(block), order, use, key, np.float32(rate), moving)
+                carry, loss = self._scan(carry, self._resident(block), order, use, key, pace, moving)
             else:
-                carry, loss = self._stepped(carry, block, order, use, key, np.float32(rate), moving)
+                carry, loss = self._stepped(carry, block, order, use, key, pace, moving)
             self.params, self.moments, self.stats = carry
             total, rows = total + float(loss) * n, rows + n
         return total / rows
@@ -184,18 +189,18 @@ class Learner:
     def _epsilon(self, key, rows: int):
         return self.jax.random.normal(key, (rows, self.params["mu.b"].shape[0]), np.float32)
 
-    def _scanned(self, carry, data, order, use, key, rate, moving):
+    def _scanned(self, carry, data, order, use, key, pace, moving):
         def one(carry, batch):
             rows, weight, number = batch
             epsilon = self._epsilon(self.jax.random.fold_in(key, number), len(rows))
-            carry, loss = self._updated(carry, data.rows(rows), weight, epsilon, rate, moving)
+            carry, loss = self._updated(carry, data.rows(rows), weight, epsilon, pace, moving)
             return carry, loss * weight.sum()
 
         numbers = np.arange(order.shape[0], dtype=np.uint32)
         carry, losses = self.jax.lax.scan(one, carry, (order, use, numbers))
         return carry, losses.sum() / use.sum()
 
-    def _stepped(self, carry, block, order, use, key, rate, moving):
+    def _stepped(self, carry, block, order, use, key, pace, moving):
         """The same batch by batch, for the correlated law is no part of the compiled network."""
         data, rho = block.parted()
         total = 0.0
@@ -203,15 +208,16 @@ class Learner:
             some, epsilon = data.rows(rows), self._epsilon(self.jax.random.fold_in(key, number), len(rows))
             both = self._both(carry[0], carry[2], some, (epsilon, weight), moving)
             told = correlated(some, rho, rows, *both)
-            carry, loss = self._step(carry, some, weight, epsilon, rate, moving, told)
+            carry, loss = self._step(carry, some, weight, epsilon, pace, moving, told)
             total += float(loss) * weight.sum()
         return carry, total / use.sum()
 
-    def _updated(self, carry, some, weight, epsilon, rate, moving, told=None):
-        """Weights, moments and norms after one batch, and its mean loss."""
+    def _updated(self, carry, some, weight, epsilon, pace, moving, told=None):
+        """Weights, moments and norms after one batch, and its mean loss; `pace` is the rate and the share of the KL."""
+        rate, share = pace
         params, moments, stats = carry
         value = self.jax.value_and_grad(self._loss, has_aux=True)
-        (loss, stats), slopes = value(params, stats, some, weight, epsilon, moving, told)
+        (loss, stats), slopes = value(params, stats, some, weight, epsilon, moving, told, share)
         # a bias under a batch norm has no slope but rounding, which AdamW would blow up to steps of the rate
         slopes |= {k: 0 * slopes[k] for k in self.idle if moving}
         decay = np.float32(self.objective.decay)
@@ -239,8 +245,8 @@ class Learner:
         out = vae.decoded(params, "decoder", z, active)
         return out, self.jax.nn.sigmoid(vae.decoded(params, "scatter", z, active)), mu, log_var
 
-    def _loss(self, params, stats, some, weight, epsilon, training, told=None):
-        """(mean loss of a batch, running norms after it); `told` is what `correlated` says."""
+    def _loss(self, params, stats, some, weight, epsilon, training, told=None, share=1.0):
+        """(mean loss of a batch, running norms after it); `told` is what `correlated` says, `share` the KL term's."""
         w = weight / weight.sum()
         moved = dict(stats)
         out, scatter, mu, log_var = self._run(params, some, epsilon, self._active(params, moved, w, training))
@@ -248,7 +254,7 @@ class Learner:
         kl = 0.5 * (mu * mu + self.jax.numpy.exp(log_var) - 1 - log_var).sum(-1)
         if self.objective.loss == "paper":
             likelihood, kl = 2 * likelihood / some.x.shape[1], 2 * kl / mu.shape[1]
-        return ((likelihood + self.objective.kl_weight * kl) * w).sum(), moved
+        return ((likelihood + share * self.objective.kl_weight * kl) * w).sum(), moved
 
     def _batch_norm(self, params, moved, w):
         """Norm by the batch's own moments, which move the running ones in `moved`, and GELU."""

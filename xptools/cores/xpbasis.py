@@ -92,7 +92,7 @@ def flux_variance(
         from xptools.cores._xpvariance import variance_band
 
         prepared = _products
-    return _spread(variance_band, prepared, bp, rp, design, (len(design.wavelength),), correlated)
+    return _spread(variance_band, prepared, bp, rp, design, len(design.wavelength), correlated)
 
 
 def flux_errors(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarray:
@@ -103,11 +103,14 @@ def flux_errors(bp: Coefficients, rp: Coefficients, design: Design) -> np.ndarra
 def flux_covariance(
     bp: Coefficients, rp: Coefficients, design: Design, correlated: np.ndarray | None = None
 ) -> np.ndarray:
-    """Covariance of the flux (N, n, n); NaN in rows and columns where the flux is NaN. `correlated` as above."""
-    from xptools.cores._xpkernels import covariance_band
+    """Covariance of the flux, packed as `pack` does, (N, n (n + 1) / 2); NaN where it is of an unknown flux.
+
+    `correlated` as above.
+    """
+    from xptools.cores._xpcovariance import covariance_band
 
     n = len(design.wavelength)
-    return _spread(covariance_band, _cut, bp, rp, design, (n, n), correlated)
+    return _spread(covariance_band, _cut, bp, rp, design, n * (n + 1) // 2, correlated)
 
 
 def with_floors(cov: np.ndarray, flux_bp: np.ndarray, flux_rp: np.ndarray) -> np.ndarray:
@@ -173,9 +176,9 @@ def coefficient_covariance(errors: np.ndarray, correlations: np.ndarray | None) 
     return errors[:, :, None] * rho * errors[:, None, :]
 
 
-def _spread(kernel, prepared, bp, rp, design, shape, correlated) -> np.ndarray:
+def _spread(kernel, prepared, bp, rp, design, width, correlated) -> np.ndarray:
     """Variance or covariance of both bands, NaN where the flux or an error is unknown."""
-    out = np.zeros((len(bp.values), *shape))
+    out = np.zeros((len(bp.values), width))
     correlated = np.ones(len(out), np.bool_) if correlated is None else correlated
     for band, kind, *columns in _bands(bp, rp, design, prepared):
         kind = np.where(band.measured, kind, 0).astype(np.int8)
@@ -188,11 +191,13 @@ def _spread(kernel, prepared, bp, rp, design, shape, correlated) -> np.ndarray:
         _threaded(run, len(out))
     unseen = _unseen(bp, rp, design)
     unseen |= ((bp.known & ~bp.measured) | (rp.known & ~rp.measured))[:, None]
-    if len(shape) == 1:
-        out[unseen] = np.nan
+    some = np.flatnonzero(unseen.any(axis=1))
+    if width != unseen.shape[1]:
+        i, j = np.tril_indices(unseen.shape[1])
+        unseen = unseen[some][:, i] | unseen[some][:, j]
     else:
-        some = np.flatnonzero(unseen.any(axis=1))
-        out[some] = np.where(unseen[some, :, None] | unseen[some, None, :], np.nan, out[some])
+        unseen = unseen[some]
+    out[some] = np.where(unseen, np.nan, out[some])
     return out
 
 

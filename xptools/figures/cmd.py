@@ -137,7 +137,8 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
     axes.set(xlabel=about["x_label"], ylabel=about["y_label"])
     if image is not None:
         bar = figure.colorbar(image, ax=axes, pad=0.015, aspect=32)
-        size = f"{about['dx']:.3g} $\\times$ {about['dy']:.3g} {about.get('cell_unit', '')}".strip()
+        unit = style.UNITS.get(about.get("cell_unit"), about.get("cell_unit", ""))
+        size = f"{about['dx']:.3g} $\\times$ {about['dy']:.3g} {unit}".strip()
         bar.set_label(f"Stars per {size} cell")
         style.plain_log(bar.ax.yaxis)
     axes.set_title(f"{about['drawn']:,} stars".replace(",", "\u2009"), loc="right", fontsize=7.5, pad=3)

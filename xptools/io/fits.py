@@ -1,4 +1,4 @@
-"""FITS binary tables in, in pieces: the header is read by astropy, rows stream past it.
+"""FITS binary tables in, in pieces: a header that is not plain is read by astropy, rows stream past it.
 
 Columns are laid out from TFORM itself. Unsigned columns (TZERO at half range) stay integers, TNULL becomes null,
 scaled columns become float64, bit and variable-length arrays become lists.
@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import metadata
+from xptools.arrowcalls import wrapped
 from xptools.errors import DataError
+from xptools.io import fitscards
 from xptools.io.reader import Reader
 
 NUMPY = {"L": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
@@ -70,24 +72,36 @@ class Layout:
 
 def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
     """The first binary table of a FITS file; raises DataError if there is none or the file is cut off."""
+    size = whole.seek(0, 2)
+    try:
+        found = fitscards.first_table(whole)
+        if found is None:
+            return _by_astropy(whole, name, size, batch_rows)
+        return _reader(whole, name, *found, size, batch_rows)
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as fault:
+        reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
+        raise DataError(f"{name} is a damaged FITS file ({reason}). TRY: download it again") from fault
+
+
+def _by_astropy(whole: BinaryIO, name: str, size: int, batch_rows: int) -> Reader:
+    """The table of a file whose headers have anything but plain cards in them."""
     from astropy.io import fits
 
-    size = whole.seek(0, 2)
     whole.seek(0)
-    try:
-        # astropy refuses a spooled file, which is open for writing too, so it gets a handle of its own.
-        with warnings.catch_warnings(), open(os.dup(whole.fileno()), "rb") as handle:
-            warnings.simplefilter("ignore")
+    # astropy refuses a spooled file, which is open for writing too, so it gets a handle of its own.
+    with warnings.catch_warnings(), open(os.dup(whole.fileno()), "rb") as handle:
+        warnings.simplefilter("ignore")
+        try:
             hdus = fits.open(handle, memmap=False, lazy_load_hdus=False)
             table = next((h for h in hdus if isinstance(h, fits.BinTableHDU)), None)
             if table is None:
                 raise DataError(
                     f"{name} is a FITS file without a binary table. TRY: xp info on the file that has the catalogue"
                 )
-            return _reader(whole, name, hdus[0].header, table.header, table.fileinfo()["datLoc"], size, batch_rows)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, fits.VerifyError) as fault:
-        reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
-        raise DataError(f"{name} is a damaged FITS file ({reason}). TRY: download it again") from fault
+            start = table.fileinfo()["datLoc"]
+            return _reader(whole, name, hdus[0].header, table.header, start, size, batch_rows)
+        except fits.VerifyError as fault:  # also on looking at a card
+            raise ValueError(str(fault)) from fault
 
 
 def _reader(whole: BinaryIO, name: str, primary, header, start: int, size: int, batch_rows: int) -> Reader:
@@ -207,10 +221,10 @@ def _decoded(raw: np.ndarray, one: Layout, field: pa.Field) -> tuple[np.ndarray,
 
 def _wrapped(values: np.ndarray, missing: np.ndarray | None, field: pa.Field) -> pa.Array:
     if pa.types.is_fixed_size_list(field.type):
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
+        flat = wrapped(np.ascontiguousarray(values).reshape(-1), field.type.value_type)
         return pa.FixedSizeListArray.from_arrays(flat, type=field.type)
     mask = missing[:, 0] if missing is not None and missing.any() else None
-    return pa.array(np.ascontiguousarray(values[:, 0]), field.type, mask=mask)
+    return wrapped(values[:, 0], field.type, mask)
 
 
 def _variable(part: np.ndarray, one: Layout, field: pa.Field, whole: BinaryIO, heap: int) -> pa.Array:

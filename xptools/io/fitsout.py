@@ -1,14 +1,14 @@
 """FITS binary tables out: rows in pieces, the row count filled in at the end, so the target must seek."""
 
 import json
-import warnings
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from xptools import metadata
+from xptools.arrowcalls import call, filled
 from xptools.errors import DataError
+from xptools.io import fitscards
 from xptools.io.spool import spool
 
 CODES = {
@@ -25,7 +25,7 @@ CODES = {
     "double": ("D", ">f8"),
 }
 NULLS = {"I": -(1 << 15), "J": -(1 << 31), "K": -(1 << 63)}
-BLOCK = 2880
+BLOCK, MOST = 2880, 999
 
 
 class FitsSink:
@@ -36,6 +36,8 @@ class FitsSink:
         self.lengths = {f.name: 1 for f in schema if pa.types.is_string(f.type)}
         for f in schema:
             _layout(f, self.lengths)
+        if len(schema) > MOST:
+            raise DataError(f"FITS holds {MOST} columns, not {len(schema)}. TRY: .parquet, or convert --drop")
         self.held = self.spool = None
         if self.lengths:
             self.spool = spool()
@@ -48,7 +50,7 @@ class FitsSink:
             self._put(batch)
             return
         for name in self.lengths:
-            longest = pc.max(pc.binary_length(batch.column(name))).as_py() or 0
+            longest = call("max", call("binary_length", batch.column(name))).as_py() or 0
             self.lengths[name] = max(self.lengths[name], longest)
         self.held.write_batch(batch)
 
@@ -85,22 +87,14 @@ class FitsSink:
         self.rows += batch.num_rows
 
     def _headers(self, rows: int) -> bytes:
-        from astropy.io import fits
+        primary: list[tuple] = [("SIMPLE", True), ("BITPIX", 8), ("NAXIS", 0), ("EXTEND", True)]
+        if records := metadata.history(self.schema):
+            primary.append(("XPHIST", _ascii(json.dumps(records))))
+        return fitscards.written(primary) + fitscards.written(self._table_cards(rows))
 
-        primary = fits.PrimaryHDU().header
-        records = metadata.history(self.schema)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if records:
-                primary["XPHIST"] = _ascii(json.dumps(records))
-            return (primary.tostring() + self._table_header(rows).tostring()).encode("ascii")
-
-    def _table_header(self, rows: int):
-        from astropy.io import fits
-
-        fixed = (("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", self.dtype.itemsize))
-        fixed += (("NAXIS2", rows), ("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", len(self.schema)))
-        header = fits.Header(fixed)
+    def _table_cards(self, rows: int) -> list[tuple]:
+        header: list[tuple] = [("XTENSION", "BINTABLE"), ("BITPIX", 8), ("NAXIS", 2), ("NAXIS1", self.dtype.itemsize)]
+        header += [("NAXIS2", rows), ("PCOUNT", 0), ("GCOUNT", 1), ("TFIELDS", len(self.schema))]
         for i, (f, part) in enumerate(zip(self.schema, self.parts, strict=True), 1):
             words = metadata.words_of(f)
             cards = {"TTYPE": f.name, "TFORM": part[0], "TUNIT": words.get("unit"), "TUCD": words.get("ucd")}
@@ -111,7 +105,7 @@ class FitsSink:
                 cards["TZERO"] = 1 << 63
             for key, value in cards.items():
                 if value not in (None, ""):
-                    header[f"{key}{i}"] = _ascii(value) if isinstance(value, str) else value
+                    header.append((f"{key}{i}", _ascii(value) if isinstance(value, str) else value))
         return header
 
 
@@ -151,10 +145,10 @@ def _values(column: pa.Array, field: pa.Field, dtype: np.dtype) -> np.ndarray:
     from xptools.protocol import to_numpy
 
     if pa.types.is_string(column.type):
-        return np.array([v.encode() for v in column.fill_null("").to_pylist()], dtype)
+        return np.array([v.encode() for v in filled(column, "").to_pylist()], dtype)
     if pa.types.is_boolean(column.type):
-        marks = np.where(column.fill_null(False).to_numpy(zero_copy_only=False), ord("T"), ord("F"))
-        return np.where(column.is_null().to_numpy(zero_copy_only=False), 0, marks)
+        marks = np.where(filled(column, False).to_numpy(zero_copy_only=False), ord("T"), ord("F"))
+        return np.where(call("is_null", column).to_numpy(zero_copy_only=False), 0, marks)
     if pa.types.is_integer(column.type):
         return _integers(column, field)
     values = to_numpy(column, field.name)
@@ -167,10 +161,12 @@ def _integers(column: pa.Array, field: pa.Field) -> np.ndarray:
     mark = _null_value(field)
     if column.null_count and mark is None:
         raise DataError(f"FITS cannot hold missing values in column {field.name}. TRY: .parquet")
-    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    values = filled(column, 0).to_numpy(zero_copy_only=False)
     if column.type == pa.uint64():
         return (values ^ np.uint64(1 << 63)).view(np.int64)
     values = values.astype(np.int64)
     if mark is not None and (values == mark).any():
         raise DataError(f"column {field.name} has the value {mark}, which FITS takes for missing. TRY: .parquet")
-    return np.where(column.is_null().to_numpy(zero_copy_only=False), mark, values) if column.null_count else values
+    if not column.null_count:
+        return values
+    return np.where(call("is_null", column).to_numpy(zero_copy_only=False), mark, values)

@@ -10,11 +10,11 @@ thirds of the time to write and read a spectrum's correlations and save a twelft
 import base64
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xptools import metadata, progress
 from xptools.arrays import to_arrow, to_numpy
+from xptools.arrowcalls import call, filled
 from xptools.io.batches import width
 
 GROUP_ROWS = 1 << 17
@@ -79,15 +79,15 @@ class ParquetSink:
     def _profiled(self, column: pa.Array, field: pa.Field) -> pa.Array:
         kind = column.type
         if pa.types.is_string(kind):
-            column = column.fill_null("")
-            longest = pc.max(pc.utf8_length(column)).as_py() or 0
+            column = filled(column, "")
+            longest = call("max", call("utf8_length", column)).as_py() or 0
             self.lengths[field.name] = max(self.lengths[field.name], longest)
         elif _numbers(kind):
             return to_arrow(to_numpy(column, field.name), field, len(column), "convert")
         elif column.null_count == 0:
             return column
         elif pa.types.is_floating(kind):
-            return column.fill_null(float("nan"))
+            return filled(column, float("nan"))
         elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
             self.gaps[field.name] = self.gaps.get(field.name, 0) + column.null_count
         return column
@@ -148,8 +148,7 @@ def _packing(table: pa.Table) -> dict[str, str]:
         if not _numbers(field.type):
             out[field.name] = "zstd"
             continue
-        first = column.slice(0, max(1, SAMPLE // field.type.list_size)).combine_chunks().flatten()
-        plain = first.to_numpy(zero_copy_only=False).tobytes()
+        plain = to_numpy(column.slice(0, max(1, SAMPLE // field.type.list_size)), field.name).tobytes()
         worth = len(pa.compress(plain, "zstd", asbytes=True)) <= WORTH * len(plain)
         out[f"{field.name}.list.element"] = "zstd" if worth else "none"
     return out

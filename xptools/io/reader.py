@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import stat
 import struct
 import sys
@@ -15,6 +14,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from xptools import metadata
+from xptools.arrowcalls import cast
 from xptools.errors import DataError, InputError, PermissionFault
 from xptools.io import arrowstream, sniff
 from xptools.io.batches import fitting
@@ -176,6 +176,7 @@ def _spooled(files: Files, raw: BinaryIO, head: bytes) -> BinaryIO:
 
 def _unpacked(files: Files, raw: BinaryIO, head: bytes, packing: str, name: str) -> tuple[BinaryIO, str]:
     import gzip
+    import shutil
 
     packed = raw if raw.seekable() else _spooled(files, raw, head)
     packed.seek(0)
@@ -316,7 +317,7 @@ def _as(batches: Iterator[pa.RecordBatch], schema: pa.Schema, name: str) -> Iter
 
 
 def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    return array if array.type == kind else array.cast(kind)
+    return array if array.type == kind else cast(array, kind)
 
 
 def plain(reader: pa.RecordBatchReader) -> pa.RecordBatchReader:

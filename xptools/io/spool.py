@@ -2,8 +2,6 @@
 
 import io
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -20,6 +18,8 @@ class _Spool(io.BufferedRandom):
 
 def spool() -> BinaryIO:
     """A temporary file in XP_TMPDIR (else TMPDIR); it is unlinked from the start."""
+    import tempfile
+
     folder = os.environ.get("XP_TMPDIR")
     try:
         return _Spool(tempfile.TemporaryFile(dir=folder, buffering=0))
@@ -29,6 +29,8 @@ def spool() -> BinaryIO:
 
 def spooled(raw: BinaryIO, head: bytes = b"") -> BinaryIO:
     """A copy of what is left of a stream, after `head`, that can be read anywhere; at its end."""
+    import shutil
+
     whole = spool()
     try:
         with disk():
@@ -55,6 +57,8 @@ def disk(folder: object = "") -> Iterator[None]:
 
 
 def _failed(folder: str | None, fault: OSError) -> DiskError:
+    import tempfile
+
     where = folder or tempfile.gettempdir()
     words = os.strerror(fault.errno) if fault.errno else str(fault)
     return DiskError(f"cannot keep a temporary copy in {where}: {words}. TRY: XP_TMPDIR=/another/disk")

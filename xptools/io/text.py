@@ -11,11 +11,11 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from xptools import metadata
 from xptools.arrays import listed
+from xptools.arrowcalls import call, cast
 from xptools.columns import KNOWN
 from xptools.errors import DataError
 from xptools.io.native import native
@@ -215,9 +215,11 @@ def _column_in(fault: Exception, columns: list[str]) -> str | None:
 
 
 def _array_type(column: pa.Array) -> pa.DataType | None:
-    texts = column.drop_null()
+    texts = call("drop_null", column)
     if len(texts) == 0 or not pa.types.is_string(column.type):
         return None
+    import pyarrow.compute as pc
+
     if not pc.all(pc.match_substring_regex(texts, r"^[(\[].*[)\]]$")).as_py():
         return None
     sizes = pc.unique(pc.count_substring(texts, ",")).to_pylist()
@@ -258,16 +260,20 @@ def _converted(column: pa.Array, field: pa.Field) -> pa.Array:
     if pa.types.is_nested(field.type):
         return _arrays(column, field)
     if pa.types.is_boolean(field.type) and pa.types.is_string(column.type):
+        import pyarrow.compute as pc
+
         lower = pc.utf8_lower(column)
         true, false = (pc.is_in(lower, pa.array(v)) for v in (TRUE, FALSE))
         bad = lower.filter(pc.invert(pc.or_(pc.or_(true, false), pc.is_null(lower))))
         if len(bad):
             raise pa.ArrowInvalid(f"column {field.name} has {bad[0].as_py()!r}, which is neither true nor false")
         return pc.if_else(pc.is_null(lower), pa.scalar(None, pa.bool_()), true)
-    return column if column.type == field.type else column.cast(field.type)
+    return column if column.type == field.type else cast(column, field.type)
 
 
 def _arrays(column: pa.Array, field: pa.Field) -> pa.Array:
+    import pyarrow.compute as pc
+
     item = field.type.value_type
     rows, cells = listed(column)
     values = cells.cast(item) if item != pa.bool_() else pc.equal(pc.utf8_lower(cells), "true")

@@ -3,10 +3,10 @@
 import json
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from xptools import metadata
+from xptools.arrowcalls import call
 from xptools.errors import DataError
 
 
@@ -57,9 +57,9 @@ def _quoted(name: str) -> str:
 
 def _texts(column: pa.Array) -> pa.Array:
     if pa.types.is_boolean(column.type):
-        return pc.if_else(column, "True", "False")
+        return call("if_else", column, pa.scalar("True"), pa.scalar("False"))
     if pa.types.is_nested(column.type):
         return pa.array([None if v is None else json.dumps(v).replace("NaN", "null") for v in column.to_pylist()])
     if pa.types.is_floating(column.type):
-        return pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        return call("if_else", call("is_nan", column), pa.scalar(None, column.type), column)
     return column

@@ -2,6 +2,8 @@
 
 A query that overflowed or failed on the server is refused."""
 
+from __future__ import annotations
+
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """VOTable in as a stream: BINARY, BINARY2 and TABLEDATA tables of any length, in bounded memory.
 
 expat reads the document piece by piece; rows are cut out of the base64 text, or gathered cell by cell, as they come.
+Base64 goes past expat, which takes as long for it as all the rest of the work.
 Tables in FITS and rarer types are left to astropy (`None` is returned).
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from xptools import metadata
+from xptools.arrowcalls import wrapped
 from xptools.errors import DataError
 from xptools.io import votabletext
 from xptools.io.reader import Reader
@@ -74,7 +76,7 @@ class Document:
     infos: list[tuple[str, str, str]] = field(default_factory=list)
     serial: str = ""
     encoding: str = ""
-    text: list[str] = field(default_factory=list)
+    text: list[bytes] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
     rows: int = 0
     row_cells: int = 0
@@ -125,7 +127,7 @@ class Document:
         """Text, of the stream or of a description."""
         if self.path[-1] == "STREAM":
             if not self.ended:
-                self.text.append(text)
+                self.text.append(text.encode("ascii", "replace"))
         else:
             self.words.append(text)
 
@@ -176,9 +178,16 @@ def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
     parser.StartElementHandler, parser.EndElementHandler = document.start, document.end
     parser.CharacterDataHandler = document.characters
     whole.seek(0)
+    past = False  # whether the next bytes are base64 that need not go through the parser
     try:
         while piece := whole.read(PIECE):
-            parser.Parse(piece)
+            if past:
+                plain, piece, past = _plain(piece)
+                document.text.append(plain)
+            before = document.encoding
+            if piece:
+                parser.Parse(piece)
+            past = past or (document.encoding == "base64" != before and _opens(piece))
             yield
         parser.Parse(b"", True)
     except (expat.ExpatError, ValueError) as fault:
@@ -186,16 +195,39 @@ def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
     yield
 
 
+def _dense(text: bytes) -> bytes:
+    """The text without blanks; the lines of a table are long, so most have none but at their end."""
+    text = text.replace(b"\n", b"")
+    return text.translate(None, b" \t\r") if any(blank in text for blank in (b" ", b"\t", b"\r")) else text
+
+
+def _plain(piece: bytes) -> tuple[bytes, bytes, bool]:
+    """Base64 that goes past the parser, the rest, which is the parser's, and whether the next piece may go past it.
+
+    From the first tag or entity on everything is the parser's.
+    """
+    if b"&" in piece:
+        return b"", piece, False
+    end = piece.find(b"<")
+    return (piece, b"", True) if end < 0 else (piece[:end], piece[end:], False)
+
+
+def _opens(piece: bytes) -> bool:
+    """Whether a piece ends in the text of its STREAM, with nothing else begun: no comment, no CDATA, no entity."""
+    begun = piece.rfind(b"STREAM")
+    return begun >= 0 and b"<" not in piece[begun:] and b"&" not in piece[begun:]
+
+
 def _batches(document: Document, pieces: Iterator[None], schema: pa.Schema, name: str) -> Iterator[pa.RecordBatch]:
     rows = Rows(document.columns, document.serial == "BINARY2")
     text, done = b"", False
     while not done:
         done = next(pieces, "end") == "end"
-        text += "".join(document.text).encode("ascii", "replace").translate(None, b" \t\r\n")
+        text += _dense(b"".join(document.text))
         document.text.clear()
         cut = len(text) if document.ended else len(text) // 4 * 4
         try:
-            rows.rest += binascii.a2b_base64(text[:cut])
+            rows.rest += binascii.a2b_base64(text[:cut], strict_mode=True)
         except binascii.Error as fault:
             raise DataError(f"{name} is a damaged VOTable ({fault}). TRY: download it again") from fault
         text = text[cut:]
@@ -229,6 +261,8 @@ class Rows:
 
     def take(self, name: str) -> list[pa.Array] | None:
         """The complete rows as Arrow columns; None if there is none."""
+        if all(c.count is not None for c in self.columns):
+            return self._even()
         data = np.frombuffer(self.rest, "u1")
         starts, sizes, end = self._offsets(name)
         if len(starts) == 0:
@@ -251,6 +285,20 @@ class Rows:
         self.rest = self.rest[end:]
         return out
 
+    def _even(self) -> list[pa.Array] | None:
+        """The complete rows, where all have the same width."""
+        parts = [(f"c{i}", c.dtype, (c.count,)) for i, c in enumerate(self.columns)]
+        dtype = np.dtype([("flags", "u1", (self.flags,)), *parts])
+        n = len(self.rest) // dtype.itemsize
+        if n == 0:
+            return None
+        rows = np.frombuffer(self.rest, dtype, n)
+        missing = np.zeros((n, len(self.columns)), bool)
+        if self.flags and rows["flags"].any():
+            missing = np.unpackbits(rows["flags"], axis=1)[:, : len(self.columns)].astype(bool)
+        self.rest = self.rest[n * dtype.itemsize :]
+        return [_fixed(rows[f"c{i}"], c, missing[:, i]) for i, c in enumerate(self.columns)]
+
     def _offsets(self, name: str) -> tuple[np.ndarray, dict[int, np.ndarray], int]:
         """Where rows start, how many items their variable columns have, where the last complete row ends."""
         gaps, lead = [], self.flags
@@ -260,9 +308,6 @@ class Rows:
                 lead = 0
             else:
                 lead += column.count * column.dtype.itemsize
-        if not gaps:
-            n = len(self.rest) // lead
-            return np.arange(n) * lead, {}, n * lead
         starts, counts, at, size = [], [], 0, len(self.rest)
         while True:
             place, row = at, []
@@ -300,9 +345,9 @@ def _fixed(raw: np.ndarray, column: Column, missing: np.ndarray) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         if values.dtype.kind == "f" and missing.any():
             values[missing] = np.nan
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
+        return pa.FixedSizeListArray.from_arrays(wrapped(values.reshape(-1), kind.value_type), type=kind)
     missing = missing if unknown is None else missing | unknown[:, 0]
-    return pa.array(np.ascontiguousarray(values[:, 0]), kind, mask=missing if missing.any() else None)
+    return wrapped(values[:, 0], kind, missing if missing.any() else None)
 
 
 def _values(raw: np.ndarray, column: Column) -> tuple[np.ndarray, np.ndarray | None]:

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from xptools.arrowcalls import call, cast
 from xptools.errors import DataError
 
 TRUTHS = {"T": True, "t": True, "1": True, "true": True, "F": False, "f": False, "0": False, "false": False}
@@ -33,11 +33,11 @@ def _numbers(texts: list[str], kind: pa.DataType, null: int | None, where: tuple
         return pa.array(truths, kind)
     array = pa.array([t or None for t in texts], pa.string())
     try:
-        values = pc.cast(array, kind)
+        values = cast(array, kind)
     except pa.ArrowInvalid:
         values = pa.array(_slowly(texts, kind, where), kind)
     if null is not None and pa.types.is_integer(kind):
-        values = pc.if_else(pc.equal(values, pa.scalar(null, kind)), pa.scalar(None, kind), values)
+        values = call("if_else", call("equal", values, pa.scalar(null, kind)), pa.scalar(None, kind), values)
     return values
 
 

@@ -3,8 +3,6 @@
 import contextlib
 import math
 import os
-import secrets
-import shutil
 import stat
 from pathlib import Path
 
@@ -86,7 +84,7 @@ class Target:
         if path.exists() and not self.clobber:
             raise OutputError(f"{self.target} exists and --no-clobber forbids to replace it. TRY: another name")
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
         interrupt.unfinished(self.temporary)
         return _opened(self.target, lambda: open(self.temporary, "xb"))
 
@@ -101,7 +99,7 @@ class Target:
         os.fsync(self.raw.fileno())
         self.raw.close()
         if self.path.exists():
-            shutil.copymode(self.path, self.temporary)
+            os.chmod(self.temporary, stat.S_IMODE(os.stat(self.path).st_mode))
         if self.clobber:
             os.replace(self.temporary, self.path)
         else:
@@ -176,6 +174,8 @@ class Writer:
         with _disk(self.target.target):
             self.sink.close()
             if self.held is not None:
+                import shutil
+
                 self.held.seek(0)
                 shutil.copyfileobj(self.held, self.target.raw, 1 << 20)
                 self.target.raw.flush()
