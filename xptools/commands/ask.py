@@ -137,8 +137,8 @@ deviation. Deviates follow from --seed and source_id.""",
 of numbers is withheld (the Kullback-Leibler divergence of the answers with and without it, as Gaussians).""",
     "PRECISION": """On processors with instructions for it the layers work in bfloat16 (8 bits of mantissa), two to
 three times as fast; values are embedded and answers made in single precision. With the default model answers then move
-by 1 to 8 % of their error (rms), and their scatter about the truth by no more than 0.2 %. What was chosen is in the
-output's history; --precision float32 gives the same answers on any processor but for rounding.""",
+by less than 1 % of their error (rms); a network without a summary, as lb23, moves by 2 % of its scatter. What was
+chosen is in the output's history; --precision float32 gives the same answers on any processor but for rounding.""",
     "THE MODEL": """Without --model a small demonstration model is used, trained on xp mock --sample giants --spectra:
 right for trying things and for mock giants, not for science on real stars. xp train ask makes a model.""",
 }

@@ -42,13 +42,13 @@ class Errors:
         parts = [(name, int(k)) for name, orders in each for k in np.searchsorted(EDGES, orders, "right")]
         names = list(dict.fromkeys(parts))
         member = np.array([names.index(p) for p in parts])
-        size = np.bincount(member[self.usable > 0], minlength=len(names))
-        self.share = (np.eye(len(names))[member] / np.maximum(size, 1)).astype(np.float32)  # (V, segments)
+        self.member = np.eye(len(names), dtype=np.float32)[member]  # (V, segments)
+        self.size = np.maximum(np.bincount(member[self.usable > 0], minlength=len(names)), 1).astype(np.float32)
 
     def inputs(self, variance: np.ndarray, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
         """(N, R, F) of variances (N, R) of answers to tokens (R,), known (N, V) what was shown."""
-        known = known.astype(np.float32)
-        shares = np.repeat((known @ self.share)[:, None], variance.shape[1], 1)
+        # counts are exact in whatever order they are summed
+        shares = np.repeat((known.astype(np.float32) @ self.member / self.size)[:, None], variance.shape[1], 1)
         told = np.log(np.maximum(variance, LEAST), dtype=np.float32)
         return np.concatenate([0.25 * told[..., None], shares], 2)
 
