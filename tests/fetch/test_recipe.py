@@ -128,19 +128,21 @@ def test_the_catalogue_of_laroche2024_becomes_a_table_for_xp(inside, tmp_path):
         "coeff_errs": rng.random((40, 110)) + 1,
         "ids": np.arange(40) << 35,
     }
-    columns |= {name: rng.random(40) for name in ("TEFF", "LOGG", "M_H", "ALPHA_M", "FE_H")}
+    columns |= {name: rng.random(40) for name in ("TEFF", "LOGG", "M_H", "ALPHA_M", "FE_H", "MG_FE", "J", "H", "K")}
     columns["phot_g_mean_flux"] = np.full(40, 1e5)
+    columns |= {f"{name}_ERR": np.full(40, 1e-3) for name in ("TEFF", "LOGG", "M_H")}
+    columns |= {name: np.zeros(40, np.int64) for name in ("ASPCAPFLAG", "STARFLAG")}
     with h5py.File(tmp_path / "cat.h5", "w") as file:
         file["__astropy_table__"] = Table(columns).as_array()
-    script = Path(__file__).parents[2] / "examples/laroche2024/science.py"
+    script = Path(__file__).parents[2] / "examples/laroche2024/apogee.py"
     out = tmp_path / "apogee.parquet"
-    subprocess.run([sys.executable, script, "apogee", tmp_path / "cat.h5", "-o", out], check=True)
+    subprocess.run([sys.executable, script, tmp_path / "cat.h5", "-o", out], check=True)
     table = read(out)
     np.testing.assert_array_equal(to_numpy(table["rp_coefficients"]), columns["coeffs"][:, 55:])
     np.testing.assert_array_equal(to_numpy(table["bp_coefficient_errors"]), columns["coeff_errs"][:, :55])
     assert (
         table["source_id"].to_pylist() == columns["ids"].tolist()
-        and table["alpha"].to_pylist()[0] == columns["ALPHA_M"][0]
+        and table["alpha_m"].to_pylist()[0] == columns["ALPHA_M"][0]
     )
     assert inside("vae", out, "-o", tmp_path / "z.parquet")[0] == 0
 
