@@ -287,8 +287,7 @@ def _words(c: Column) -> str:
 
 
 def _described(name: str) -> str:
-    known = KNOWN | XP
-    column = known.get(name) or next((_added(d.step)[name] for d in documented() if name in _writes(d)), None)
+    column = (KNOWN | XP).get(name) or next((_added(d.step)[name] for d in documented() if name in _writes(d)), None)
     return _words(column) if column else "Any numeric column of this name."
 
 
