@@ -1,5 +1,6 @@
 """The same rows by other programs' clients, pyvo and astroquery, from the same real service: values and nulls."""
 
+import gc
 import warnings
 
 import numpy as np
@@ -14,9 +15,15 @@ from xptools.arrays import to_numpy
 SOME = ("source_id", "parallax", "has_rvs", "astrometric_params_solved", "bp_rp")
 
 
+# pyvo and astroquery leave connections open: they are collected here, lest another test be blamed for them
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 @pytest.fixture(autouse=True)
 def direct(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield
+    gc.collect()
 
 
 @pytest.fixture
@@ -46,7 +53,6 @@ def same(theirs, table, nulls: bool = True) -> None:
         assert values[~mask].tolist() == [v for v, gap in known if not gap], name
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pyvo leaves its connection open
 def test_pyvo_says_the_same_sync_and_async(dachs, ours, pyvo):
     table, adql = ours
     with requests.Session() as session:
