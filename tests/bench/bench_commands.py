@@ -24,7 +24,7 @@ from common import XP, child, goal, least, record
 BASE = {"rows": 1_000_000, "spectra": 20_000}
 KEPT = {"rows": 0.4, "spectra": 0.4}  # of the stars drawn so many are seen, at least
 GPU = ("deredden --map-file", "eta", "calibrate", "feh", "vae", "ask")
-FLAT, QUICK, LIGHT = 1.25, 0.6, 0.15
+FLAT, QUICK, LIGHT = 1.2, 0.6, 0.15
 
 
 class Source:

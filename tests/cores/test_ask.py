@@ -116,7 +116,7 @@ def test_errors_are_corrected_for_what_was_shown_and_have_a_floor():
     known[:, 1] = False
     truth = np.where(known[:, 2], variance + 0.4**2, 1.6**2 * variance)
     off = rng.normal(size=n) * np.sqrt(truth + sigma**2)
-    x = e.errors.inputs(variance[:, None].astype(np.float32), known, token)[:, 0]
+    x = e.errors.inputs(variance[:, None].astype(np.float32), known)[:, 0]
     layers = ask_errors.fitted({2: ask_errors.Rows(x, variance, off, sigma)}, 12, n)
     found = ask_errors.Errors(e.vocabulary, e.usable, layers).total(variance[:, None], known, token)[:, 0]
     assert np.median(np.abs(np.log(found / truth))) < 0.06

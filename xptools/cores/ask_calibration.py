@@ -55,7 +55,7 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
         known = np.isfinite(z) & kinds[k % 4] & (rng.random((len(z), 1)) > EMPTY)
         asked = np.concatenate([single, rng.permutation(arrays)[:OTHERS]])
         mean, variance = moments(*engine.answers(np.where(known, z, np.nan), asked))
-        x = engine.errors.inputs(variance, known, asked)
+        x = engine.errors.inputs(variance, known)
         error = np.where(known[:, asked], 0.0, sigma[:, asked])
         kinds = np.where(np.isfinite(z[:, asked]), engine.errors.kinds(known, asked), -1)
         for kind in np.unique(kinds[kinds >= 0]):

@@ -4,9 +4,8 @@
 
 e is the network's error, shares are the parts of each group of tokens that are shown, of arrays by low, middle and
 high orders; every entry of the vocabulary has two small networks of its own, for tokens that are not shown and for
-those that are. Contexts that are rare in training are
-learned less well than others, and e knows it only in part; c is fitted to held-out stars under contexts of every kind
-(ask_calibration), so that pulls have unit width in each of them.
+those that are. Contexts that are rare in training are learned less well than others, and e knows it only in part; c is
+fitted to held-out stars under contexts of every kind (ask_calibration), for pulls of unit width in each of them.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class Errors:
         self.member = np.eye(len(names), dtype=np.float32)[member]  # (V, segments)
         self.size = np.maximum(np.bincount(member[self.usable > 0], minlength=len(names)), 1).astype(np.float32)
 
-    def inputs(self, variance: np.ndarray, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
-        """(N, R, F) of variances (N, R) of answers to tokens (R,), known (N, V) what was shown."""
+    def inputs(self, variance: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """(N, R, F) of variances (N, R) of answers, known (N, V) what was shown."""
         # counts are exact in whatever order they are summed
         shares = np.repeat((known.astype(np.float32) @ self.member / self.size)[:, None], variance.shape[1], 1)
         told = np.log(np.maximum(variance, LEAST), dtype=np.float32)
@@ -60,7 +59,7 @@ class Errors:
         """Total variances (N, R)."""
         if not self.layers or not variance.size:
             return variance
-        x, c = self.inputs(variance, known, requests), np.empty_like(variance)
+        x, c = self.inputs(variance, known), np.empty_like(variance)
         kinds = self.kinds(known, requests)
         for kind in np.unique(kinds):
             own = x[kinds == kind]
