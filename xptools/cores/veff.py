@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xptools.cores.cubic import Cubic
 from xptools.cores.galaxy import R_SUN, Z_SUN, Disc, cylindrical
 
 BALL = 4.0 * np.pi / 3.0
@@ -76,13 +77,11 @@ class Volume:
     """
 
     def __init__(self, survey: Survey, nodes: int = 64):
-        from scipy.interpolate import CubicSpline  # 0.1 s that only this class needs
-
         self.survey = survey
         far = survey.max_distance
         self._near = far * 1e-3
         grid = np.geomspace(self._near, far, nodes)
-        self._spline = CubicSpline(np.log(grid), mean_density(survey, grid))
+        self._spline = Cubic(np.log(grid), mean_density(survey, grid))
 
     def __call__(self, M_G):
         """V_eff [kpc3] (N,) of stars of absolute magnitude M_G [mag] (N,); 0 where they cannot be seen."""
