@@ -71,7 +71,7 @@ ABSENT |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None, "mpl_toolkits.mplot3
 # What is loaded only when something of it is asked for, and seldom is. scipy takes all names of numpy, and so
 # everything that numpy itself leaves for later.
 LATER = {"numpy.f2py", "numpy.ma", "numpy.testing", "numpy.ctypeslib"}
-LATER |= {"yaml", "pydoc", "dateutil.parser", "fontTools.agl"}
+LATER |= {"decimal", "yaml", "pydoc", "dateutil.parser", "fontTools.agl"}
 # Modules made of a few names of others, under the version of which that is known to be enough. This one writes into the
 # documentation of 120 functions which arrays that are not numpy's they take: 0.05 s, and as much to learn of those.
 INSTEAD = {"scipy.special._support_alternative_backends": ("1.17.", ("scipy.special._spfun_stats", "multigammaln"))}
