@@ -1,0 +1,121 @@
+"""A random forest (Breiman 2001): trees grown on bootstraps of the stars, each split the one that explains most.
+
+    split = argmax sum over both sides of (sum y)^2 / n        of a node's stars, over features and thresholds
+
+which is least squares for a number y and Gini's purity for two classes 0 and 1. Features enter by their quantiles, at
+most 255 thresholds each: only orders matter, and a node costs a pass through its stars.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from xptools.cores._numba import compiled
+
+TREES = 100
+BINS = 256
+LEAF = -1
+
+
+class Growth(NamedTuple):
+    """How trees grow: their number, fewest stars of a leaf, features tried per split (0: all), stars of a bootstrap."""
+
+    trees: int = TREES
+    fewest: int = 5
+    tried: int = 0
+    most: int = 16_384
+
+
+NUMBER = Growth()  # to predict a number
+CLASSES = Growth(fewest=1, tried=-1, most=1 << 62)  # to tell two classes: pure leaves, sqrt(features) tried
+
+
+def predicted(x: np.ndarray, y: np.ndarray, new: np.ndarray, growth: Growth = NUMBER, seed: int = 0) -> np.ndarray:
+    """Mean of y (N,), numbers or the classes 0 and 1, that trees grown on x (N, n) give for new (M, n)."""
+    rng, total = np.random.default_rng(seed), np.zeros(len(new))
+    y, features = np.ascontiguousarray(y, np.float64), x.shape[1]
+    tried = {0: features, -1: max(int(np.sqrt(features)), 1)}.get(growth.tried, growth.tried)
+    edges = [np.unique(np.quantile(column, np.arange(1, BINS) / BINS)) for column in x.T]
+    codes, others = (coded(some, edges) for some in (x, new))
+    size = min(len(y), growth.most)
+    for _ in range(growth.trees):
+        rows = rng.integers(0, len(y), size)
+        lots = rng.random((2 * size, features)) if tried < features else np.zeros((1, features))
+        summed(*grown(codes, y, rows, lots, tried, growth.fewest), others, total)
+    return total / growth.trees
+
+
+def coded(x: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
+    """How many edges (uint8) of its column are below each value (N, n)."""
+    return np.stack([np.searchsorted(e, v) for e, v in zip(edges, x.T, strict=True)], -1).astype(np.uint8)
+
+
+@compiled()
+def grown(codes, y, rows, lots, tried, fewest):
+    """feature (LEAF in a leaf), last code to the left, first child and mean (nodes,) of a tree on rows of codes (N, n).
+
+    A node draws its features by its row of lots (2 N, n), or takes them in order if there is one row; it looks at more
+    than `tried` if those cannot be split.
+    """
+    most, n = 2 * len(rows), codes.shape[1]
+    feature, last, children = np.full(most, LEAF), np.zeros(most, np.int64), np.zeros(most, np.int64)
+    mean = np.zeros(most)
+    start, stop = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    sums, counts = np.zeros(BINS), np.zeros(BINS, np.int64)
+    stop[0], count, node = len(rows), 1, 0
+    while node < count:
+        mine = rows[start[node] : stop[node]]
+        mean[node] = y[mine].mean()
+        if len(mine) >= 2 * fewest:
+            order = np.argsort(lots[node]) if tried < n else np.arange(n)
+            best, seen, tiny = 0.0, 0, 1e-12 * (y[mine] ** 2).sum()
+            for j in order:
+                if seen == tried:
+                    break
+                gain, code = parted(codes[:, j], y, mine, mean[node], fewest, sums, counts)
+                seen += gain > tiny
+                if gain > max(best, tiny):
+                    best, feature[node], last[node] = gain, j, code
+            if best > 0:
+                left = codes[:, feature[node]][mine] <= last[node]
+                mine[:] = np.concatenate((mine[left], mine[~left]))
+                children[node], middle = count, start[node] + left.sum()
+                start[count], stop[count], start[count + 1], stop[count + 1] = start[node], middle, middle, stop[node]
+                count += 2
+        node += 1
+    return feature[:count], last[:count], children[:count], mean[:count]
+
+
+@compiled()
+def parted(codes, y, rows, mean, fewest, sums, counts):
+    """(gain, last code to the left) of the best split of rows by codes (N,); gain is how much squares of y fall.
+
+    sums and counts (BINS,) are room to work in, 0 before and after.
+    """
+    low, high = BINS - 1, 0
+    for i in rows:
+        c = np.int64(codes[i])
+        sums[c] += y[i] - mean
+        counts[c] += 1
+        low, high = min(low, c), max(high, c)
+    n, left, total, best, place = len(rows), 0, 0.0, 0.0, 0
+    for c in range(low, high + 1):
+        left, total = left + counts[c], total + sums[c]
+        if counts[c] and left >= fewest and n - left >= fewest:
+            gain = total * total / left + total * total / (n - left)  # y - mean adds up to 0
+            if gain > best:
+                best, place = gain, c
+        sums[c], counts[c] = 0.0, 0
+    return best, place
+
+
+@compiled()
+def summed(feature, last, children, mean, codes, total):
+    """Adds the mean of each new star's leaf to total (M,)."""
+    for i in range(len(codes)):
+        node = 0
+        while feature[node] != LEAF:
+            node = children[node] + (codes[i, feature[node]] > last[node])
+        total[i] += mean[node]
