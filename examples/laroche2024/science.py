@@ -43,7 +43,7 @@ def reconstruction(args):
     for (name, r), colour in zip(R.items(), (style.BLUE, style.RED), strict=True):
         left.plot(w, np.sqrt(np.median(r**2, 0) / 0.4549), color=colour, label=name)
     left.axhline(1, color=style.GREY, lw=0.6)
-    left.set(xlabel=r"$\lambda$ [nm]", ylabel="Robust RMS of residuals in errors", yscale="log")
+    left.set(xlabel=r"$\lambda$ [nm]", ylabel="Robust RMS of residuals in errors", ylim=(0, None))
     left.legend()
     teff, feh_ = (labels_of(table)[use, k] for k in (0, 2))
     gain = np.log10(rmse["network of labels"] / rmse["auto-encoder"])

@@ -58,7 +58,7 @@ def mutual_information(x: np.ndarray, y: np.ndarray) -> float:
 def probed(latents: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
     """A label's predictions (N,) from latents (N, L) by each probe, every star's from the other folds."""
     return {
-        "linear": squares(quadratic(latents)[:, : latents.shape[1] + 1], label),
+        "linear": squares(linear(latents), label),
         "quadratic": squares(quadratic(latents), label),
         "forest": crossed(forest.predicted, latents, label),
     }
@@ -75,11 +75,16 @@ def single(columns: np.ndarray, label: np.ndarray) -> tuple[int, float]:
     return best, float(rho[best])
 
 
+def linear(x: np.ndarray) -> np.ndarray:
+    """1 and x_i (N, L + 1) of standardised columns x (N, L)."""
+    return np.concatenate([np.ones((len(x), 1)), (x - x.mean(0)) / np.maximum(x.std(0), 1e-12)], 1)
+
+
 def quadratic(x: np.ndarray) -> np.ndarray:
     """1, x_i and x_i x_j (N, terms) of standardised columns x (N, L)."""
-    x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-12)
+    terms = linear(x)
     i, j = np.triu_indices(x.shape[1])
-    return np.concatenate([np.ones((len(x), 1)), x, x[:, i] * x[:, j]], 1)
+    return np.concatenate([terms, terms[:, i + 1] * terms[:, j + 1]], 1)
 
 
 def squares(terms: np.ndarray, label: np.ndarray) -> np.ndarray:
