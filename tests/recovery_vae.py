@@ -6,10 +6,10 @@ scatter: exact mock coefficients, known intrinsic scatter and independent noise 
 residuals of new stars 1 per coefficient, and the scatter what was put in? labels: rank correlations of true labels with
 what probes of the latents predict for stars that they were not fitted to (least squares, linear and quadratic, and a
 random forest), against the best single coefficient, which a probe must beat, the same probes of as many principal
-components, and least squares on all coefficients that is told the labels. dust: the same of giants up to 4 kpc away, whose extinction varies:
-is it told apart from temperature? outliers: the area under the curve of 1 - vae_p for planted strange spectra.
-covariance: what the correlations in the loss gain. latents: the held-out loss by their number. Where there is an option
-it is the command line that is asked.
+components, and least squares on all coefficients that is told the labels. dust: the same of giants up to 4 kpc away,
+whose extinction varies: is it told apart from temperature? outliers: the area under the curve of 1 - vae_p for planted
+strange spectra. covariance: what the correlations in the loss gain. latents: the held-out loss by their number. Where
+there is an option it is the command line that is asked.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from xptools.cores.vae_training import Sample
 
 MOCK = "mock {n} --seed {seed} --spectra --fractions 0.5 0.25 0.25 --g-limit 16.5 --map toy"
 LABELS = ("true_teff", "true_logg", "true_feh", "true_ext_e")
+TRAIN = ("--batch", 64, "--rate", "1e-3", "--warm", 0.5)
 XP = str(Path(sys.executable).parent / "xp")
 
 
@@ -62,8 +63,7 @@ def modelled(folder, args):
     model = Path(args.model or folder / "m.safetensors")
     if not model.exists():
         mocked(folder / "train.parquet", 2 * args.stars, 1)
-        words = ("--batch", 128, "--rate", "1e-3", "--epochs", args.epochs)
-        print(xp("train", "vae", *words, folder / "train.parquet", "-o", model), end="")
+        print(xp("train", "vae", *TRAIN, "--epochs", args.epochs, folder / "train.parquet", "-o", model), end="")
     return model, mocked(folder / "test.parquet", args.stars, 2)
 
 
@@ -117,8 +117,8 @@ def dust(args, folder):
         n = 2 * args.stars // (1 if name == "train" else 2)
         xp("mock", n, "--seed", seed, *"--sample giants --spectra --map toy --max-distance 4 --g-limit 15".split(),
            "-o", folder / f"{name}.parquet")  # fmt: skip
-    words = ("--batch", 64, "--rate", "1e-3", "--warm", 0.5, "--epochs", args.epochs)
-    print(xp("train", "vae", *words, folder / "train.parquet", "-o", folder / "g.safetensors"), end="")
+    words = (*TRAIN, "--epochs", args.epochs, folder / "train.parquet")
+    print(xp("train", "vae", *words, "-o", folder / "g.safetensors"), end="")
     z, y = knowledge(folder / "g.safetensors", folder)
     guess = {name: vae_inspect.probed(z, v)["forest"] for name, v in y.items()}
     for name, v in y.items():
@@ -142,8 +142,8 @@ def knowledge(model, folder):
         probes, others = probed(z, v), probed(parts, v)
         told = vae_inspect.spearman(vae_inspect.squares(vae_inspect.linear(x), v), v)
         words = ", ".join(f"{probe} {rho:.3f} ({others[probe]:.3f})" for probe, rho in probes.items())
-        print(f"{name:11} best coefficient {alone:.3f}, latent {axes:.3f}; all latents (six principal components) {words};"
-              f" least squares on all coefficients {told:.3f}")  # fmt: skip
+        print(f"{name:11} best coefficient {alone:.3f}, latent {axes:.3f}; all latents (six principal components): "
+              f"{words}; least squares on all coefficients {told:.3f}")  # fmt: skip
         if max(probes["linear"], probes["forest"]) <= alone:
             sys.exit(f"{name}: no probe beats the best coefficient")
     return z, y

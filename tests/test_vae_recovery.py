@@ -7,7 +7,7 @@ from tables import read
 from xptools.cores import vae_inspect
 
 MOCK = "mock 14000 --sample giants --spectra --map toy --max-distance 4 --g-limit 15 --fractions 0.6 0.3 0.1"
-TRAIN = "train vae --hidden 40,20 --latents 4 --batch 32 --rate 2e-3 --epochs 30 --warm 0.5"
+TRAIN = "train vae --hidden 40,20 --latents 4 --batch 32 --rate 2e-3 --epochs 60 --warm 0.5"
 LABELS = ("true_ext_e", "true_teff", "true_feh", "true_logg")
 
 
