@@ -1,0 +1,111 @@
+"""The generalist's network on a processor where nothing is learned: the sums of ask_model in fewer passes.
+
+Matrix products and GELU are PyTorch's, with weights laid out once as oneDNN likes them; attention, and each sum with
+the normalisation behind it, are one kernel each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xptools.cores._simd import LANES
+from xptools.cores.ask_kernels import STEP, attend, normalised
+from xptools.cores.ask_model import Answer, Attention, Block, Generalist, Known, Runs
+
+
+def fits(network: Generalist) -> bool:
+    """Whether the kernels take such a network, and PyTorch was built with oneDNN."""
+    dim = network.sizes.dim
+    heads = [h for h, _ in (*network.sizes.encoder, *network.sizes.decoder)]
+    return dim % LANES == 0 and all(dim // h % STEP == 0 for h in heads) and torch.backends.mkldnn.is_available()
+
+
+class Inference:
+    """A network in `precision`: `encode` and `decode` of contexts side by side, as those of Generalist."""
+
+    def __init__(self, network: Generalist, precision: torch.dtype):
+        self.network, self.precision = network, precision
+        self.encoder = [_Block(b, precision) for b in network.encoder]
+        self.decoder = [_Block(b, precision) for b in network.decoder]
+        # differences of a hundredth, which a summary is there for, would drown in a head of eight bits
+        self.head = None if network.summary else [_Linear(layer, precision) for layer in network.head]
+
+    def encode(self, ids: Tensor, values: Tensor, runs: Runs) -> Tensor:
+        """Tokens ids (T,) int64 with standardised values (T,) to the memory (T, d)."""
+        x, tokens = self.network.embedded(ids, values).to(self.precision), runs.starts()
+        for block in self.encoder:
+            x = block(x, x, tokens, tokens)
+        return x
+
+    def decode(self, memory: Tensor, requests: Tensor, runs: Runs, known: Known | None = None) -> Answer:
+        """Answers to requests (rows,) int64, runs.requests of each star."""
+        tokens = runs.starts()
+        rows = np.arange(len(tokens)) * runs.requests
+        q = F.embedding(requests, self.network.embedding).to(self.precision)
+        for block in self.decoder:
+            q = block(q, memory, rows, tokens)
+        if self.head is None:
+            return self.network.summed(q, requests, runs, known)
+        for layer in self.head:
+            q = torch.ops.aten.gelu_(layer(q))
+        return self.network.answer(q.float())
+
+
+class _Linear:
+    """A linear layer, or some of its rows."""
+
+    def __init__(self, layer: nn.Linear, precision: torch.dtype, rows: slice = slice(None)):
+        weight, self.bias = (p.detach()[rows].to(precision).contiguous() for p in (layer.weight, layer.bias))
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        # without this a bias is written out for every row first, and added to in a second pass
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+class _Block:
+    """One block; queries (rows, d) and memory (T, d) of star s begin at rows[s] and tokens[s], memory fresh."""
+
+    def __init__(self, block: Block, precision: torch.dtype):
+        self.attention = _Attention(block.attention, precision)
+        self.wide, self.narrow = (_Linear(layer, precision) for layer in (block.wide, block.narrow))
+        self.norms = [(*(_plain(p.detach()) for p in (n.weight, n.bias)), n.eps) for n in (block.first, block.second)]
+
+    def __call__(self, query: Tensor, memory: Tensor, rows: np.ndarray, tokens: np.ndarray) -> Tensor:
+        x = _normed(query, self.attention(query, memory, rows, tokens), self.norms[0])
+        return _normed(x, self.narrow(torch.ops.aten.gelu_(self.wide(x))), self.norms[1])
+
+
+class _Attention:
+    """Of queries to the memory; keys and values of a star are made once for all of them."""
+
+    def __init__(self, attention: Attention, precision: torch.dtype):
+        self.heads, dim = attention.heads, attention.outward.in_features
+        self.key, self.value = (_plain(p.detach()) for p in (attention.key, attention.value))
+        self.all = _Linear(attention.inward, precision)
+        self.query, self.memory = (_Linear(attention.inward, precision, r) for r in (slice(dim), slice(dim, None)))
+        self.outward = _Linear(attention.outward, precision)
+
+    def __call__(self, query: Tensor, memory: Tensor, rows: np.ndarray, tokens: np.ndarray) -> Tensor:
+        dim, own = query.shape[-1], query is memory
+        q = self.all(query) if own else self.query(query)
+        pairs, begin = (q, dim) if own else (self.memory(memory), 0)
+        out = torch.empty_like(query)
+        out[rows[-1] :] = 0.0
+        attend(_plain(q), q.shape[-1], rows, _plain(pairs), pairs.shape[-1], begin, begin + dim, tokens, self.key,
+               self.value, self.heads, _plain(out))  # fmt: skip
+        return self.outward(out)
+
+
+def _normed(x: Tensor, y: Tensor, norm: tuple) -> Tensor:
+    """The normalisation of x + y, written over y."""
+    normalised(_plain(x), _plain(y), *norm, _plain(y))
+    return y
+
+
+def _plain(x: Tensor) -> np.ndarray:
+    """The numbers as the kernels take them, in place."""
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy().reshape(-1)
