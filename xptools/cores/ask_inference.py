@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xptools.cores._simd import LANES
-from xptools.cores.ask_kernels import STEP, attend, normalised
+from xptools.cores.ask_kernels import STEP, attention, factor, normalisation, scratch
 from xptools.cores.ask_model import Answer, Attention, Block, Generalist, Known, Runs
+
+KINDS = {torch.float32: "float", torch.bfloat16: "bfloat16"}
 
 
 def fits(network: Generalist) -> bool:
@@ -32,6 +34,7 @@ class Inference:
         self.decoder = [_Block(b, precision) for b in network.decoder]
         # differences of a hundredth, which a summary is there for, would drown in a head of eight bits
         self.head = None if network.summary else [_Linear(layer, precision) for layer in network.head]
+        attention(network.sizes.dim, KINDS[precision])  # made before threads ask for it
 
     def encode(self, ids: Tensor, values: Tensor, runs: Runs) -> Tensor:
         """Tokens ids (T,) int64 with standardised values (T,) to the memory (T, d)."""
@@ -72,11 +75,11 @@ class _Block:
     def __init__(self, block: Block, precision: torch.dtype):
         self.attention = _Attention(block.attention, precision)
         self.wide, self.narrow = (_Linear(layer, precision) for layer in (block.wide, block.narrow))
-        self.norms = [(*(_plain(p.detach()) for p in (n.weight, n.bias)), n.eps) for n in (block.first, block.second)]
+        self.norms = block.first, block.second
 
     def __call__(self, query: Tensor, memory: Tensor, rows: np.ndarray, tokens: np.ndarray) -> Tensor:
-        x = _normed(query, self.attention(query, memory, rows, tokens), self.norms[0])
-        return _normed(x, self.narrow(torch.ops.aten.gelu_(self.wide(x))), self.norms[1])
+        x = normed(query, self.attention(query, memory, rows, tokens), self.norms[0])
+        return normed(x, self.narrow(torch.ops.aten.gelu_(self.wide(x))), self.norms[1])
 
 
 class _Attention:
@@ -84,7 +87,7 @@ class _Attention:
 
     def __init__(self, attention: Attention, precision: torch.dtype):
         self.heads, dim = attention.heads, attention.outward.in_features
-        self.key, self.value = (_plain(p.detach()) for p in (attention.key, attention.value))
+        self.key, self.value = attention.key, attention.value
         self.all = _Linear(attention.inward, precision)
         self.query, self.memory = (_Linear(attention.inward, precision, r) for r in (slice(dim), slice(dim, None)))
         self.outward = _Linear(attention.outward, precision)
@@ -95,17 +98,28 @@ class _Attention:
         pairs, begin = (q, dim) if own else (self.memory(memory), 0)
         out = torch.empty_like(query)
         out[rows[-1] :] = 0.0
-        attend(_plain(q), q.shape[-1], rows, _plain(pairs), pairs.shape[-1], begin, begin + dim, tokens, self.key,
-               self.value, self.heads, _plain(out))  # fmt: skip
+        attended(q, rows, pairs[:, begin:], tokens, (self.key, self.value), self.heads, out)
         return self.outward(out)
 
 
-def _normed(x: Tensor, y: Tensor, norm: tuple) -> Tensor:
-    """The normalisation of x + y, written over y."""
-    normalised(_plain(x), _plain(y), *norm, _plain(y))
+def attended(
+    q: Tensor, rows: np.ndarray, pairs: Tensor, tokens: np.ndarray, own: tuple[Tensor, Tensor], heads: int, out: Tensor
+) -> None:
+    """Attention of q (rows, >= d) to the keys and values beside each other in pairs (T, 2 d), and an own one (d,) of
+    each, to out (rows, d)."""
+    dim = out.shape[-1]
+    most = int(np.diff(tokens).max(initial=0))
+    place = torch.empty(scratch(dim, most))
+    attention(dim, KINDS[out.dtype])(
+        len(tokens) - 1, q.data_ptr(), q.stride(0), rows.ctypes.data, pairs.data_ptr(), pairs.stride(0),
+        tokens.ctypes.data, most, *(x.data_ptr() for x in own), dim // heads, factor(dim // heads), place.data_ptr(),
+        out.data_ptr(),
+    )  # fmt: skip
+
+
+def normed(x: Tensor, y: Tensor, layer: nn.LayerNorm) -> Tensor:
+    """The layer of x + y, written over y."""
+    dim = x.shape[-1]
+    parts = (t.data_ptr() for t in (x, y, layer.weight, layer.bias, y))
+    normalisation(dim, KINDS[y.dtype], layer.eps)(y.numel() // dim, *parts)
     return y
-
-
-def _plain(x: Tensor) -> np.ndarray:
-    """The numbers as the kernels take them, in place."""
-    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy().reshape(-1)

@@ -1,154 +1,132 @@
-"""Attention and normalisation of the generalist's inference on a processor, star by star, as numba kernels.
+"""Attention and normalisation of the generalist's inference on a processor, star by star.
 
-A star's bits depend on its own numbers only. Numbers are float32, or bfloat16 as uint16; sums are float32 in any case.
+A star's bits depend on its own numbers only. Numbers are float32 or bfloat16, sums float32 in any case.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
-import numpy as np
-
-from xptools.cores._numba import compiled
-from xptools.cores._simd import LANES, fused, inverse, larger, load, power, repeated, spread, store, total
+from xptools.cores._simd import LANES, Array, Kernel, Value, Variable
 
 STEP = 8  # channels that are kept in registers at a time; a head has a multiple of them
-ROUND = np.float32(1.5 * 2**23)  # added and taken away, it leaves a whole number
-LOWEST = np.float32(-126.0)  # exponent below which 2 ** x is not told from nothing
-# 2 ** r = sum of these times r ** k, |r| <= 1/2, within 3e-7
-C1, C2, C3, C4, C5 = (np.float32(c) for c in (0.69314718, 0.24022651, 0.055504109, 0.0096181291, 0.0013333558))
-ONE, LOG2E = np.float32(1.0), math.log2(math.e)
+ROUND = 1.5 * 2.0**23  # added and taken away, it leaves a whole number
+LOWEST = -126.0  # exponent below which 2 ** x is not told from nothing
+# 2 ** r = sum of these times r ** k from the highest down, |r| <= 1/2, within 3e-7
+SERIES = (0.0013333558, 0.0096181291, 0.055504109, 0.24022651, 0.69314718, 1.0)
 
 
-@compiled(inline=True)
-def _transposed(rows, step, first, count, many, factor, row, out):
-    """Columns of `count` rows of `many` numbers, times a factor, LANES rows beside each other; the rest is 0."""
-    for lane in range(LANES):
-        if lane < count:
-            for c in range(0, many, LANES):
-                store(row, c, load(rows, first + lane * step + c) * spread(factor))
-        else:
-            row[:] = 0.0
-        for c in range(many):
-            out[c * LANES + lane] = row[c]
+def scratch(dim: int, most: int) -> int:
+    """Numbers that `attention` needs for itself, of stars with at most so many tokens."""
+    return 2 * (most + 1) * dim + (most + 1) * LANES + 2 * dim * LANES
 
 
-@compiled(inline=True)
-def _scores(q, k, many, first, width, tokens, p):
-    """Products (tokens, LANES) of the keys of one head with LANES queries; their largest."""
-    top = spread(np.float32(-3e38))
-    for c in range(first, first + width, STEP):
-        a0, a1, a2, a3, a4, a5, a6, a7 = (
-            load(q, c * LANES), load(q, (c + 1) * LANES), load(q, (c + 2) * LANES), load(q, (c + 3) * LANES),
-            load(q, (c + 4) * LANES), load(q, (c + 5) * LANES), load(q, (c + 6) * LANES), load(q, (c + 7) * LANES),
-        )  # fmt: skip
-        for j in range(tokens):
-            at = j * many + c
-            s = repeated(k, at) * a0
-            if c > first:
-                s = s + load(p, j * LANES)
-            s = fused(repeated(k, at + 1), a1, s)
-            s = fused(repeated(k, at + 2), a2, s)
-            s = fused(repeated(k, at + 3), a3, s)
-            s = fused(repeated(k, at + 4), a4, s)
-            s = fused(repeated(k, at + 5), a5, s)
-            s = fused(repeated(k, at + 6), a6, s)
-            s = fused(repeated(k, at + 7), a7, s)
-            store(p, j * LANES, s)
-    for j in range(tokens):
-        top = larger(top, load(p, j * LANES))
-    return top
+def factor(width: int) -> float:
+    """What queries are multiplied with, so that powers of two make the softmax."""
+    return math.log2(math.e) / math.sqrt(width)
 
 
-@compiled(inline=True)
-def _powers(p, tokens, top):
-    """p <- 2 ** (p - top); their sum over the tokens."""
-    whole = spread(np.float32(0.0))
-    for j in range(tokens):
-        y = larger(load(p, j * LANES) - top, spread(LOWEST))
-        z = (y + spread(ROUND)) - spread(ROUND)
-        r = y - z
-        e = fused(fused(spread(C5), r, spread(C4)), r, spread(C3))
-        e = fused(fused(fused(e, r, spread(C2)), r, spread(C1)), r, spread(ONE)) * power(z)
-        store(p, j * LANES, e)
-        whole = whole + e
-    return whole
+@cache
+def attention(dim: int, kind: str) -> Kernel:
+    """softmax(Q K^T / sqrt(width)) V of every star, with a learned key and value (dim,) beside those of its tokens.
 
-
-@compiled(inline=True)
-def _mixed(p, v, many, first, width, tokens, scale, out):
-    """Sums of the values of one head with the weights p, times scale, for LANES queries."""
-    for c in range(first, first + width, STEP):
-        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = spread(np.float32(0.0))
-        for j in range(tokens):
-            at, w = j * many + c, load(p, j * LANES)
-            a0, a1 = fused(repeated(v, at), w, a0), fused(repeated(v, at + 1), w, a1)
-            a2, a3 = fused(repeated(v, at + 2), w, a2), fused(repeated(v, at + 3), w, a3)
-            a4, a5 = fused(repeated(v, at + 4), w, a4), fused(repeated(v, at + 5), w, a5)
-            a6, a7 = fused(repeated(v, at + 6), w, a6), fused(repeated(v, at + 7), w, a7)
-        store(out, c * LANES, a0 * scale)
-        store(out, (c + 1) * LANES, a1 * scale)
-        store(out, (c + 2) * LANES, a2 * scale)
-        store(out, (c + 3) * LANES, a3 * scale)
-        store(out, (c + 4) * LANES, a4 * scale)
-        store(out, (c + 5) * LANES, a5 * scale)
-        store(out, (c + 6) * LANES, a6 * scale)
-        store(out, (c + 7) * LANES, a7 * scale)
-
-
-@compiled()
-def attend(queries, query_step, rows, memory, step, at_key, at_value, tokens, key, value, heads, out):
-    """softmax(Q K^T / sqrt(width)) V of every star, with a learned key and value (d,) beside those of its tokens.
-
-    Flat arrays: queries with query_step numbers from row to row, rows (S + 1,) where those of each star begin; memory
-    likewise, with keys and values from at_key and at_value of each row, tokens (S + 1,). out: (rows, d).
+    Arguments: stars; queries with query_step numbers from row to row, rows (S + 1,) where those of each star begin;
+    memory likewise, a row's key and then its value, tokens (S + 1,); the most tokens of a star; key, value; width, the
+    channels of a head; its `factor`; `scratch`; out (rows, dim).
     """
-    many = len(key)
-    width, most = many // heads, 1
-    for s in range(len(tokens) - 1):
-        most = max(most, tokens[s + 1] - tokens[s] + 1)
-    k, v = np.empty(most * many, np.float32), np.empty(most * many, np.float32)
-    row, q, mixed = (np.empty(many, np.float32), np.empty(many * LANES, np.float32), np.empty(many * LANES, np.float32))
-    p, factor = np.empty(most * LANES, np.float32), np.float32(LOG2E / math.sqrt(width))
-    for s in range(len(tokens) - 1):
-        length = tokens[s + 1] - tokens[s]
-        for j in range(length):
-            start = (tokens[s] + j) * step
-            for c in range(0, many, LANES):
-                store(k, j * many + c, load(memory, start + at_key + c))
-                store(v, j * many + c, load(memory, start + at_value + c))
-        k[length * many : (length + 1) * many] = key
-        v[length * many : (length + 1) * many] = value
-        for first in range(rows[s], rows[s + 1], LANES):
-            count = min(LANES, rows[s + 1] - first)
-            _transposed(queries, query_step, first * query_step, count, many, factor, row, q)
-            for h in range(0, many, width):
-                whole = _powers(p, length + 1, _scores(q, k, many, h, width, length + 1, p))
-                _mixed(p, v, many, h, width, length + 1, inverse(whole), mixed)
-            for lane in range(count):
-                for c in range(many):
-                    row[c] = mixed[c * LANES + lane]
-                for c in range(0, many, LANES):
-                    store(out, (first + lane) * many + c, load(row, c))
+    k = Kernel(
+        "attention", "int", f"{kind}*", "int", "int*", f"{kind}*", "int", "int*", "int", "float*", "float*", "int",
+        "float", "float*", f"{kind}*",
+    )  # fmt: skip
+    with k:
+        stars, queries, query_step, rows, memory, step, tokens, most, key, value, width, times, own, out = k.args
+        size = (most + 1) * dim
+        keys, values, q, mixed, p = (own.beyond(n) for n in (0, size, 2 * size, 2 * size + dim * LANES,
+                                                             2 * size + 2 * dim * LANES))  # fmt: skip
+        with k.loop(0, stars) as s:
+            first, length = tokens.number(s), tokens.number(s + 1) - tokens.number(s)
+            with k.loop(0, dim, LANES) as c:
+                with k.loop(0, length) as j:
+                    for to, at in ((keys, 0), (values, dim)):
+                        to.store(j * dim + c, memory.load((first + j) * step + c + at))
+                keys.store(length * dim + c, key.load(c))
+                values.store(length * dim + c, value.load(c))
+            end = rows.number(s + 1)
+            with k.loop(rows.number(s), end, LANES) as row:
+                # lanes without a query of their own repeat the last one
+                places = [k.smaller(row + i, end - 1) for i in range(LANES)]
+                with k.loop(0, dim, LANES) as c:
+                    read = [queries.load(n * query_step + c) * k.vector(times) for n in places]
+                    for i, x in enumerate(k.transposed(read)):
+                        q.store((c + i) * LANES, x)
+                with k.loop(0, dim, width) as h:
+                    _head(k, dim, (h, h + width), length + 1, (q, keys, values, p, mixed))
+                with k.loop(0, dim, LANES) as c:
+                    turned = k.transposed([mixed.load((c + i) * LANES) for i in range(LANES)])
+                    for n, x in zip(places, turned, strict=True):
+                        out.store(n * dim + c, x)
+    return k
 
 
-@compiled()
-def normalised(x, y, weight, bias, epsilon, out):
-    """LN(x + y), row by row of len(weight) numbers; out may be x or y."""
-    many = len(weight)
-    row = np.empty(many, np.float32)
-    share = np.float32(1.0 / many)
-    for start in range(0, len(x), many):
-        mean = spread(np.float32(0.0))
-        for c in range(0, many, LANES):
-            both = load(x, start + c) + load(y, start + c)
-            mean = mean + both
-            store(row, c, both)
-        middle, square = spread(total(mean) * share), spread(np.float32(0.0))
-        for c in range(0, many, LANES):
-            off = load(row, c) - middle
-            square = fused(off, off, square)
-        scale = spread(np.float32(1.0 / math.sqrt(total(square) * share + epsilon)))
-        for c in range(0, many, LANES):
-            off = (load(row, c) - middle) * scale
-            store(out, start + c, fused(off, load(weight, c), load(bias, c)))
+def _head(k: Kernel, dim: int, channels: tuple[Value, Value], tokens: Value, arrays: tuple[Array, ...]) -> None:
+    """One head of LANES queries: products with the keys, softmax, sums of the values."""
+    q, keys, values, p, mixed = arrays
+    begin, end = channels
+    _products(k, dim, begin, tokens, (q, keys, p), False)
+    with k.loop(begin + STEP, end, STEP) as c:
+        _products(k, dim, c, tokens, (q, keys, p), True)
+    top = Variable(k, k.vector(-3e38))
+    with k.loop(0, tokens) as j:
+        top.set(k.larger(top.get(), p.load(j * LANES)))
+    whole = Variable(k, k.vector(0.0))
+    with k.loop(0, tokens) as j:
+        x = k.larger(p.load(j * LANES) - top.get(), k.vector(LOWEST))
+        near = x + ROUND - ROUND
+        e = k.vector(SERIES[0])
+        for term in SERIES[1:]:
+            e = k.fused(e, x - near, k.vector(term))
+        e = e * k.power(near)
+        p.store(j * LANES, e)
+        whole.set(whole.get() + e)
+    scale = k.inverse(whole.get())
+    with k.loop(begin, end, STEP) as c:
+        sums = [Variable(k, k.vector(0.0)) for _ in range(STEP)]
+        with k.loop(0, tokens) as j:
+            w = p.load(j * LANES)
+            for i, each in enumerate(sums):
+                each.set(k.fused(values.number(j * dim + c + i), w, each.get()))
+        for i, each in enumerate(sums):
+            mixed.store((c + i) * LANES, each.get() * scale)
+
+
+def _products(k: Kernel, dim: int, c: Value, tokens: Value, arrays: tuple[Array, ...], more: bool) -> None:
+    """p <- q keys over STEP channels from c, added to what is there if there is `more`."""
+    q, keys, p = arrays
+    part = [q.load((c + i) * LANES) for i in range(STEP)]
+    with k.loop(0, tokens) as j:
+        s = p.load(j * LANES) if more else k.vector(0.0)
+        for i, x in enumerate(part):
+            s = k.fused(keys.number(j * dim + c + i), x, s)
+        p.store(j * LANES, s)
+
+
+@cache
+def normalisation(dim: int, kind: str, epsilon: float) -> Kernel:
+    """LN(x + y), rows of dim numbers. Arguments: how many rows; x, y; weight, bias; out, which may be x or y."""
+    k = Kernel("normalisation", "int", f"{kind}*", f"{kind}*", "float*", "float*", f"{kind}*")
+    with k:
+        rows, x, y, weight, bias, out = k.args
+        places = range(0, dim, LANES)
+        with k.loop(0, rows) as row:
+            both = [x.load(row * dim + c) + y.load(row * dim + c) for c in places]
+            mean = k.total(sum(both[1:], both[0])) * (1.0 / dim)
+            off = [b - mean for b in both]
+            square = k.vector(0.0)
+            for o in off:
+                square = k.fused(o, o, square)
+            scale = k.inverse(k.called("sqrt", k.total(square) * (1.0 / dim) + epsilon))
+            for c, o in zip(places, off, strict=True):
+                out.store(row * dim + c, k.fused(o * scale, weight.load(c), bias.load(c)))
+    return k
+
