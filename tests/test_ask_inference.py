@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from xptools.cores.ask import TENSORS, Engine
-from xptools.cores.ask_inference import Inference, attended, fits, normed
+from xptools.cores.ask_inference import Inference, attended, fits, gelu, normed
 from xptools.cores.ask_model import Generalist, Runs, Sizes
 from xptools.cores.ask_vocabulary import Vocabulary
 
@@ -59,6 +59,14 @@ def test_normalisation_is_pytorch_s(precision, most):
     torch.nn.init.normal_(layer.bias)
     want = layer(x.float() + y.float())
     assert torch.allclose(normed(x, y, layer).float(), want, rtol=0, atol=most)
+
+
+@pytest.mark.parametrize(("precision", "most"), [(torch.float32, 2e-6), (torch.bfloat16, 6e-5)])
+def test_gelu_is_pytorch_s(precision, most):
+    x = torch.cat([torch.linspace(-9, 9, 40003), torch.tensor([-1e4, 1e4])]).to(precision)  # no multiple of 16
+    want = torch.nn.functional.gelu(x.double())
+    got = gelu(x.clone()).double()
+    assert torch.all((got - want).abs() <= most + want.abs() * torch.finfo(precision).eps)
 
 
 def test_bfloat16_is_rounded_to_the_nearest():

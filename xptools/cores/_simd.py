@@ -183,7 +183,9 @@ class Kernel:
         return self.called("maxnum", a, b)
 
     def smaller(self, a: Value, b: Value) -> Value:
-        """The smaller of two whole numbers."""
+        """The smaller of each pair, or of two whole numbers."""
+        if a.value.type is not INDEX:
+            return self.called("minnum", a, b)
         return Value(self, self.code.select(self.code.icmp_signed("<", a.value, b.value), a.value, b.value))
 
     def inverse(self, a: Value) -> Value:

@@ -1,7 +1,7 @@
 """The generalist's network on a processor where nothing is learned: the sums of ask_model in fewer passes.
 
-Matrix products and GELU are PyTorch's, with weights laid out once as oneDNN likes them; attention, and each sum with
-the normalisation behind it, are one kernel each.
+Matrix products are PyTorch's, with weights laid out once as oneDNN likes them; what is between two of them is one
+kernel each.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xptools.cores._simd import LANES
-from xptools.cores.ask_kernels import STEP, attention, factor, normalisation, scratch
+from xptools.cores.ask_kernels import STEP, activation, attention, embedding, factor, normalisation, scratch
 from xptools.cores.ask_model import Answer, Attention, Block, Generalist, Known, Runs
 
 KINDS = {torch.float32: "float", torch.bfloat16: "bfloat16"}
@@ -38,7 +38,7 @@ class Inference:
 
     def encode(self, ids: Tensor, values: Tensor, runs: Runs) -> Tensor:
         """Tokens ids (T,) int64 with standardised values (T,) to the memory (T, d)."""
-        x, tokens = self.network.embedded(ids, values).to(self.precision), runs.starts()
+        x, tokens = self._embedded(ids, values), runs.starts()
         for block in self.encoder:
             x = block(x, x, tokens, tokens)
         return x
@@ -53,8 +53,16 @@ class Inference:
         if self.head is None:
             return self.network.summed(q, requests, runs, known)
         for layer in self.head:
-            q = torch.ops.aten.gelu_(layer(q))
+            q = gelu(layer(q))
         return self.network.answer(q.float())
+
+    def _embedded(self, ids: Tensor, values: Tensor) -> Tensor:
+        """Tokens as the encoder takes them."""
+        table, offset = self.network.embedding, self.network.offset
+        out = torch.empty(len(ids), table.shape[1], dtype=self.precision)
+        parts = (t.data_ptr() for t in (ids, values, table, offset, out))
+        embedding(table.shape[1], KINDS[self.precision])(len(ids), *parts)
+        return out
 
 
 class _Linear:
@@ -79,7 +87,7 @@ class _Block:
 
     def __call__(self, query: Tensor, memory: Tensor, rows: np.ndarray, tokens: np.ndarray) -> Tensor:
         x = normed(query, self.attention(query, memory, rows, tokens), self.norms[0])
-        return normed(x, self.narrow(torch.ops.aten.gelu_(self.wide(x))), self.norms[1])
+        return normed(x, self.narrow(gelu(self.wide(x))), self.norms[1])
 
 
 class _Attention:
@@ -123,3 +131,11 @@ def normed(x: Tensor, y: Tensor, layer: nn.LayerNorm) -> Tensor:
     parts = (t.data_ptr() for t in (x, y, layer.weight, layer.bias, y))
     normalisation(dim, KINDS[y.dtype], layer.eps)(y.numel() // dim, *parts)
     return y
+
+
+def gelu(x: Tensor) -> Tensor:
+    """In place."""
+    many = x.numel() - x.numel() % LANES
+    activation(KINDS[x.dtype])(many, x.data_ptr())
+    rest = x.view(-1)[many:]
+    return x if not len(rest) else x.view(-1).index_copy_(0, torch.arange(many, x.numel()), F.gelu(rest)).view_as(x)

@@ -1,4 +1,4 @@
-"""Attention and normalisation of the generalist's inference on a processor, star by star.
+"""What the generalist's inference on a processor does between matrix products: attention, normalisation, GELU.
 
 A star's bits depend on its own numbers only. Numbers are float32 or bfloat16, sums float32 in any case.
 """
@@ -15,6 +15,15 @@ ROUND = 1.5 * 2.0**23  # added and taken away, it leaves a whole number
 LOWEST = -126.0  # exponent below which 2 ** x is not told from nothing
 # 2 ** r = sum of these times r ** k from the highest down, |r| <= 1/2, within 3e-7
 SERIES = (0.0013333558, 0.0096181291, 0.055504109, 0.24022651, 0.69314718, 1.0)
+# (Phi(x) - 1/2) / x, Phi the normal distribution, as a series of u = 2 (x / edge)^2 - 1 up to an edge, beyond which Phi
+# stays: GELU within 1e-6, or where it is rounded to eight bits within 4e-5
+NORMAL = {
+    "float": (5.5, (-9.14251083e-4, 2.59529124e-3, -2.51261774e-3, 2.46809167e-3, -6.29709288e-3, 1.14316531e-2,
+                    -1.53718824e-2, 2.00270265e-2, -2.59420164e-2, 3.21140289e-2, -3.88047062e-2, 4.77355793e-2,
+                    -6.41719773e-2, 1.28551945e-1)),
+    "bfloat16": (4.5, (3.36273108e-3, -9.3389675e-3, 1.21988216e-2, -1.67315472e-2, 2.76317075e-2, -4.05597836e-2,
+                       5.48185967e-2, -7.71716684e-2, 1.56902105e-1)),
+}  # fmt: skip
 
 
 def scratch(dim: int, most: int) -> int:
@@ -83,10 +92,7 @@ def _head(k: Kernel, dim: int, channels: tuple[Value, Value], tokens: Value, arr
     with k.loop(0, tokens) as j:
         x = k.larger(p.load(j * LANES) - top.get(), k.vector(LOWEST))
         near = x + ROUND - ROUND
-        e = k.vector(SERIES[0])
-        for term in SERIES[1:]:
-            e = k.fused(e, x - near, k.vector(term))
-        e = e * k.power(near)
+        e = _series(k, SERIES, x - near) * k.power(near)
         p.store(j * LANES, e)
         whole.set(whole.get() + e)
     scale = k.inverse(whole.get())
@@ -109,6 +115,45 @@ def _products(k: Kernel, dim: int, c: Value, tokens: Value, arrays: tuple[Array,
         for i, x in enumerate(part):
             s = k.fused(keys.number(j * dim + c + i), x, s)
         p.store(j * LANES, s)
+
+
+def _series(k: Kernel, terms: tuple[float, ...], x: Value) -> Value:
+    """A polynomial, highest power first."""
+    out = k.vector(terms[0])
+    for term in terms[1:]:
+        out = k.fused(out, x, k.vector(term))
+    return out
+
+
+def _gelu(k: Kernel, x: Value, kind: str) -> Value:
+    """x Phi(x)."""
+    edge, terms = NORMAL[kind]
+    y = k.smaller(k.larger(x, k.vector(-edge)), k.vector(edge))
+    u = k.fused(y * y, k.vector(2 / edge**2), k.vector(-1.0))
+    return x * k.fused(y, _series(k, terms, u), k.vector(0.5))
+
+
+@cache
+def activation(kind: str) -> Kernel:
+    """GELU in place. Arguments: how many numbers, a multiple of LANES; x."""
+    with Kernel("activation", "int", f"{kind}*") as k:
+        count, x = k.args
+        with k.loop(0, count, LANES) as i:
+            x.store(i, _gelu(k, x.load(i), kind))
+    return k
+
+
+@cache
+def embedding(dim: int, kind: str) -> Kernel:
+    """GELU(E[id] v + b[id]). Arguments: tokens; id, v; E, b; out (tokens, dim)."""
+    with Kernel("embedding", "int", "int*", "float*", "float*", "float*", f"{kind}*") as k:
+        tokens, ids, values, table, offset, out = k.args
+        with k.loop(0, tokens) as t:
+            row, v = ids.number(t) * dim, values.number(t)
+            for c in range(0, dim, LANES):
+                x = k.fused(table.load(row + c), v, offset.load(row + c))
+                out.store(t * dim + c, _gelu(k, x, kind))
+    return k
 
 
 @cache
