@@ -1,11 +1,14 @@
 """The generalist's kernels against obvious sums in double precision and against PyTorch's own layers."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 
 from xptools.cores.ask import TENSORS, Engine
 from xptools.cores.ask_inference import Inference, attended, fits, gelu, normed
+from xptools.cores.ask_kernels import activation
 from xptools.cores.ask_model import Generalist, Runs, Sizes
 from xptools.cores.ask_vocabulary import Vocabulary
 
@@ -127,3 +130,12 @@ def test_other_widths_are_left_to_pytorch():
     one = dict.fromkeys(TENSORS, np.ones(30, np.float32))
     mean, *_ = Engine(odd, names, **one).answers(np.zeros((2, 30), np.float32), np.array([3]))
     assert np.isfinite(mean).all()
+
+
+def test_a_kernel_that_goes_takes_no_other_along():
+    one, other = (activation.__wrapped__("float") for _ in range(2))
+    del one
+    gc.collect()
+    x = torch.ones(16)
+    other(16, x.data_ptr())
+    assert torch.allclose(x, torch.nn.functional.gelu(torch.ones(16)))

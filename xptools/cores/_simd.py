@@ -16,7 +16,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -228,9 +227,8 @@ class Kernel:
         self._run(*args)
 
 
-@cache
 def _machine() -> llvm.TargetMachine:
-    """This processor."""
+    """This processor; a new one for each kernel, whose it becomes and with which it ends."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features().flatten()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xptools.cores._simd import LANES
 from xptools.cores.ask_kernels import STEP, activation, attention, embedding, factor, normalisation, scratch
-from xptools.cores.ask_model import Answer, Attention, Block, Generalist, Known, Runs
+from xptools.cores.ask_model import EPSILON, Answer, Attention, Block, Generalist, Known, Runs
 
 KINDS = {torch.float32: "float", torch.bfloat16: "bfloat16"}
 
@@ -34,7 +34,9 @@ class Inference:
         self.decoder = [_Block(b, precision) for b in network.decoder]
         # differences of a hundredth, which a summary is there for, would drown in a head of eight bits
         self.head = None if network.summary else [_Linear(layer, precision) for layer in network.head]
-        attention(network.sizes.dim, KINDS[precision])  # made before threads ask for it
+        dim, kind = network.sizes.dim, KINDS[precision]
+        # made before threads ask for them
+        _ = attention(dim, kind), normalisation(dim, kind, EPSILON), activation(kind), embedding(dim, kind)
 
     def encode(self, ids: Tensor, values: Tensor, runs: Runs) -> Tensor:
         """Tokens ids (T,) int64 with standardised values (T,) to the memory (T, d)."""
@@ -129,7 +131,7 @@ def normed(x: Tensor, y: Tensor, layer: nn.LayerNorm) -> Tensor:
     """The layer of x + y, written over y."""
     dim = x.shape[-1]
     parts = (t.data_ptr() for t in (x, y, layer.weight, layer.bias, y))
-    normalisation(dim, KINDS[y.dtype], layer.eps)(y.numel() // dim, *parts)
+    normalisation(dim, KINDS[y.dtype], EPSILON)(y.numel() // dim, *parts)
     return y
 
 

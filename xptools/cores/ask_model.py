@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from xptools.cores.ask_latent import CUT, Latent
 
+EPSILON = 1e-5  # of layer normalisation, beside the variance
 CLAMP = 20.0  # |s| beyond which the exponent would leave float32's good range
 SHOWN = 0.02  # standardised error with which a value that is shown is taken to come back, before anything is learned
 OWN = 4  # numbers that the head is given of a requested token
@@ -150,7 +151,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(dim, heads, dropout)
         self.wide, self.narrow = nn.Linear(dim, width), nn.Linear(width, dim)
-        self.first, self.second = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.first, self.second = (nn.LayerNorm(dim, EPSILON) for _ in range(2))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, among: Among) -> Tensor:
