@@ -1,8 +1,8 @@
 """Kernels of sixteen float32 numbers at a time, in registers where the processor's are that wide, for LLVM to compile.
 
-numba makes loops into vectors of half that width and keeps sums in memory, and it takes longer to load than such a
-kernel to compile (tens of milliseconds, nothing is kept on disk). Here Python's operators write down what a kernel
-does; a loop of Python unrolls, Kernel.loop loops.
+What _lanes.py is inside numba's kernels, this is without numba, which takes longer to load than such a kernel to
+compile: some hundredths of a second, nothing is kept on disk. Python's operators write down what a kernel does; a loop
+of Python unrolls, Kernel.loop loops.
 
     with Kernel("double", "float*", "int") as k:
         x, count = k.args
@@ -214,8 +214,12 @@ class Kernel:
 
     def _compile(self) -> None:
         module, machine = llvm.parse_assembly(str(self.module)), _machine()
-        passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
-        passes.getModulePassManager().run(module, passes)
+        builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(3))
+        passes = llvm.create_new_function_pass_manager()
+        # what is written down here is as it should be, but for variables and arithmetic of indices; more takes longer
+        passes.add_sroa_pass()
+        passes.add_instruction_combine_pass()
+        passes.run(module.get_function(self.function.name), builder)
         self._engine = llvm.create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
         kinds = {"int": ctypes.c_int64, "float": ctypes.c_float}

@@ -150,7 +150,7 @@ def embedding(dim: int, kind: str) -> Kernel:
         tokens, ids, values, table, offset, out = k.args
         with k.loop(0, tokens) as t:
             row, v = ids.number(t) * dim, values.number(t)
-            for c in range(0, dim, LANES):
+            with k.loop(0, dim, LANES) as c:
                 x = k.fused(table.load(row + c), v, offset.load(row + c))
                 out.store(t * dim + c, _gelu(k, x, kind))
     return k
