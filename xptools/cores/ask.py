@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import ndtri
 
 from xptools.cores.ask_errors import Errors
 from xptools.cores.ask_inference import Inference, fits
@@ -164,7 +163,8 @@ def joint(engine: Engine, z: np.ndarray, requests: np.ndarray, uniform: np.ndarr
         mean, variance, weight = (np.repeat(a[:, 0], repeat, axis=0) for a in told)
         pick = np.minimum((u[:, r, :1] > weight.cumsum(-1)).sum(-1), weight.shape[-1] - 1)[:, None]
         mean, variance = (np.take_along_axis(a, pick, 1) for a in (mean, variance))
-        state[:, token] = (mean + factor * np.sqrt(variance) * ndtri(u[:, r, 1:]))[:, 0]
+        deviate = torch.special.ndtri(torch.from_numpy(u[:, r, 1:])).numpy()
+        state[:, token] = (mean + factor * np.sqrt(variance) * deviate)[:, 0]
     return state[:, requests].reshape(n, samples, len(requests))
 
 
