@@ -129,6 +129,8 @@ SHARED: dict[str, Callable] = {
         help="[alpha/Fe] that turns [Fe/H] into [M/H] (Salaris+ 1993) [dex].",
     ),
     "model": _option("--model", metavar="FILE", default="", help="Model file; without it the one that comes with xp."),
+    "precision": _option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
+                         show_default=True, help="Of matrix products; auto is bfloat16 on a GPU."),
     "mass-edges": _option(
         "--mass-edges",
         metavar="LIST",
