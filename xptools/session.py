@@ -3,10 +3,8 @@
 import gc
 import os
 import sys
-from _thread import RLock
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import click
@@ -84,76 +82,26 @@ def limit_threads(n: int, first: int | None = None) -> None:
 
 # What packages import and xp never uses, and which module must be on its way for that (None: any).
 ABSENT = {"pandas": None, "cloudpickle": "pyarrow.lib", "pyarrow._s3fs": None, "pyarrow._gcsfs": None}
-ABSENT |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None, "mpl_toolkits.mplot3d": None}
-# What is loaded only when something of it is asked for, and seldom is. scipy takes all names of numpy, and so
-# everything that numpy itself leaves for later.
-LATER = {"numpy.f2py", "numpy.ma", "numpy.testing", "numpy.ctypeslib"}
-LATER |= {"decimal", "yaml", "pydoc", "dateutil.parser", "fontTools.agl"}
-# Modules made of a few names of others, under the version of which that is known to be enough. This one writes into the
-# documentation of 120 functions which arrays that are not numpy's they take: 0.05 s, and as much to learn of those.
-INSTEAD = {"scipy.special._support_alternative_backends": ("1.17.", ("scipy.special._spfun_stats", "multigammaln"))}
-
-
-class Later:
-    """A loader that puts off another until something is asked of the module.
-
-    importlib.util.LazyLoader does that too, but another thread that asks meanwhile finds an empty module.
-    """
-
-    def __init__(self, loader: Any):
-        self.loader, self.begun = loader, False
-
-    def create_module(self, spec: Any) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        module.__class__ = Unread
-
-
-class Unread(ModuleType):
-    """A module that is run when it is first asked for what it has not; other threads wait for that."""
-
-    def __getattr__(self, name: str) -> Any:
-        with READING:
-            later = self.__spec__.loader
-            if not later.begun:
-                later.begun = True
-                later.loader.exec_module(self)
-                self.__class__ = ModuleType
-        return ModuleType.__getattribute__(self, name)
-
-
-READING = RLock()
+ABSENT |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None}
+EMPTY = {"numpy.f2py"}  # scipy takes all names of numpy, and with this one a parser of Fortran
 
 
 class Without:
-    """Does without what is in ABSENT (its import fails), puts off what is in LATER and makes what is in INSTEAD."""
+    """Finds what is in ABSENT or EMPTY, and does not load it: the import fails, or gives a module without content."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None):
+    def find_spec(self, name: str, _path: Any = None, _target: Any = None):
         """Others are found elsewhere."""
-        from importlib.machinery import ModuleSpec, PathFinder
+        from importlib.machinery import ModuleSpec
 
-        if name in LATER:
-            spec = PathFinder.find_spec(name, path, target)
-            if spec is not None:
-                spec.loader = Later(spec.loader)
-            return spec
-        mine = (name in ABSENT and _on_its_way(ABSENT[name])) or (name in INSTEAD and _is_known(name))
+        mine = name in EMPTY or (name in ABSENT and _on_its_way(ABSENT[name]))
         return ModuleSpec(name, self) if mine else None
 
     def create_module(self, spec: Any) -> None:
         if spec.name in ABSENT:
             raise ModuleNotFoundError(f"xp has no use for {spec.name}", name=spec.name)
 
-    def exec_module(self, module: Any) -> None:
-        from importlib import import_module
-
-        source, name = INSTEAD[module.__name__][1]
-        setattr(module, name, getattr(import_module(source), name))
-
-
-def _is_known(name: str) -> bool:
-    return sys.modules[name.partition(".")[0]].__version__.startswith(INSTEAD[name][0])
+    def exec_module(self, _module: Any) -> None:
+        """Nothing goes in."""
 
 
 def _on_its_way(importer: str | None) -> bool:

@@ -77,20 +77,15 @@ def matplotlib() -> Any:
     except ImportError:
         raise UnavailableError("plot needs matplotlib, which is absent. TRY: pip install 'xptools[plot]'") from None
     if session.alone():
-        _lean()
+        _undocumented()
     return module
 
 
-def _lean() -> None:
-    """Import matplotlib's figures without the documentation of each of its classes, which takes as long as the rest."""
-    import warnings
-
+def _undocumented() -> None:
+    """Let matplotlib not write the documentation of each of its classes, which takes a third of its import."""
     from matplotlib import artist
 
     artist.kwdoc = lambda _artist: ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # session.lean() has left out the third dimension, and that is said
-        import matplotlib.figure  # noqa: F401
 
 
 def rendered(
