@@ -16,8 +16,9 @@ SCHEDULES = {
 NOTES = {
     "VOCABULARY": """--recipe names a TOML file: which columns are tokens, a line each, and which rows are used. lb23 is
 Leung & Bovy (2023): 110 coefficients over the flux in G, three colours, Teff, log g, [M/H], ln E(B-V) and
-parallax 10^(0.2 G), 118 tokens. distmass adds mass and age, as Zhang M.+ (2026), with the quality cuts of APOGEE's
-DistMass catalogue. giants is for xp mock --sample giants. A file of one's own has lines like
+(parallax - parallax_zero_point) 10^(0.2 G), the zero point by xp deredden --zero-point: 118 tokens. distmass adds
+mass and age, as Zhang M.+ (2026), with the quality cuts of APOGEE's DistMass catalogue. giants is
+for xp mock --sample giants. A file of one's own has lines like
 { name = "mass", value = "mass", error = "mass_err", group = "mass", unit = "solMass", text = "Mass", ask = true }
 where value and error are expressions of columns; a line with width is an array column, one token per number, of which
 those from the column `relevant` on are unknown. [selection] may have keep (a condition), quantiles (of coefficients)
@@ -34,8 +35,8 @@ OUTPUT.checkpoint when the same command is given again, to the same result.""",
     "ERRORS": """Half of the held-out stars correct the errors: a small network makes a factor of the predicted
 variance, from that variance, the answer, the token that is asked for, the parts of each group of tokens that are shown
 and of each array that are withheld. It learns it from 30 contexts of each star, drawn as in training or as xp ask meets
-them, and takes the labels' own errors off. The other half is what is told,
-without labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the
+them, and takes the labels' own errors off. The other half is what is told, without labels, of every other star the
+spectra alone. Printed per label: 1.48 MAD of label - answer, which has the
 label's own error in it, the median of that error and of the answer's, the width of the pulls with the network's own
 error and with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head
 mixture.""",
