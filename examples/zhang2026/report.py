@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 LABELS = {"mass": "Msun", "age": "Gyr"}
 PAPER = {"mass": 0.114, "age": 1.334}  # 1.48 MAD of panel b on real giants, Zhang M.+ (2026)
-TITLES = {"a": "XGBoost, numbers of b", "b": "61 or 63 numbers", "c": "first 5 of each band", "d": "64 others",
+TITLES = {"a": "XGBoost, same numbers", "b": "61 or 63 numbers", "c": "first 5 of each band", "d": "64 others",
           "e": "high orders only", "f": "high orders and labels"}  # fmt: skip
 ZERO_POINT = 25.6873668671  # of G, mag
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.special import ndtri
 
 from xptools.cores import ask, ask_calibration, ask_errors, ask_latent
 from xptools.cores.ask_model import PRESETS, Answer, Generalist, Sizes, log_likelihood, parameters
@@ -210,7 +211,7 @@ def test_joint_samples_follow_the_chain():
     state[:, 0] = draws[:, 7, 0]
     mean, variance, weight = e.answers(state, np.array([1]))
     pick = (u[:, 7, 1, :1] > weight[:, 0].cumsum(-1)).sum(-1)
-    own = mean[np.arange(5), 0, pick] + np.sqrt(variance[np.arange(5), 0, pick]) * ask.ndtri(u[:, 7, 1, 1])
+    own = mean[np.arange(5), 0, pick] + np.sqrt(variance[np.arange(5), 0, pick]) * ndtri(u[:, 7, 1, 1])
     np.testing.assert_allclose(draws[:, 7, 1], own, rtol=1e-4, atol=1e-5)
 
 
