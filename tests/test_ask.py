@@ -46,21 +46,21 @@ def test_labels_come_back_with_errors_that_hold(giants, name):
 
 
 @pytest.mark.parametrize(
-    ("shown", "most"),
-    [(XP, 0.15), ("bp_coefficients", 0.15), ("rp_coefficients", 0.15), ("bp_rp", 0.15), (f"{XP},g_fakemag", 0.15),
-     (f"{XP},teff", 0.15), ("bp[25:55],rp[25:55]", 0.15), ("bp[0:5],rp[0:5],bp_rp", 0.3)],
+    "shown",
+    [XP, "bp_coefficients", "rp_coefficients", "bp_rp", f"{XP},g_fakemag", f"{XP},teff", "bp[25:55],rp[25:55]",
+     "bp[0:5],rp[0:5],bp_rp", "bp[1:33],rp[1:33]"],
 )  # fmt: skip
-def test_pulls_have_unit_width_in_every_context(giants, shown, most):
-    """Of new stars' labels, whose own errors count: within a tenth but for what 1,400 stars leave open.
+def test_pulls_have_unit_width_in_every_context(giants, shown):
+    """Of new stars' labels, whose own errors count: within a tenth, and what 1,400 stars leave open.
 
-    The first five orders alone look like a faint star's, whose others are irrelevant: there log g is 1.2 to 1.3.
+    The first five orders alone look like a faint star's, whose others are irrelevant; --context knows better.
     """
     names = [n for n in ("teff", "logg", "mh", "alpha_m", "mass", "age") if n not in shown]
     out = asked(f"{' '.join(names)} --context {shown} --suffix _x", giants)
     for name in names:
         label, sigma = giants[name].to_numpy(), giants[f"{name}_err"].to_numpy()
         pull = (label - out[f"{name}_x"]) / np.hypot(out[f"{name}_x_err"], sigma)
-        assert np.nanstd(pull) == pytest.approx(1.0, abs=most), name
+        assert np.nanstd(pull) == pytest.approx(1.0, abs=0.13), name
 
 
 def test_extinction_is_told_from_temperature(giants):

@@ -126,6 +126,11 @@ def test_wrong_recipes_say_so(inside, files, tmp_path):
         "key.toml": ('tokens = [{ name = "a", value = "a", wide = 3 }]', 65, "'wide'"),
         "other.toml": ('tokens = [{ name = "a", value = "elsewhere" }]', 65, "elsewhere missing"),
         "blank.toml": (plain.read_text() + '[selection]\nblank = [{ tokens = ["x"], where = "n > 1" }]', 65, "'x'"),
+        "type.toml": ('tokens = [{ name = "a", value = 3 }]', 65, "no str"),
+        "list.toml": ("tokens = 3", 65, "list of tables"),
+        "half.toml": (plain.read_text() + '[selection]\nblank = [{ tokens = ["mass"] }]', 65, "tokens and where"),
+        "share.toml": (plain.read_text() + "[selection]\nquantiles = [3, 98]", 65, "two numbers"),
+        "typo.toml": (plain.read_text() + '[selection]\nkep = "bad == 0"', 65, "selection is not"),
         "keep.toml": (plain.read_text() + '[selection]\nkeep = "quality > 1"', 65, "quality missing"),
     }
     for name, (text, code, word) in cases.items():

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy.io import fits
 
@@ -35,6 +36,7 @@ def main() -> None:
         rows = best(np.asarray(stars["GAIAEDR3_SOURCE_ID"], np.int64), np.asarray(stars["SNR"], np.float64))
         columns = {name: taken(stars, key, rows) for name, key in ALLSTAR.items()}
         columns |= {name: taken(masses, key, rows) for name, key in DISTMASS.items()}
+        columns["age"] = pc.divide(columns["age_cor_ss"], 1e9)  # Gyr
     pq.write_table(pa.table(columns), args.output)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.special import ndtri
 
 from xptools.cores import ask, ask_calibration, ask_errors, ask_latent
 from xptools.cores.ask_model import PRESETS, Answer, Generalist, Sizes, log_likelihood, parameters
@@ -106,25 +107,54 @@ def test_scores_against_the_integral():
     assert got["nll"] == pytest.approx(-np.log((weight * norm.pdf(0.3, mean, np.sqrt(variance + 0.04))).sum()))
 
 
+def corrected(e, mean, variance, known, off, sigma):
+    """Total variances of some of the answers to b, as a function of which, after a fit to all of them."""
+    x = e.errors.inputs(mean[:, None], variance[:, None].astype(np.float32), known, known)[:, 0]
+    layers = ask_errors.fitted({2: ask_errors.Rows.of(x, variance, mean, off, sigma)}, 12, len(x))
+    made = ask_errors.Errors(e.vocabulary, e.usable, layers)
+    return lambda p: made.total(mean[p, None], variance[p, None], known[p], known[p], np.array([1]))[:, 0]
+
+
 def test_errors_are_corrected_for_what_was_shown_and_have_a_floor():
     """Answers that are 1.6 times worse than said where c is not shown, and never better than 0.4 where it is."""
     rng = np.random.default_rng(5)
     e = engine()
-    n, token = 40_000, np.array([1])
+    n = 40_000
     variance, sigma = rng.uniform(0.05, 1.0, n), rng.uniform(0, 0.3, n)
     known = rng.random((n, 6)) < 0.5
     known[:, 1] = False
     truth = np.where(known[:, 2], variance + 0.4**2, 1.6**2 * variance)
-    off = rng.normal(size=n) * np.sqrt(truth + sigma**2)
-    x = e.errors.inputs(variance[:, None].astype(np.float32), known)[:, 0]
-    layers = ask_errors.fitted({2: ask_errors.Rows(x, variance, off, sigma)}, 12, n)
-    found = ask_errors.Errors(e.vocabulary, e.usable, layers).total(variance[:, None], known, token)[:, 0]
+    mean, off = rng.normal(size=n), rng.normal(size=n) * np.sqrt(truth + sigma**2)
+    total = corrected(e, mean, variance, known, off, sigma)
+    found = total(slice(None))
     assert np.median(np.abs(np.log(found / truth))) < 0.06
     pulls = off / np.sqrt(found + sigma**2)
     for part in (known[:, 2], ~known[:, 2], variance < 0.2, known[:, 5]):
         assert pulls[part].std() == pytest.approx(1.0, abs=0.03)
-    few = ask_errors.Errors(e.vocabulary, e.usable, layers).total(variance[:5, None], known[:5], token)[:, 0]
-    np.testing.assert_array_equal(few, found[:5])
+    np.testing.assert_array_equal(total(slice(5)), found[:5])
+
+
+def test_what_is_withheld_of_an_array_counts_only_where_some_of_it_is_shown():
+    entries = [{"name": "c", "value": "c", "width": 6}, {"name": "t", "value": "t"}]
+    e = engine(entries=entries)
+    there = np.array([[1, 1, 1, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0, 1], [1, 1, 1, 1, 0, 0, 1]], bool)
+    known = np.array([[1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 1]], bool)
+    x = e.errors.inputs(np.zeros((3, 1)), np.ones((3, 1)), known, there)[:, 0]
+    np.testing.assert_allclose(x[:, -1], [0.5, 0.0, 0.0])
+    np.testing.assert_array_equal(x[0, :-1], x[1, :-1])
+    layers = {"errors.0.w": np.zeros((4, x.shape[1] - 1, 1), "f4"), "errors.0.b": np.zeros((4, 1, 1), "f4")}
+    with pytest.raises(DataError, match="another version"):
+        ask_errors.Errors.of(e.vocabulary, e.usable, layers)
+
+
+def test_errors_are_right_where_a_label_s_error_goes_with_its_value():
+    """Labels lognormal, their errors a quarter of them, the answer always the mean: total is the true scatter."""
+    rng = np.random.default_rng(6)
+    truth, n = np.exp(0.4 * rng.normal(size=40_000)), 40_000
+    sigma, mean = 0.25 * truth, np.full(n, truth.mean())
+    off = truth - mean + sigma * rng.normal(size=n)
+    total = corrected(engine(), mean, np.ones(n), np.zeros((n, 6), bool), off, sigma)
+    assert np.sqrt(total(slice(1))[0]) == pytest.approx(truth.std(), rel=0.04)
 
 
 # --- the linear model ----------------------------------------------------------------------------------------------
@@ -173,7 +203,7 @@ def test_joint_samples_follow_the_chain():
     z = np.random.default_rng(2).normal(size=(5, 6)).astype(np.float32)
     z[:, [0, 1]] = np.nan
     u = ask.uniforms(4, np.arange(5) + 10**15, 3000, 4).reshape(5, 3000, 2, 2)
-    draws = ask.joint(e, z, np.array([0, 1]), u)
+    draws = ask.joint(e, z, np.isfinite(z), np.array([0, 1]), u)
     mean, variance = ask.moments(*e.answers(z, np.array([0])))
     np.testing.assert_allclose(draws[:, :, 0].mean(1), mean[:, 0], atol=5 * np.sqrt(variance.max() / 3000))
     np.testing.assert_allclose(draws[:, :, 0].std(1), np.sqrt(variance[:, 0]), rtol=0.06)
@@ -181,7 +211,7 @@ def test_joint_samples_follow_the_chain():
     state[:, 0] = draws[:, 7, 0]
     mean, variance, weight = e.answers(state, np.array([1]))
     pick = (u[:, 7, 1, :1] > weight[:, 0].cumsum(-1)).sum(-1)
-    own = mean[np.arange(5), 0, pick] + np.sqrt(variance[np.arange(5), 0, pick]) * ask.ndtri(u[:, 7, 1, 1])
+    own = mean[np.arange(5), 0, pick] + np.sqrt(variance[np.arange(5), 0, pick]) * ndtri(u[:, 7, 1, 1])
     np.testing.assert_allclose(draws[:, 7, 1], own, rtol=1e-4, atol=1e-5)
 
 

@@ -1,5 +1,6 @@
 """examples/zhang2026 with DATA=gaia: what would be run, and the labels from catalogues as they are."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,10 @@ import pyarrow as pa
 import pytest
 from astropy.table import Table
 from tables import read, write
+from tapstub import tap
+
+from fetch import apogee
+from xptools import artefact
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "zhang2026"
 ROWS = 30
@@ -78,7 +83,72 @@ def test_the_archive_s_steps_are_planned(tmp_path):
         return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
     steps = planned("DATA=gaia")
-    order = ("fetch recipe zhang2026 --to", "labels.py", "join --with", "train ask --recipe distmass")
+    order = ("fetch recipe zhang2026 --to", "labels.py", "join --with", "train ask --recipe distmass", "report.py")
     assert [steps.index(words) for words in order] == sorted(steps.index(words) for words in order)
     assert "mock" not in steps and f'"{tmp_path}/apogee-xp.parquet"' in steps
     assert "fetch" not in planned() and "fetch" not in planned("real", "DATA=own.parquet")
+
+
+MANIFEST = """[[file]]
+name = "{name}"
+key = "{key}"
+what = "{key}"
+use = "labels"
+folder = "apogee"
+url = "{url}"
+get = "{url}/sas/{name}"
+"""
+CONFIG = """[fetch.data]
+manifest = "{folder}/manifest.toml"
+[fetch.gaia]
+service = "{gaia}"
+[fetch.xp]
+service = "{url}/data-server/data"
+[train.ask]
+epochs = 2
+"""
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
+def test_the_whole_of_it_from_stand_ins_of_the_archives(there, tmp_path):
+    """Mock giants as allStar, DistMass, TAP and DataLink have them: down to the panels of stars that were held out."""
+    stars = apogee.giants(2400)
+    files = apogee.catalogues(stars)
+    there.serve("/sas", files)
+    link = apogee.Spectra(there, stars)
+    link.without = set(stars["source_id"].to_pylist()[-20:])
+    keys = ("apogee-dr17", "distmass-dr17")
+    told = [MANIFEST.format(key=key, name=name, url=there.url) for key, name in zip(keys, files, strict=True)]
+    (tmp_path / "manifest.toml").write_text("".join(told))
+    with tap(apogee.gaia(stars)) as archive:
+        config = CONFIG.format(folder=tmp_path, gaia=archive.tap, url=there.url)
+        (tmp_path / "xp.toml").write_text(config)
+        done = made(tmp_path, "DATA=gaia", "PRESET=tiny")
+        assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / "out"
+    known = read(out / "apogee-xp.parquet")
+    assert known["source_id"].to_pylist() == stars["source_id"].to_pylist()[:-20]
+    np.testing.assert_allclose(known["teff"], stars["teff"][:-20], rtol=1e-5)  # of the better spectrum
+    about = artefact.about(out / "distmass.safetensors")
+    assert about.training["recipe"] == "distmass" and {"mass", "age", "jk"} < set(about.domain)
+    hidden, learned = (set(read(out / f"{name}.parquet")["source_id"].to_pylist()) for name in ("hidden", "learned"))
+    assert hidden and not hidden & learned and not hidden & set(known["source_id"].to_pylist()[: apogee.BADLY])
+    lines = (out / "real.txt").read_text().splitlines()
+    assert "0.114 Msun, 1.334 Gyr" in lines[-1] and sum(" mass " in line for line in lines) >= 5
+    assert (out / "real-mass.pdf").stat().st_size > 5000 and (out / "real-age.pdf").exists()
+    asked = len(there.seen)
+    assert made(tmp_path, "DATA=gaia", "PRESET=tiny").returncode == 0 and len(there.seen) == asked
+
+
+def made(folder, *words):
+    """`make` with the folder's configuration."""
+    line = [
+        "make",
+        "-C",
+        str(EXAMPLE),
+        f"OUT={folder}/out",
+        f"XP={sys.executable} -m xptools",
+        f"PYTHON={sys.executable}",
+    ]
+    env = {**os.environ, "XP_CONFIG": f"{folder}/xp.toml", "NO_PROXY": "127.0.0.1", "XP_OFFLINE": "0"}
+    return subprocess.run([*line, *words], capture_output=True, text=True, check=False, env=env)

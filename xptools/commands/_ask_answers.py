@@ -163,16 +163,17 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
 
     vocabulary, rows = engine.vocabulary, len(next(v for v in columns.values() if v is not None))
     values, _ = vocabulary.read(columns, rows)
+    there = np.isfinite(engine.standardised(values))
     values[:, ~plan.allowed] = np.nan
     z = engine.standardised(values)
     tokens = {e.name: vocabulary.span(e.name) for e in plan.asked}
     requests = np.concatenate(list(tokens.values()))
     mean, variance = ask.moments(*engine.answers(z, requests))
-    total, net = engine.total(variance, np.isfinite(z), requests), np.sqrt(variance)
+    total, net = engine.total(mean, variance, np.isfinite(z), there, requests), np.sqrt(variance)
     draws = None
     if plan.step.joint:
         u = ask.uniforms(plan.step.seed, columns["source_id"], plan.step.joint, 2 * len(requests))
-        draws = ask.joint(engine, z, requests, u.reshape(rows, plan.step.joint, len(requests), 2))
+        draws = ask.joint(engine, z, there, requests, u.reshape(rows, plan.step.joint, len(requests), 2))
         mean, total = draws.mean(1), draws.std(1)
     lost = {}
     if plan.step.explain:

@@ -31,10 +31,19 @@ class Recipe:
         told = load(path)
         self.name, self.where = name, str(path.name)
         self.vocabulary = Vocabulary.of(told.get("tokens", []), self.where)
-        selection = told.get("selection", {})
+        try:
+            selection = dict(told.get("selection", {}))
+            blank = [(list(b["tokens"]), str(b["where"])) for b in selection.get("blank", [])]
+            low, high = selection.get("quantiles", (0.0, 1.0))
+            wrong = set(selection) - {"keep", "quantiles", "blank"} or not 0 <= low < high <= 1
+        except (KeyError, TypeError, ValueError):
+            wrong = True
+        if wrong:
+            raise DataError("the recipe's selection is not keep, quantiles of two numbers, and blank of tokens and "
+                            f"where. {self.where}. TRY: xp train ask --help")  # fmt: skip
         self.keep: str | None = selection.get("keep")
         self.quantiles: list[float] | None = selection.get("quantiles")
-        self.blank = [(self._tokens(b["tokens"]), str(b["where"])) for b in selection.get("blank", [])]
+        self.blank = [(self._tokens(names), where) for names, where in blank]
 
     def _tokens(self, names: list[str]) -> np.ndarray:
         import numpy as np

@@ -16,8 +16,9 @@ SCHEDULES = {
 NOTES = {
     "VOCABULARY": """--recipe names a TOML file: which columns are tokens, a line each, and which rows are used. lb23 is
 Leung & Bovy (2023): 110 coefficients over the flux in G, three colours, Teff, log g, [M/H], ln E(B-V) and
-parallax 10^(0.2 G), 118 tokens. distmass adds mass and age, as Zhang M.+ (2026), with the quality cuts of APOGEE's
-DistMass catalogue. giants is for xp mock --sample giants. A file of one's own has lines like
+(parallax - parallax_zero_point) 10^(0.2 G), the zero point by xp deredden --zero-point: 118 tokens. distmass adds
+mass and age, as Zhang M.+ (2026), with the quality cuts of APOGEE's DistMass catalogue. giants is
+for xp mock --sample giants. A file of one's own has lines like
 { name = "mass", value = "mass", error = "mass_err", group = "mass", unit = "solMass", text = "Mass", ask = true }
 where value and error are expressions of columns; a line with width is an array column, one token per number, of which
 those from the column `relevant` on are unknown. [selection] may have keep (a condition), quantiles (of coefficients)
@@ -25,16 +26,17 @@ and blank (tokens that are unknown under a condition). Columns that the table la
     "TRAINING": """Each time a star is met, a random subset of its known numbers is its context and other known numbers
 are requests, the requested one perhaps among the context; the loss is the Gaussian negative log-likelihood with the
 label's error added to the predicted variance. lb23: one request per star, 4096 passes in 8 cosine cycles, batch 1024,
-rate 1e-4, 8.8 million parameters: for a GPU. small (0.16 million) asks 8 requests of each encoded star, weighs a label
-as much as half a band, and shows whole groups of tokens to 70 % of the stars, or low or high orders only, as they are
+rate 1e-4, 8.8 million parameters: for a GPU. small (0.24 million) asks 8 requests of each encoded star, weighs a label
+as much as half a band, and shows whole groups of tokens to 85 % of the stars, or low or high orders only, as they are
 met in use. Beside attention it has a factor analysis of all tokens, found before training, and a few layers that take
 its answers from whatever is shown: differences of a hundredth are learned in minutes so. tiny is for tests. Numbers
 stay on disk (XP_TMPDIR), so a table may be larger than memory. A training that is killed goes on from
 OUTPUT.checkpoint when the same command is given again, to the same result.""",
     "ERRORS": """Half of the held-out stars correct the errors: a small network makes a factor of the predicted
-variance, from that variance, the token that is asked for and the parts of each group of tokens that are shown. It
-learns it from 20 contexts of each star, drawn as in training or as xp ask meets them. The other half is what is told,
-without labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the
+variance, from that variance, the answer, the token that is asked for, the parts of each group of tokens that are shown
+and of each array that are withheld. It learns it from 30 contexts of each star, drawn as in training or as xp ask meets
+them, and takes the labels' own errors off. The other half is what is told, without labels, of every other star the
+spectra alone. Printed per label: 1.48 MAD of label - answer, which has the
 label's own error in it, the median of that error and of the answer's, the width of the pulls with the network's own
 error and with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head
 mixture.""",

@@ -129,9 +129,11 @@ shown unless --given names them. --context chooses: only these columns or tokens
 name, all but these. --given shows exactly these, and flags the stars that lack one. bp[0:5] names the first five
 numbers of an array.""",
     "ERRORS": """LABEL_err is the total error: what the network itself predicts, LABEL_err_net, times a factor that
-held-out stars gave for the label and for what is shown, so that pulls have unit width (standard deviation, wild stars
-included) whatever the context. Labels that come as expressions have their unit in the model file. A number that is
-wrong, rather than noisy, is believed: see bits 2 and 4 of ask_flag.""",
+held-out stars gave for the label, its answer and what is shown, so that answers are as far from the truth as LABEL_err
+says (standard deviation, wild stars included) whatever the context. Coefficients that a table has but that --context
+hides are hidden from the answer, yet the factor knows that there are such: the network takes a star of few orders for a
+faint one. Labels that come as expressions have their unit in the model file. A number that is wrong, rather than noisy,
+is believed: see bits 2 and 4 of ask_flag.""",
     "JOINT ANSWERS": """--joint N chains the requests in the order of LABELS: the first is drawn from its answer, shown,
 and the second drawn given it, N times over. LABEL_samples are the draws, LABEL and LABEL_err their mean and standard
 deviation. Deviates follow from --seed and source_id.""",

@@ -60,6 +60,7 @@ slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
 @click.argument("stars", type=click.IntRange(0, 2**35), default=100_000)
 @click.option("--sample", type=click.Choice(["dwarfs", "giants"]), default="dwarfs", show_default=True,
               help="Main-sequence stars, or red giants with mass and age for training eta and ask.")  # fmt: skip
+@click.option("--giants", is_flag=True, help="Short for --sample giants.")
 @click.option("--first", type=click.IntRange(0, 2**35), default=0, show_default=True,
               help="Number of the first star: with --first 1000 a universe of 1000 goes on.")  # fmt: skip
 @click.option("--fractions", type=float, nargs=3, default=(0.86, 0.13, 0.01), show_default=True,
@@ -96,8 +97,8 @@ slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
 @click.option("--spectra", is_flag=True, help="Add XP spectra: coefficients and errors of BP and RP.")
 @click.option("--correlations", is_flag=True, help="With --spectra: the coefficients' correlations too (12 kB a star).")
 def command(
-    stars, sample, first, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file, curve_unit,
-    noise, outliers, spurious, feh_error, select_, g_limit, max_distance, mg_limit, poisson, r_sun, z_sun,
+    stars, sample, giants, first, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file,
+    curve_unit, noise, outliers, spurious, feh_error, select_, g_limit, max_distance, mg_limit, poisson, r_sun, z_sun,
     spectra, correlations, seed,
 ):  # fmt: skip
     """Write a mock universe: stars of a known Milky Way with Gaia's columns, Gaia's errors and the truth.
@@ -109,6 +110,7 @@ def command(
     """
     from xptools.mock import Mock
 
+    sample = "giants" if giants else sample
     return Mock(
         stars, seed, first, sample, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file,
         curve_unit, noise, outliers, spurious, feh_error, select_, g_limit,

@@ -119,9 +119,12 @@ class Engine:
         tensors = (torch.from_numpy(a).to(self.device) for a in (ids, values))
         return network.encode(*tensors, Runs(_runs(shown.sum(1))))[: len(star)]
 
-    def total(self, variance: np.ndarray, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
-        """Calibrated standard errors (N, R), standardised, of the network's variances; known (N, V) what was shown."""
-        return np.sqrt(self.errors.total(variance, known, requests))
+    def total(
+        self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray, requests: np.ndarray
+    ) -> np.ndarray:
+        """Calibrated standard errors (N, R), standardised, of the network's answers; known (N, V) what was shown of
+        what was there (N, V)."""
+        return np.sqrt(self.errors.total(mean, variance, known, there, requests))
 
 
 def _runs(lengths: np.ndarray) -> tuple[tuple[int, int], ...]:
@@ -146,10 +149,10 @@ def moments(mean: np.ndarray, variance: np.ndarray, weight: np.ndarray) -> tuple
     return middle, (weight * (variance + (mean - middle[..., None]) ** 2)).sum(-1)
 
 
-def joint(engine: Engine, z: np.ndarray, requests: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+def joint(engine: Engine, z: np.ndarray, there: np.ndarray, requests: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Samples (N, S, R), standardised: each request is drawn given the context and the draws of those before it.
 
-    `uniform` (N, S, R, 2) chooses the component and the place in it.
+    z (N, V) is shown of what was there (N, V); `uniform` (N, S, R, 2) chooses the component and the place in it.
     """
     n, samples = uniform.shape[:2]
     state = np.repeat(z, samples, axis=0)
@@ -159,9 +162,11 @@ def joint(engine: Engine, z: np.ndarray, requests: np.ndarray, uniform: np.ndarr
         # before the first draw all samples of a star are one
         source, repeat = (z, samples) if r == 0 else (state, 1)
         told = engine.answers(source, one)
-        spread = moments(*told)[1]
+        middle, spread = moments(*told)
         # a component's error is corrected as the whole answer's
-        factor = (engine.total(spread, np.isfinite(source), one) / np.sqrt(spread)).repeat(repeat, axis=0)
+        whole = there if r == 0 else there.repeat(samples, axis=0)
+        total = engine.total(middle, spread, np.isfinite(source), whole, one)
+        factor = (total / np.sqrt(spread)).repeat(repeat, axis=0)
         mean, variance, weight = (np.repeat(a[:, 0], repeat, axis=0) for a in told)
         pick = np.minimum((u[:, r, :1] > weight.cumsum(-1)).sum(-1), weight.shape[-1] - 1)[:, None]
         mean, variance = (np.take_along_axis(a, pick, 1) for a in (mean, variance))

@@ -1,9 +1,9 @@
 """What held-out stars say of a generalist: the correction of its errors, its scatter, its proper scores.
 
 Every other held-out star corrects the errors (ask_errors), under contexts as they are drawn in training and as xp ask
-meets them: all numbers but the labels (entries with ask = true), the spectra alone. The others are what is told: pulls
-are (label - answer) / sqrt(total^2 + sigma^2), sigma the label's own error. A label that is itself shown has to come
-back as it is, so sigma is not counted there.
+meets them: all numbers but the labels (entries with ask = true), the spectra alone, a few single numbers. The others
+are what is told: pulls are (label - answer) / sqrt(total^2 + sigma^2), sigma the label's own error. A label that is
+itself shown has to come back as it is, so sigma is not counted there.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from xptools.cores.ask import Engine, moments
 from xptools.cores.ask_errors import Errors, Rows
 from xptools.cores.ask_training import Plan, Sample, Sampler
 
-MOST, FEWEST = 12288, 20  # stars that correct, and as many that tell; that a token needs to be told of
-PASSES, OTHERS = 20, 4  # contexts of each star, tokens of arrays that are asked for in each
+MOST, FEWEST = 16384, 20  # stars that correct, and as many that tell; that a token needs to be told of
+PASSES, OTHERS = 30, 4  # contexts of each star, tokens of arrays that are asked for in each
 EMPTY, LOST = 0.05, 0.3  # share of the contexts without anything, and of some without an array
+LOW = 0.7  # share of the cut arrays that keep their low orders
 
 
 def calibrated(
@@ -42,29 +43,55 @@ def _kinds(engine: Engine) -> tuple[np.ndarray, np.ndarray]:
 def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: int) -> tuple:
     """Layers of the correction, from stars z (N, V) with errors sigma; none where too few know anything."""
     rng = np.random.default_rng([seed, 3])
-    labels, wide = _kinds(engine)
-    entries = engine.vocabulary.entries
-    sampler = Sampler(engine.vocabulary, engine.network.sizes.context, plan, engine.usable > 0)
-    single, arrays = (np.flatnonzero((engine.usable > 0) & w) for w in (~wide, wide))
+    contexts = Contexts(engine, plan, rng)
+    single, arrays = (np.flatnonzero((engine.usable > 0) & w) for w in (~contexts.wide, contexts.wide))
     found: dict[int, list] = {}
     for k in range(PASSES):
-        coin, some = rng.random((len(z), 1)), rng.random((2, len(z), len(entries)))[..., engine.vocabulary.entry_of]
-        plain = ~labels & (wide | (some[0] < 2 * coin - 0.5))  # of single numbers none, a few, or all
-        band = ~wide | (some[1] > LOST)
-        kinds = (plain, plain & band & sampler.orders(rng, len(z)), sampler.shown(rng, z), plain & band)
-        known = np.isfinite(z) & kinds[k % 4] & (rng.random((len(z), 1)) > EMPTY)
+        known = np.isfinite(z) & contexts.drawn(z, k) & (rng.random((len(z), 1)) > EMPTY)
         asked = np.concatenate([single, rng.permutation(arrays)[:OTHERS]])
         mean, variance = moments(*engine.answers(np.where(known, z, np.nan), asked))
-        x = engine.errors.inputs(variance, known)
+        x = engine.errors.inputs(mean, variance, known, np.isfinite(z))
         error = np.where(known[:, asked], 0.0, sigma[:, asked])
         kinds = np.where(np.isfinite(z[:, asked]), engine.errors.kinds(known, asked), -1)
         for kind in np.unique(kinds[kinds >= 0]):
             use = kinds == kind
-            row = Rows(*(a[use] for a in (x, variance, z[:, asked] - mean, error)))
-            found.setdefault(int(kind), []).append(row)
-    rows = {k: Rows(*map(np.concatenate, zip(*parts, strict=True))) for k, parts in found.items()}
+            row = (a[use] for a in (x, variance, mean, z[:, asked] - mean, error))
+            found.setdefault(int(kind), []).append(tuple(row))
+    rows = {k: Rows.of(*map(np.concatenate, zip(*parts, strict=True))) for k, parts in found.items()}
     rows = {k: r for k, r in rows.items() if len(r.x) >= FEWEST}
-    return ask_errors.fitted(rows, 2 * len(entries), len(z), seed) if rows else ()
+    return ask_errors.fitted(rows, 2 * len(engine.vocabulary.entries), len(z), seed) if rows else ()
+
+
+class Contexts:
+    """Contexts as xp ask meets them."""
+
+    def __init__(self, engine: Engine, plan: Plan, rng: np.random.Generator):
+        self.labels, self.wide = _kinds(engine)
+        self.entries, self.rng = engine.vocabulary.entry_of, rng
+        self.sampler = Sampler(engine.vocabulary, engine.network.sizes.context, plan, engine.usable > 0)
+
+    def drawn(self, z: np.ndarray, k: int) -> np.ndarray:
+        """What is shown (N, V) of stars z if it is known, by the k-th way of six, over and over."""
+        coin, other = self.rng.random((2, len(z), 1))
+        some = self.rng.random((2, len(z), self.entries[-1] + 1))[..., self.entries]
+        few = some[0] < 2 * coin - 0.5  # of single numbers none, a few, or all
+        band, cut = ~self.wide | (some[1] > LOST), self._orders(z) | ~self.wide
+        ways = (
+            lambda: ~self.labels & (self.wide | few),
+            lambda: ~self.labels & (self.wide | few) & cut,
+            lambda: self.sampler.shown(self.rng, z),
+            lambda: self.wide | few,
+            lambda: ~self.labels & (self.wide | few) & band & (cut | (other < 0.5)),
+            lambda: np.where(self.wide, (some[1] < LOST) & (cut | (other < 0.3)), few),
+        )
+        return ways[k % len(ways)]()
+
+    def _orders(self, z: np.ndarray) -> np.ndarray:
+        """Orders (N, V) below an edge, or from it on, in each star at one of those that it knows, rather a low one."""
+        order = np.where(self.wide, self.sampler.order, -1)
+        top = np.where(np.isfinite(z), order + 1, 0).max(1)[:, None]
+        edge = np.floor(np.exp(self.rng.random((len(z), 1)) * np.log(np.maximum(top, 1))))
+        return np.where(self.rng.random((len(z), 1)) < LOW, order < edge, order >= edge)
 
 
 def _told(engine: Engine, z: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:
@@ -75,7 +102,7 @@ def _told(engine: Engine, z: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:
     known[1::2, ~wide] = False
     mean, variance, weight = engine.answers(np.where(known, z, np.nan), tokens)
     middle, spread = moments(mean, variance, weight)
-    total = engine.total(spread, known, tokens)
+    total = engine.total(middle, spread, known, np.isfinite(z), tokens)
     metrics = {}
     for r, token in enumerate(tokens):
         use = np.isfinite(z[:, token])

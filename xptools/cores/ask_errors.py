@@ -1,11 +1,14 @@
 """Total errors of the generalist's answers: the network's own, corrected for what was shown.
 
-    total^2 = max(e^2, LEAST) exp(c),      c = MLP (ln e^2, shares)
+    total^2 = max(e^2, LEAST) exp(c),      c = MLP (ln e^2, answer, shares, withheld)
 
-e is the network's error, shares are the parts of each group of tokens that are shown, of arrays by low, middle and
-high orders; every entry of the vocabulary has two small networks of its own, for tokens that are not shown and for
-those that are. Contexts that are rare in training are learned less well than others, and e knows it only in part; c is
-fitted to held-out stars under contexts of every kind (ask_calibration), for pulls of unit width in each of them.
+e is the network's error, shares are the parts of each group of tokens that are shown, of arrays by the orders at
+EDGES; withheld is the part of what is known of an array that is not shown, where some is; every entry of the vocabulary
+has two small networks of its own, for tokens that are not shown and for those that are. Contexts that are rare in
+training are learned less well than others, and answers far from the middle less well than those near it; e knows it
+only in part. A star of which few orders are shown is taken for a faint one, of which few are relevant: only c knows if
+the others were withheld. c is fitted to held-out stars under contexts of every kind (ask_calibration), so that answers
+are as far from the truth as total says, in each of them.
 """
 
 from __future__ import annotations
@@ -18,13 +21,15 @@ import numpy as np
 import torch
 
 from xptools.cores.ask_vocabulary import Vocabulary
+from xptools.errors import DataError
 
-LEAST = np.exp(-12.0)  # variance, standardised, below which e^2 is not told from nothing
-EDGES = (8, 24)  # orders of an array that begin a segment
-WIDTHS, ROWS, BATCH, STEPS = (16, 16), 1024, 1024, 2500  # BATCH rows of each kind
-MOST = 6.0  # |c| at most
+LEAST = np.exp(-18.0)  # variance, standardised, below which e^2 is not told from nothing
+EDGES = (4, 8, 16, 32)  # orders of an array that begin a segment
+WIDTHS, ROWS, BATCH, STEPS = (32, 32), 1024, 1024, 6000  # BATCH rows of each kind
+MOST, FAR = 9.0, 6.0  # |c| at most; answers, standardised, beyond which there is only "far"
+ALIKE = 500  # answers that share a usual error of the label
 WILD = 100.0  # squared pull beyond which a star does not count more
-DOUBT = 5.0  # stars that say c = 0: few held-out stars change little
+DOUBT = 8.0  # stars that say c = 0: few held-out stars change little
 
 
 @dataclass
@@ -42,24 +47,32 @@ class Errors:
         names = list(dict.fromkeys(parts))
         member = np.array([names.index(p) for p in parts])
         self.member = np.eye(len(names), dtype=np.float32)[member]  # (V, segments)
+        wide = np.array([e.width > 0 for e in self.vocabulary.entries])
+        self.array = np.eye(len(wide), dtype=np.float32)[self.vocabulary.entry_of][:, wide]  # (V, arrays)
         self.size = np.maximum(np.bincount(member[self.usable > 0], minlength=len(names)), 1).astype(np.float32)
 
-    def inputs(self, variance: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """(N, R, F) of variances (N, R) of answers, known (N, V) what was shown."""
+    def inputs(self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """(N, R, F) of means and variances (N, R) of answers; known (N, V) what was shown of what was there (N, V)."""
         # counts are exact in whatever order they are summed
-        shares = np.repeat((known.astype(np.float32) @ self.member / self.size)[:, None], variance.shape[1], 1)
+        seen, whole = (a.astype(np.float32) @ self.array for a in (known, there))
+        withheld = np.where(seen > 0, 1.0 - seen / np.maximum(whole, 1), 0.0).astype(np.float32)
+        shares = np.hstack([known.astype(np.float32) @ self.member / self.size, withheld])
+        shares = np.repeat(shares[:, None], variance.shape[1], 1)
         told = np.log(np.maximum(variance, LEAST), dtype=np.float32)
-        return np.concatenate([0.25 * told[..., None], shares], 2)
+        answer = np.clip(mean, -FAR, FAR, dtype=np.float32)
+        return np.concatenate([0.25 * told[..., None], 0.5 * answer[..., None], shares], 2)
 
     def kinds(self, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
         """Which of the networks (N, R) is meant: twice the entry, and one more where the token is shown."""
         return 2 * self.vocabulary.entry_of[requests] + known[:, requests].astype(bool)
 
-    def total(self, variance: np.ndarray, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
+    def total(
+        self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray, requests: np.ndarray
+    ) -> np.ndarray:
         """Total variances (N, R)."""
         if not self.layers or not variance.size:
             return variance
-        x, c = self.inputs(variance, known), np.empty_like(variance)
+        x, c = self.inputs(mean, variance, known, there), np.empty_like(variance)
         kinds = self.kinds(known, requests)
         for kind in np.unique(kinds):
             own = x[kinds == kind]
@@ -80,33 +93,48 @@ class Errors:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, usable: np.ndarray, arrays: dict[str, np.ndarray]) -> Errors:
-        """From a model file's arrays."""
+        """From a model file's arrays; DataError if they are of other inputs than these."""
         count = sum(name.startswith("errors.") for name in arrays) // 2
-        return cls(vocabulary, usable, tuple((arrays[f"errors.{k}.w"], arrays[f"errors.{k}.b"]) for k in range(count)))
+        out = cls(vocabulary, usable, tuple((arrays[f"errors.{k}.w"], arrays[f"errors.{k}.b"]) for k in range(count)))
+        nobody = np.zeros((1, len(vocabulary.tokens)), bool)
+        if out.layers and out.layers[0][0].shape[1] != out.inputs(*np.ones((2, 1, 1)), nobody, nobody).shape[2]:
+            raise DataError("the model's correction of errors is of another version of xp. TRY: xp train ask again")
+        return out
 
 
 class Rows(NamedTuple):
-    """Answers of one kind: inputs (M, F), variances, residuals and errors of the labels (M,), standardised."""
+    """Answers of one kind: inputs (M, F), variances, residuals and errors of the labels (M,), standardised, and the
+    variance of labels that is usual where the answer is like this."""
 
     x: np.ndarray
     variance: np.ndarray
     off: np.ndarray
     sigma: np.ndarray
+    usual: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, variance: np.ndarray, mean: np.ndarray, off: np.ndarray, sigma: np.ndarray) -> Rows:
+        """With the usual variance, the mean over some ALIKE answers `mean` next to each other."""
+        usual = np.empty_like(sigma)
+        for part in np.array_split(np.argsort(mean, kind="stable"), max(1, len(mean) // ALIKE)):
+            usual[part] = np.mean(sigma[part] ** 2)
+        return cls(x, variance, off, sigma, usual)
 
 
 def fitted(rows: dict[int, Rows], kinds: int, stars: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     """Layers of the correction: total^2 = max(variance, LEAST) e^c is the mean of off^2 - sigma^2, as far as x tells.
 
-    It minimises the mean of w [(off^2 - sigma^2) / total^2 + ln total^2], w = total^2 / (total^2 + sigma^2). Without w
-    stars with large errors are all noise; w^2, which would be the likelihood of N(0, total^2 + sigma^2), is biased
-    where the error of a label goes with its value, as that of the mass does. `rows` by kind, of that many stars.
+    It minimises the mean of w^2 [(off^2 - sigma^2) / total^2 + ln total^2], w = total^2 / (total^2 + usual), which is
+    the likelihood of N(0, total^2 + sigma^2) where all labels have the usual error. With a label's own sigma^2 in w it
+    would be biased where sigma goes with the truth, as that of a mass does, or with what makes an answer wrong, as
+    faintness. `rows` by kind, of that many stars.
     """
     torch.manual_seed(seed)
     which = sorted(rows)
     widths = (rows[which[0]].x.shape[1], *WIDTHS, 1)
     weights = [torch.randn(len(which), n, m) / n**0.5 * (m > 1) for n, m in pairwise(widths)]
     layers = [(w.requires_grad_(), torch.zeros(len(which), 1, w.shape[2], requires_grad=True)) for w in weights]
-    optimiser = torch.optim.AdamW([a for pair in layers for a in pair], lr=1e-2, weight_decay=0.1)
+    optimiser = torch.optim.AdamW([a for pair in layers for a in pair], lr=1e-2, weight_decay=0.02)
     steps = min(STEPS, 100 + max(len(r.x) for r in rows.values()) // 50)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, 1e-5)
     rng = np.random.default_rng(seed)
@@ -132,12 +160,12 @@ def _some(rows: Rows, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _loss(layers: list, parts: list, stars: int) -> torch.Tensor:
-    h, variance, off, sigma = (torch.from_numpy(np.stack(a)) for a in zip(*parts, strict=True))
+    h, variance, off, sigma, usual = (torch.from_numpy(np.stack(a)) for a in zip(*parts, strict=True))
     for weight, bias in layers[:-1]:
         h = torch.tanh(h @ weight + bias)
     weight, bias = layers[-1]
     c = MOST * torch.tanh((h @ weight + bias)[..., 0] / MOST)
     total = variance.clamp(min=float(LEAST)) * c.exp()
     excess = torch.minimum(off**2, WILD * (total.detach() + sigma**2)) - sigma**2
-    weight = (total / (total + sigma**2)).detach()
+    weight = ((total / (total + usual)) ** 2).detach()
     return (weight * (excess / total + total.log()) + DOUBT / stars * c**2).mean(1).sum()

@@ -59,7 +59,7 @@ class Sizes:
 
 PRESETS = {
     "lb23": Sizes(),
-    "small": Sizes(32, ((2, 64),), ((2, 64),), (128, 64), 64, 0.0, latents=16, summary=(256, 128)),
+    "small": Sizes(32, ((2, 64),), ((2, 64),), (128, 64), 64, 0.0, latents=16, summary=(384, 192)),
     "tiny": Sizes(16, ((2, 32),), ((2, 32),), (32,), 64, 0.0, latents=4, summary=(32, 16)),
 }
 

@@ -145,18 +145,11 @@ class Sampler:
         kept = np.where(self.label, np.where(label < 0.5, 0.0, share[:, :1]), inputs)
         return (rng.random(kept.shape) < kept) | ~self.whole[:, None]
 
-
     def _orders(self, rng: np.random.Generator, stars: int) -> np.ndarray:
         """Which orders (B, V) a structured context may show: in CUT of them no high ones, in as many no low ones."""
         coin, edge = rng.random((stars, 1)), rng.integers(1, MOST_ORDERS, (stars, 1))
         keep = np.where(coin < CUT, self.order < edge, self.order >= edge)
         return keep | (coin >= 2 * CUT) | (self.order < 0)
-
-    def orders(self, rng: np.random.Generator, stars: int) -> np.ndarray:
-        """The same (B, V) with a cut in all of them, more of them among low orders."""
-        edge = np.exp(rng.uniform(0.0, np.log(MOST_ORDERS), (stars, 1)))
-        low = rng.random((stars, 1)) < 0.7
-        return np.where(low, self.order < edge, self.order >= edge) | (self.order < 0)
 
 
 class AskLearner:

@@ -63,12 +63,18 @@ class Vocabulary:
         """From the parsed TOML; DataError names what is wrong in which line."""
         known = {f.name for f in fields(Entry)}
         entries = []
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise DataError(f"the vocabulary's tokens are not a list of tables. {where}. TRY: xp train ask --help")
         for row in rows:
             wrong = set(row) - known
             if wrong or not {"name", "value"} <= set(row):
                 what = f"unknown key {min(wrong)!r}" if wrong else "name or value is missing"
                 raise DataError(f"the vocabulary's entry {row.get('name', row)!r}: {what}. {where}. TRY: xp train ask "
                                 "--help")  # fmt: skip
+            kinds = {k: type(getattr(Entry("", ""), k)) for k in row}
+            if odd := [k for k, v in row.items() if type(v) is not kinds[k]]:
+                raise DataError(f"the vocabulary's entry {row['name']!r}: {odd[0]} is no {kinds[odd[0]].__name__}. "
+                                f"{where}. TRY: xp train ask --help")  # fmt: skip
             entries.append(Entry(**row))
         names = [e.name for e in entries]
         if len(set(names)) < len(names) or not names:
