@@ -27,7 +27,7 @@ class Inspect(Fold):
 
     name: ClassVar[str] = "vae"
     cites: ClassVar = ("laroche2024",)
-    packages: ClassVar = ("numpy", "numba")
+    packages: ClassVar = ("numpy", "numba", "scikit-learn")
     adds: ClassVar = {
         "label": Column("string", None, "meta.id", "The label"),
         "rank": Column("int16", None, "meta.number", "Place of the latent by mutual information; 0 for other axes"),

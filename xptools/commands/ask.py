@@ -76,9 +76,11 @@ class Ask(RowOp):
 
     def compute(self, **columns):
         from xptools.commands._train_ask import chosen_device
+        from xptools.session import uncollected
 
         path = Path(self.files()["model"])
-        engine = _loaded(path, _stamp(path), chosen_device(), self.precision)
+        with uncollected():
+            engine = _loaded(path, _stamp(path), chosen_device(), self.precision)
         return answering.answers(self._plan(), engine, columns)
 
 

@@ -15,10 +15,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import rankdata
 
-from xptools.cores import forest
-
 FEWEST = 30  # stars
 FOLDS = 5
+TREES, LEAF, GROWN_ON = 50, 5, 8192  # of the forest: trees, fewest stars of a leaf, most stars of a tree
 RIDGE = 1e-6
 
 
@@ -60,8 +59,18 @@ def probed(latents: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "linear": squares(linear(latents), label),
         "quadratic": squares(quadratic(latents), label),
-        "forest": crossed(forest.predicted, latents, label),
+        "forest": crossed(forest, latents, label),
     }
+
+
+def forest(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """What a random forest (Breiman 2001; scikit-learn's) grown on x (N, L) and y (N,) gives for new (M, L)."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    some = min(GROWN_ON, len(y))
+    grown = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_samples=some, random_state=0, n_jobs=-1)
+    grown.fit(x, y)
+    return grown.set_params(n_jobs=1).predict(new)  # trees of one thread are added in one order
 
 
 def single(columns: np.ndarray, label: np.ndarray) -> tuple[int, float]:
