@@ -125,7 +125,7 @@ def test_bits_are_a_star_s_own(precision):
 
 def test_other_widths_are_left_to_pytorch():
     odd = network(Sizes(20, ((2, 16),), ((2, 16),), (8,), 24, 0.0))
-    assert fits(network()) and not fits(odd)
+    assert fits(network(), torch.float32) and not fits(odd, torch.float32)
     names = Vocabulary.of([{"name": f"t{i}", "value": f"t{i}"} for i in range(30)])
     one = dict.fromkeys(TENSORS, np.ones(30, np.float32))
     mean, *_ = Engine(odd, names, **one).answers(np.zeros((2, 30), np.float32), np.array([3]))
@@ -139,3 +139,8 @@ def test_a_kernel_that_goes_takes_no_other_along():
     x = torch.ones(16)
     other(16, x.data_ptr())
     assert torch.allclose(x, torch.nn.functional.gelu(torch.ones(16)))
+
+
+def test_a_processor_without_bfloat16_leaves_it_to_pytorch(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert fits(network(), torch.float32) and not fits(network(), torch.bfloat16)

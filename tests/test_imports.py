@@ -286,3 +286,20 @@ def test_one_place_compiles_kernels():
     """So that --cache, and 'off', hold for all of them."""
     names = [p.name for p in modules() if "njit" in p.read_text()]
     assert names == ["_numba.py"]
+
+
+def test_what_is_loaded_later_is_whole_for_every_thread():
+    """Eight threads ask numpy for its masked arrays at once; none may see an empty module."""
+    code = (
+        "import sys, threading\nfrom xptools import session\nsession.lean()\nimport numpy as np\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "assert np.ma is sys.modules['numpy.ma'] and 'numpy.ma.core' not in sys.modules\n"
+        "start, found = threading.Barrier(8), []\n"
+        "def ask():\n    start.wait()\n    found.append(np.ma.MaskedArray)\n"
+        "threads = [threading.Thread(target=ask) for _ in range(8)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "assert len(found) == 8 and len(set(found)) == 1\n"
+        "from numpy.ma import masked, no_such_name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "cannot import name 'no_such_name' from 'numpy.ma'" in done.stderr, done.stderr

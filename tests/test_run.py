@@ -80,7 +80,8 @@ def test_xp_before_each_command_and_quotes_are_understood():
         ("convert | | convert", "empty step"),
         ("convert | nonsense", "no command 'nonsense'"),
         ("convert --nope", "No such option"),
-        ("convert | info", "not a step"),
+        ("convert | doctor", "not a step"),
+        ("convert | info", "info is `info --stats`"),
     ],
 )
 def test_a_bad_pipe_says_what_is_wrong(pipe, words):

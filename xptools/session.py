@@ -3,8 +3,10 @@
 import gc
 import os
 import sys
+from _thread import RLock
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import click
@@ -92,17 +94,49 @@ LATER |= {"decimal", "yaml", "pydoc", "dateutil.parser", "fontTools.agl"}
 INSTEAD = {"scipy.special._support_alternative_backends": ("1.17.", ("scipy.special._spfun_stats", "multigammaln"))}
 
 
+class Later:
+    """A loader that puts off another until something is asked of the module.
+
+    importlib.util.LazyLoader does that too, but another thread that asks meanwhile finds an empty module.
+    """
+
+    def __init__(self, loader: Any):
+        self.loader, self.begun = loader, False
+
+    def create_module(self, spec: Any) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__class__ = Unread
+
+
+class Unread(ModuleType):
+    """A module that is run when it is first asked for what it has not; other threads wait for that."""
+
+    def __getattr__(self, name: str) -> Any:
+        with READING:
+            later = self.__spec__.loader
+            if not later.begun:
+                later.begun = True
+                later.loader.exec_module(self)
+                self.__class__ = ModuleType
+        return ModuleType.__getattribute__(self, name)
+
+
+READING = RLock()
+
+
 class Without:
     """Does without what is in ABSENT (its import fails), puts off what is in LATER and makes what is in INSTEAD."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None):
         """Others are found elsewhere."""
         from importlib.machinery import ModuleSpec, PathFinder
-        from importlib.util import LazyLoader
 
         if name in LATER:
             spec = PathFinder.find_spec(name, path, target)
-            spec.loader = LazyLoader(spec.loader)
+            if spec is not None:
+                spec.loader = Later(spec.loader)
             return spec
         mine = (name in ABSENT and _on_its_way(ABSENT[name])) or (name in INSTEAD and _is_known(name))
         return ModuleSpec(name, self) if mine else None

@@ -24,6 +24,7 @@ from xptools.cores.ask_vocabulary import Vocabulary
 
 TOKENS, ROWS, BLOCK = 2048, 768, 64  # tokens and requests that layers see at a time; summaries of a multiple of BLOCK
 PRIOR, STRANGE, BEYOND, CROPPED, LACKING = 1, 2, 4, 8, 16  # bits of ask_flag
+ON_GPU = 32  # times as many on a GPU, which small products leave idle
 TENSORS = ("centre", "scale", "low", "high", "spread", "usable")
 
 
@@ -57,7 +58,7 @@ class Engine:
     def working(self) -> Generalist | Inference:
         """The network in the precision asked for."""
         precision = getattr(torch, self.precision)
-        if self.device == "cpu" and fits(self.network):
+        if self.device == "cpu" and fits(self.network, precision):
             return Inference(self.network, precision)
         return self.network if precision == torch.float32 else self.network.at(precision)
 
@@ -68,14 +69,16 @@ class Engine:
         known = np.isfinite(z[:, order])
         count = np.minimum(known.sum(1), self.network.sizes.context)
         stars = np.argsort(count, kind="stable")
-        rows, each = max(ROWS, len(requests)), max(1, ROWS // max(len(requests), 1))
+        times = 1 if self.device == "cpu" else ON_GPU
+        rows, each = max(times * ROWS, len(requests)), max(1, times * ROWS // max(len(requests), 1))
+        size = max(times * TOKENS, self.network.sizes.context)
         block = -(-each // BLOCK) * BLOCK
         asked = torch.from_numpy(np.resize(np.asarray(requests, np.int64) + 1, rows)).to(self.device)
         working = self.working  # made before the threads start
 
         def run(part: np.ndarray) -> None:
             shown = known[part] & (known[part].cumsum(1) <= self.network.sizes.context)
-            memory = self._memory(working, z[part][:, order], shown)
+            memory = self._memory(working, z[part][:, order], shown, size)
             whole = self._known(z[part], shown, block)
             out[:, part] = self._decoded(working, memory, whole, shown.sum(1), asked, len(requests))
 
@@ -85,9 +88,8 @@ class Engine:
         return out[0], out[1], out[2]
 
     @torch.inference_mode()
-    def _memory(self, network: Generalist | Inference, z, shown) -> torch.Tensor:
-        """The memory of one group of stars, in the order of their number of tokens; `TOKENS` or a multiple long."""
-        size = max(TOKENS, self.network.sizes.context)
+    def _memory(self, network: Generalist | Inference, z, shown, size: int) -> torch.Tensor:
+        """The memory of one group of stars, in the order of their number of tokens; a multiple of `size` long."""
         memory = torch.cat([self._encoded(network, z[p], shown[p], size) for p in _pieces(shown.sum(1), size)])
         return F.pad(memory, (0, 0, 0, -len(memory) % size))
 

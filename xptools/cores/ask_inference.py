@@ -18,11 +18,14 @@ from xptools.cores.ask_model import EPSILON, Answer, Attention, Block, Generalis
 KINDS = {torch.float32: "float", torch.bfloat16: "bfloat16"}
 
 
-def fits(network: Generalist) -> bool:
-    """Whether the kernels take such a network, and PyTorch was built with oneDNN."""
+def fits(network: Generalist, precision: torch.dtype) -> bool:
+    """Whether the kernels take such a network, and PyTorch's oneDNN that precision on this processor."""
     dim = network.sizes.dim
     heads = [h for h, _ in (*network.sizes.encoder, *network.sizes.decoder)]
-    return dim % LANES == 0 and all(dim // h % STEP == 0 for h in heads) and torch.backends.mkldnn.is_available()
+    there = torch.backends.mkldnn.is_available()
+    if there and precision == torch.bfloat16:
+        there = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return there and dim % LANES == 0 and all(dim // h % STEP == 0 for h in heads)
 
 
 class Inference:
