@@ -58,7 +58,7 @@ science on real stars. xp train vae makes a model from any table of spectra, or 
 @click.option("--decode", is_flag=True, help="Make spectra of the table's latents instead.")
 @click.option("--decode-g", type=float, default=15.0, show_default=True,
               help="With --decode: G of a row that has neither flux nor magnitude [mag].")  # fmt: skip
-@click.option("--inspect", metavar="LABELS", default="", help="Rank the latents by what they know of these columns.")
+@click.option("--inspect", metavar="LABELS", help="Rank the latents by what they know of these columns.")
 def command(model, add, sample, decode, decode_g, inspect, seed):
     """Append latents of XP spectra, how well they are reconstructed, and how odd they are.
 
@@ -66,9 +66,9 @@ def command(model, add, sample, decode, decode_g, inspect, seed):
     scatter about them that noise does not explain. A star is encoded to a few latents with errors; chi2, residuals, an
     outlier probability and, if asked for, the denoised spectrum come of decoding them. --decode goes the other way.
     """
-    if decode and inspect:
+    if decode and inspect is not None:
         raise UsageError("--decode and --inspect do two different things. TRY: one of them")
-    if inspect:
+    if inspect is not None:
         return Inspect(model=model or str(DEFAULT), labels=inspect)
     if decode:
         return Decode(model=model, g=decode_g)

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import rankdata
 
+from xptools import settings
+
 FEWEST = 30  # stars
 FOLDS = 5
 TREES, LEAF, GROWN_ON = 50, 5, 8192  # of the forest: trees, fewest stars of a leaf, most stars of a tree
@@ -68,7 +70,8 @@ def forest(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     from sklearn.ensemble import RandomForestRegressor
 
     some = min(GROWN_ON, len(y))
-    grown = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_samples=some, random_state=0, n_jobs=-1)
+    grown = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_samples=some, random_state=0)
+    grown.set_params(n_jobs=settings.threads())
     grown.fit(x, y)
     return grown.set_params(n_jobs=1).predict(new)  # trees of one thread are added in one order
 
