@@ -3,15 +3,10 @@
 from collections.abc import Callable
 
 import numba
-import numpy as np
 from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 
 from xptools import settings  # as in _jax.py: only to know where compiled code may be kept
-
-# numba asks for it at the first call of a kernel, perhaps in two threads at once; numpy.ma, which session.py puts off,
-# is half loaded for the second of them.
-MASKED = np.ma.MaskedArray
 
 
 def compiled(
