@@ -181,9 +181,9 @@ class Known(JointMassFunction):
 
 
 def _known(t, kind, sigma, tails, most, rng) -> ErrorTable:
-    mass, feh, _, _, true, _ = observed(t, law(kind, rng), sigma, rng, tails=tails)
+    mass, feh, err, _, true, _ = observed(t, law(kind, rng), sigma, rng, tails=tails)
     some = rng.permutation(len(mass))[:most]
-    return ErrorTable.of(mass[some], feh[some], true[some])
+    return ErrorTable.of(mass[some], feh[some], true[some], err[some])
 
 
 def main() -> None:

@@ -51,10 +51,10 @@ $(OUT)/spectra-all.parquet: $(OUT)/candidates.parquet
 $(OUT)/measured.parquet: $(OUT)/candidates.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL)
 	$(XP) run 'join --with $(OUT)/spectra-all.parquet | $(FEH) --drop-coefficients' $< -o $@
 
-$(OUT)/giants.parquet: $(GIANTS_TABLE)
+$(OUT)/giants.parquet: $(GIANTS_TABLE) $(OUT)/giants.settings
 	$(XP) convert $< -o $@
 
-$(OUT)/dwarfs.parquet: $(LABELS)
+$(OUT)/dwarfs.parquet: $(LABELS) $(OUT)/dwarfs.settings
 	$(XP) convert $< -o $@
 
 $(OUT)/aspgap.parquet $(OUT)/apogee-xp.parquet:
@@ -69,7 +69,7 @@ $(OUT)/validation.parquet: $(OUT)/dwarfs.parquet $(FEH_MODEL)
 LABELS_KNOWN ?= $(OUT)/validation.parquet
 $(OUT)/known.parquet: $(LABELS_KNOWN) $(OUT)/mass.safetensors $(OUT)/dust.whole $(FEH_MODEL)
 	$(XP) run 'deredden $(DUST) --replace | $(FEH) --replace | mass --model $(OUT)/mass.safetensors --replace \
-	    | convert --keep source_id,mass,feh,fe_h' $< -o $@
+	    | convert --keep source_id,mass,feh,feh_err,fe_h' $< -o $@
 
 #: make deconvolve DATA=gaia  the mass functions with errors of mass and [Fe/H] undone (xp mf --deconvolve)
 deconvolve: $(OUT)/deconvolved.csv $(OUT)/deconvolved.pdf

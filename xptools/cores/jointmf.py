@@ -111,12 +111,29 @@ def prepare(
     truth = response.truth_of(table, counts, None if known is None else known.spread(table.feh_edges))
     edges, _ = response.slices(table.feh_edges)
     mass, bins = response.mass_matrix(truth, counts), len(table.feh_edges) - 1
-    n = counts.n.sum(axis=1)
     if known is not None:
-        stars = known.seen(table.mass_edges, edges)
-        return Joint(n, truth, mass, response.measured_matrix(truth, edges, known), bins, stars, breaks)
+        n, stars, given, share = response.by_known(truth, counts, edges, known)
+        flat = (n.reshape(len(n), -1), truth, mass), (bins, stars.reshape(len(n), -1), breaks)
+
+        def joint(level):
+            part = share * np.exp(level)[:, :, None]
+            weight = given * (part / part.sum(axis=1, keepdims=True))[:, :, None, :]
+            return Joint(*flat[0], weight.reshape(len(n), -1, weight.shape[-1]), *flat[1])
+
+        level, start = np.zeros(n.shape[:2]), None
+        for _ in range(ROUNDS if n.shape[1] > 1 else 0):
+            level, start, _ = _releveled(joint(level), n, level, start)
+        return joint(level)
     weight = _by_class(truth, counts, mass, response.feh_matrix(truth, counts, edges), bins, breaks)
-    return Joint(n, truth, mass, weight.reshape(*counts.n.shape, -1).sum(axis=1), bins, breaks=breaks)
+    return Joint(counts.n.sum(axis=1), truth, mass, weight.reshape(*counts.n.shape, -1).sum(axis=1), bins, breaks=breaks)
+
+
+def _releveled(joint: Joint, n: np.ndarray, level: np.ndarray, start: np.ndarray | None):
+    """ln of the classes' shares (K, S) nearer to the counts n (K, S, O); the mode, and its evidence."""
+    problem = joint.problem()
+    found = laplace.mode(problem, laplace.CENTRE, start)
+    expected = problem.rates(np.exp(problem.ln_phi(found.y))).reshape(n.shape).sum(axis=2)
+    return response.releveled(n.sum(axis=2), level, expected), found.y, found.evidence
 
 
 def _by_class(truth, counts: response.Counts, mass, given, bins: int, breaks) -> np.ndarray:
@@ -131,13 +148,9 @@ def _by_class(truth, counts: response.Counts, mass, given, bins: int, breaks) ->
         for _ in range(ROUNDS):
             share = response.shares(truth, counts, level, trend)
             weight = (given * share[:, :, None, :]).reshape(len(mass), -1, len(truth.bin))
-            problem = Joint(n, truth, mass, weight, bins, breaks=breaks).problem()
-            found = laplace.mode(problem, laplace.CENTRE, start)
-            start = found.y
-            rate = np.exp(problem.ln_phi(start)).reshape(truth.volume.shape) * truth.volume * truth.size
-            expected = np.einsum("kjc,kc->kj", weight, mass @ rate).reshape(counts.n.shape).sum(axis=2)
-            level = response.releveled(counts, level, expected)
-        return weight, found.evidence
+            joint = Joint(n, truth, mass, weight, bins, breaks=breaks)
+            level, start, evidence = _releveled(joint, counts.n, level, start)
+        return weight, evidence
 
     if (counts.n.sum(axis=(0, 2)) > 0).sum() < 2:
         return at(0.0)[0]
