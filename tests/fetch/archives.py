@@ -82,11 +82,11 @@ def made(folder: Path, xp: str, stars: int, dwarfs: int, giants: int) -> pa.Tabl
     folder.mkdir(parents=True, exist_ok=True)
     dust = folder / DUST
     run(sys.executable, "dust.py", dust)
-    spectra = "--spectra --correlations"
-    run(xp, "-q", "run", f"mock {stars} --binaries 0 --fractions 0.2 0.2 0.6 --map edenhofer2023 --map-file {dust} {spectra}",
-        "-o", folder / "universe.parquet")  # fmt: skip
-    run(xp, "-q", "run", f"mock {dwarfs} --seed 12 --g-limit 16 --fractions 0.2 0.2 0.6 {spectra} | convert --drop feh,feh_err",
-        "-o", folder / "dwarfs.parquet")  # fmt: skip
+    spectra, halo = "--spectra --correlations", "--fractions 0.2 0.2 0.6"
+    universe = f"mock {stars} --binaries 0 {halo} --map edenhofer2023 --map-file {dust} {spectra}"
+    run(xp, "-q", "run", universe, "-o", folder / "universe.parquet")
+    labelled = f"mock {dwarfs} --seed 12 --g-limit 16 {halo} {spectra} | convert --drop feh,feh_err"
+    run(xp, "-q", "run", labelled, "-o", folder / "dwarfs.parquet")
     run(sys.executable, "labels.py", folder / "dwarfs.parquet", "-o", folder / "labels.parquet")
     rename = " ".join(f"--rename {pair}" for pair in ASPGAP)
     run(xp, "-q", "run", f"mock {giants} --sample giants --seed 11 | convert {rename}",
@@ -131,7 +131,8 @@ def main(place: str, tap: str = "", stars: str = "30000") -> None:
     universe = pq.read_table(there_already) if there_already.exists() else made(folder, "xp", int(stars), 6000, 40_000)
     with serving() as there:
         known = opened(there, folder, universe, tap)
-        print(" ".join([*(f"{k}={v}" for k, v in known.items()), "make", "-C", str(EXAMPLE), *words(folder)]), flush=True)
+        leads = [f"{k}={v}" for k, v in known.items()]
+        print(" ".join([*leads, "make", "-C", str(EXAMPLE), *words(folder)]), flush=True)
         signal.pause()
 
 

@@ -106,26 +106,36 @@ def prepare(
 
     Of stated errors, how they are spread at a true [Fe/H] is that of the highest evidence. The classes of error only
     tell this: Phi is inferred from slices of [Fe/H] summed over classes, as it is far less wrong there where the spread
-    is not what `shares` can be, and nine times as fast.
+    is not what `shares` can be, and nine times as fast. Where known stars tell the spread, Phi is inferred from the
+    classes: those of small error resolve the bins.
     """
     truth = response.truth_of(table, counts, None if known is None else known.spread(table.feh_edges))
     edges, _ = response.slices(table.feh_edges)
     mass, bins = response.mass_matrix(truth, counts), len(table.feh_edges) - 1
     if known is not None:
-        n, stars, given, share = response.by_known(truth, counts, edges, known)
-        flat = (n.reshape(len(n), -1), truth, mass), (bins, stars.reshape(len(n), -1), breaks)
-
-        def joint(level):
-            part = share * np.exp(level)[:, :, None]
-            weight = given * (part / part.sum(axis=1, keepdims=True))[:, :, None, :]
-            return Joint(*flat[0], weight.reshape(len(n), -1, weight.shape[-1]), *flat[1])
-
-        level, start = np.zeros(n.shape[:2]), None
-        for _ in range(ROUNDS if n.shape[1] > 1 else 0):
-            level, start, _ = _releveled(joint(level), n, level, start)
-        return joint(level)
+        return _as_known(truth, counts, mass, known, edges, bins, breaks)
     weight = _by_class(truth, counts, mass, response.feh_matrix(truth, counts, edges), bins, breaks)
-    return Joint(counts.n.sum(axis=1), truth, mass, weight.reshape(*counts.n.shape, -1).sum(axis=1), bins, breaks=breaks)
+    weight = weight.reshape(*counts.n.shape, -1).sum(axis=1)
+    return Joint(counts.n.sum(axis=1), truth, mass, weight, bins, breaks=breaks)
+
+
+def _as_known(truth, counts: response.Counts, mass, known: ErrorTable, edges, bins: int, breaks) -> Joint:
+    """The response as known stars tell, for every class of stated error.
+
+    How many stars of a mass are in a class is fitted to the counts: the known may be brighter than the sample.
+    """
+    n, stars, both, share = response.by_known(truth, counts, edges, known)
+
+    def joint(level):
+        weight = both * np.exp(level)[:, :, None, None]
+        weight /= (share * np.exp(level)[:, :, None]).sum(axis=1)[:, None, None, :]
+        n_k, r, weight = (v.reshape(len(n), -1, *v.shape[3:]) for v in (n, stars, weight))
+        return Joint(n_k, truth, mass, weight, bins, r, breaks)
+
+    level, start = np.zeros(n.shape[:2]), None
+    for _ in range(ROUNDS if n.shape[1] > 1 else 0):
+        level, start, _ = _releveled(joint(level), n, level, start)
+    return joint(level)
 
 
 def _releveled(joint: Joint, n: np.ndarray, level: np.ndarray, start: np.ndarray | None):
