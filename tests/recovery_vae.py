@@ -4,11 +4,12 @@ python tests/recovery_vae.py [PART ...] [--stars N] [--epochs N] [--model FILE]
 
 scatter: exact mock coefficients, known intrinsic scatter and independent noise put in; is the variance of standardised
 residuals of new stars 1 per coefficient, and the scatter what was put in? labels: rank correlations of true labels with
-what latents predict, against the best single coefficient, a quadratic in as many principal components, and least
-squares on all coefficients that is told the labels. dust: the same of giants up to 4 kpc away, whose extinction varies:
-is it told apart from temperature? outliers: the area under the curve of 1 - vae_p for planted strange spectra.
-covariance: what the correlations in the loss gain. latents: the held-out loss by their number. Where there is an option
-it is the command line that is asked.
+what probes of the latents predict for stars that they were not fitted to (least squares, linear and quadratic, and a
+random forest), against the best single coefficient, which a probe must beat, the same probes of as many principal
+components, and least squares on all coefficients that is told the labels. dust: the same of giants up to 4 kpc away,
+whose extinction varies: is it told apart from temperature? outliers: the area under the curve of 1 - vae_p for planted
+strange spectra. covariance: what the correlations in the loss gain. latents: the held-out loss by their number. Where
+there is an option it is the command line that is asked.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from xptools.cores.vae_training import Sample
 
 MOCK = "mock {n} --seed {seed} --spectra --fractions 0.5 0.25 0.25 --g-limit 16.5 --map toy"
 LABELS = ("true_teff", "true_logg", "true_feh", "true_ext_e")
+TRAIN = ("--batch", 64, "--rate", "1e-3", "--warm", 0.5)
 XP = str(Path(sys.executable).parent / "xp")
 
 
@@ -61,8 +63,7 @@ def modelled(folder, args):
     model = Path(args.model or folder / "m.safetensors")
     if not model.exists():
         mocked(folder / "train.parquet", 2 * args.stars, 1)
-        words = ("--batch", 128, "--rate", "1e-3", "--epochs", args.epochs)
-        print(xp("train", "vae", *words, folder / "train.parquet", "-o", model), end="")
+        print(xp("train", "vae", *TRAIN, "--epochs", args.epochs, folder / "train.parquet", "-o", model), end="")
     return model, mocked(folder / "test.parquet", args.stars, 2)
 
 
@@ -116,10 +117,10 @@ def dust(args, folder):
         n = 2 * args.stars // (1 if name == "train" else 2)
         xp("mock", n, "--seed", seed, *"--sample giants --spectra --map toy --max-distance 4 --g-limit 15".split(),
            "-o", folder / f"{name}.parquet")  # fmt: skip
-    words = ("--batch", 64, "--rate", "1e-3", "--warm", 0.5, "--epochs", args.epochs)
-    print(xp("train", "vae", *words, folder / "train.parquet", "-o", folder / "g.safetensors"), end="")
+    words = (*TRAIN, "--epochs", args.epochs, folder / "train.parquet")
+    print(xp("train", "vae", *words, "-o", folder / "g.safetensors"), end="")
     z, y = knowledge(folder / "g.safetensors", folder)
-    guess = {name: vae_inspect.probed(z, v) for name, v in y.items()}
+    guess = {name: vae_inspect.probed(z, v)["forest"] for name, v in y.items()}
     for name, v in y.items():
         others = np.stack([y[n] for n in LABELS if n != name], -1)
         off = {n: vae_inspect.spearman(guess[name] - v, y[n]) for n in LABELS if n != name}
@@ -133,17 +134,24 @@ def knowledge(model, folder):
     table = pq.read_table(folder / "z.parquet")
     z = np.stack([table[f"z{k}"].to_numpy() for k in range(1, 7)], -1).astype(float)
     x = block(table, "coefficients") / table["phot_g_mean_flux"].to_numpy()[:, None]
-    x = (x - x.mean(0)) / x.std(0)
-    parts = x @ np.linalg.svd(x, full_matrices=False)[2][:6].T
-    whole, linear = (np.concatenate([np.ones((len(x), 1)), v], 1) for v in (x, z))
+    parts = (x - x.mean(0)) / x.std(0)
+    parts = parts @ np.linalg.svd(parts, full_matrices=False)[2][:6].T
     y = {name: table[name].to_numpy().astype(float) for name in LABELS}
     for name, v in y.items():
-        alone, axes = (max(abs(vae_inspect.spearman(c, v)) for c in some.T) for some in (x, z))
-        told, line = (vae_inspect.spearman(vae_inspect.predicted(terms, v), v) for terms in (whole, linear))
-        quadratic, components = vae_inspect.together(z, v), vae_inspect.together(parts, v)
-        print(f"{name:11} best latent {axes:.3f}, linear in all {line:.3f}, quadratic {quadratic:.3f}, best coefficient"
-              f" {alone:.3f}, six principal components {components:.3f}, least squares on all {told:.3f}")
+        axes, alone = (abs(vae_inspect.single(some, v)[1]) for some in (z, x))
+        probes, others = probed(z, v), probed(parts, v)
+        told = vae_inspect.spearman(vae_inspect.squares(vae_inspect.linear(x), v), v)
+        words = ", ".join(f"{probe} {rho:.3f} ({others[probe]:.3f})" for probe, rho in probes.items())
+        print(f"{name:11} best coefficient {alone:.3f}, latent {axes:.3f}; all latents (six principal components): "
+              f"{words}; least squares on all coefficients {told:.3f}")  # fmt: skip
+        if max(probes["linear"], probes["forest"]) <= alone:
+            sys.exit(f"{name}: no probe beats the best coefficient")
     return z, y
+
+
+def probed(x, y):
+    """Rank correlation with y of each probe of x, of stars held out."""
+    return {name: vae_inspect.spearman(guess, y) for name, guess in vae_inspect.probed(x, y).items()}
 
 
 def outliers(args, folder):
@@ -212,7 +220,7 @@ def covariance(args, folder):
         csv = folder / "i.csv"
         line = ("--inspect", ",".join(LABELS), folder / "cov.parquet", "-o", csv)
         xp("vae", "--model", folder / "c.safetensors", *line)
-        rows = [r.split(",") for r in csv.read_text().splitlines() if ',"all",' in r or ",all," in r]
+        rows = [r.replace('"', "").split(",") for r in csv.read_text().splitlines() if "forest" in r]
         print("   all latents:", ", ".join(f"{r[0]} {float(r[3]):.3f}" for r in rows))
 
 

@@ -1,7 +1,9 @@
-"""The scripts of examples/laroche2024: the forest, the four classifiers, the tracks, the paper's catalogue."""
+"""The scripts of examples/laroche2024: the four classifiers, the tracks, the paper's catalogue."""
 
 import importlib
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from vae_toy import wide
 
+from xptools.cores import extinction
+
 pytest.importorskip("matplotlib")
 FOLDER = Path(__file__).parents[1] / "examples" / "laroche2024"
-OWN = ("tables", "forest", "alpha", "tracks", "apogee")
+OWN = ("tables", "alpha", "tracks", "apogee", "science")
 
 
 @pytest.fixture
@@ -31,31 +35,6 @@ def script(monkeypatch):
 def run(monkeypatch, name, *words):
     monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
     runpy.run_path(str(FOLDER / name), run_name="__main__")
-
-
-def test_the_forest_finds_what_no_single_feature_tells(script, monkeypatch):
-    forest, rng = script("forest"), np.random.default_rng(0)
-    monkeypatch.setattr(forest, "TREES", 30)
-    x = rng.normal(size=(3000, 4))
-    classes = x[:, 0] * x[:, 1] > 0
-    guess = forest.classified(x[:2000], classes[:2000], x[2000:])
-    assert (guess == classes[2000:]).mean() > 0.93
-    assert np.array_equal(guess, forest.classified(x[:2000], classes[:2000], x[2000:]))  # the seed says all
-    noise = rng.random(2000) < 0.3
-    assert (forest.classified(x[:2000], noise, x[2000:])).mean() < 0.1  # what cannot be told is the majority
-
-
-def test_a_split_is_the_purest(script):
-    forest, rng = script("forest"), np.random.default_rng(1)
-    x, y = np.round(rng.normal(size=60), 1), (rng.random(60) < 0.4).astype(float)
-    cuts = np.unique(x)
-
-    def purity(cut):
-        return sum(((y[s] == 0).sum() ** 2 + (y[s] == 1).sum() ** 2) / s.sum() for s in (x <= cut, x > cut))
-
-    best, threshold = forest.parted(x, y, np.arange(60))
-    assert best == pytest.approx(max(purity(c) for c in cuts[:-1])) == pytest.approx(purity(threshold))
-    assert forest.parted(np.ones(5), y[:5], np.arange(5))[0] == 0
 
 
 def stars(n, seed=0):
@@ -109,27 +88,82 @@ def test_the_paper_s_catalogue_becomes_a_table(script, monkeypatch, tmp_path, in
     """A small file laid out as Zenodo's: spectra, labels and the pristine sample; its alpha classes are told."""
     h5py, rng, n = pytest.importorskip("h5py"), np.random.default_rng(2), 400
     labels = ["TEFF", "LOGG", "M_H", "TEFF_ERR", "LOGG_ERR", "M_H_ERR", "FE_H", "MG_FE", "ALPHA_M", "J", "H", "K"]
+    labels.append("SFD_EBV")
     kinds = [("ids", "i8"), ("coeffs", "f8", 110), ("coeff_errs", "f8", 110), ("phot_g_mean_flux", "f8")]
     kinds += [(name, "f4") for name in labels] + [("STARFLAG", "i4"), ("ASPCAPFLAG", "i8")]
     rows = np.zeros(n, kinds)
     rows["ids"], rows["phot_g_mean_flux"] = np.arange(n) * 7919, 1e5
     rows["coeffs"], rows["coeff_errs"] = 1e5 * rng.normal(size=(n, 110)), 10.0
-    values = [4500, 2.5, -0.3, 10, 0.05, 0.03, -0.3, 0.0, 0.1, 10, 9.5, 9.3]
+    values = [4500, 2.5, -0.3, 10, 0.05, 0.03, -0.3, 0.0, 0.1, 10, 9.5, 9.3, 0.5]
     for name, value in zip(labels, values, strict=True):
         rows[name] = value + (0.1 * rng.normal(size=n) if not name.endswith("_ERR") else 0)
     rows["MG_FE"] = np.where(np.arange(n) % 3 == 0, 0.3, 0.0)
     for k, (name, bad) in enumerate((("TEFF_ERR", 50), ("LOGG_ERR", 0.2), ("STARFLAG", 1), ("ASPCAPFLAG", 1 << 19))):
         rows[name][k] = bad
+    rows["ALPHA_M"][5] = rows["LOGG_ERR"][6] = -9999
     with h5py.File(tmp_path / "cat.h5", "w") as file:
         file["__astropy_table__"] = rows
     run(monkeypatch, "apogee.py", tmp_path / "cat.h5", "-o", tmp_path / "t.parquet")
     table = pq.read_table(tmp_path / "t.parquet")
-    assert table["pristine"].to_pylist() == [False] * 4 + [True] * (n - 4)
+    assert table["pristine"].to_pylist() == [k > 3 and k != 6 for k in range(n)]
+    assert np.isnan(table["alpha_m"][5].as_py()) and table["alpha_m"][4].as_py() == pytest.approx(rows["ALPHA_M"][4])
+    A_V = table["sfd_e"].to_numpy() * extinction.visual()
+    assert np.allclose(A_V, 2.742 * rows["SFD_EBV"])  # Schlafly & Finkbeiner (2011)
     assert np.allclose(np.stack(table["rp_coefficients"].to_numpy(zero_copy_only=False)), rows["coeffs"][:, 55:])
-    code, _, err = inside("vae", tmp_path / "t.parquet", "-o", tmp_path / "z.parquet")
+    ids, ones = rows["ids"][:-2], np.ones(n - 2)  # two are not in Gaia
+    gaia = {"source_id": ids, "parallax": ones, "parallax_error": 0.1 * ones, "bp_rp": ones}
+    gaia["bp_rp"] = np.where(ids == ids[8], 4.5, 1.5)
+    pq.write_table(pa.table({**gaia, **{f"phot_{b}_mean_mag": 13 * ones for b in ("g", "bp", "rp")}}), tmp_path / "g")
+    steps = f"join --with {tmp_path / 'g'} | deredden --map none --e-column sfd_e | vae"
+    code, _, err = inside("run", steps, tmp_path / "t.parquet", "-o", tmp_path / "z.parquet")
     assert code == 0, err
+    table = pq.read_table(tmp_path / "z.parquet")
+    assert np.allclose(table["ext_e"].to_numpy(), table["sfd_e"].to_numpy(), rtol=1e-6)
+    assert table["mg0"].null_count + np.isnan(table["mg0"].to_numpy()).sum() == 2
     run(monkeypatch, "alpha.py", tmp_path / "z.parquet", "-o", tmp_path / "alpha.txt")
-    assert (tmp_path / "alpha.txt").read_text().startswith(f"{n - 4} stars, 0.33")
+    assert (tmp_path / "alpha.txt").read_text().startswith(f"{n - 8} stars, 0.33")
+
+
+def test_a_part_is_the_star_s_own(script, monkeypatch, tmp_path):
+    ids = np.random.default_rng(0).integers(2**60, 2**62, 5000)
+    for name, some in (("a", ids), ("b", ids[::-2])):
+        pq.write_table(pa.table({"source_id": some}), tmp_path / name)
+        run(monkeypatch, "tables.py", "part", tmp_path / name, "-o", tmp_path / f"{name}")
+    train, test, other = (set(pq.read_table(tmp_path / f"{n}.parquet")["source_id"].to_pylist())
+                          for n in ("a-train", "a-test", "b-test"))  # fmt: skip
+    assert len(test) == pytest.approx(500, abs=70) and train | test == set(ids.tolist()) and not train & test
+    assert other == test & set(ids[::-2].tolist())
+
+
+def test_the_network_of_labels_is_at_its_star_s_distance_and_behind_its_dust(script):
+    """A star that is what the network says: the flux told is that flux, dimmed by distance and dust."""
+    from xptools import artefact
+    from xptools.commands.feh import DEFAULT
+    from xptools.cores import feh
+
+    science, model = script("science"), feh.Model(artefact.load(DEFAULT, "feh").arrays)
+    labels = {"teff": 5000.0, "mg0": 6.0, "feh": -0.5, "parallax": 5.0, "ext_e": 0.2}
+    table = pa.table({name: [value] * 2 for name, value in labels.items()})
+    table = table.set_column(table.schema.get_field_index("parallax"), "parallax", pa.array([5.0, -1.0]))
+    told = science.told_flux(table, model)
+    want = 1e-18 * np.exp(model.ln_flux(np.array([[0.0, -1 / 3, 0.0]], np.float32)))[0] * (5 / 100) ** 2
+    want *= 10 ** (-0.4 * 0.2 * extinction.curve(model.wavelength))
+    assert told[0] == pytest.approx(want, rel=1e-5) and np.isnan(told[1]).all()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
+def test_the_archive_s_steps_are_planned(tmp_path):
+    def planned(*words):
+        line = ["make", "-n", "-C", str(FOLDER), f"OUT={tmp_path}", *words]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+
+    steps = planned("DATA=gaia")
+    order = ("recipe laroche2024 catalogue", "apogee.py", "recipe laroche2024 gaia", "join --with", "tables.py part",
+             "train vae --stream", "train feh", "vae --add reconstruction", "science.py reconstruction")  # fmt: skip
+    assert all(words in steps for words in order) and "mock" not in steps
+    places = [steps.index(words) for words in order if "train" not in words]
+    assert places == sorted(places)
+    assert "fetch" not in planned() and "fetch" not in planned("catalogue", f"TABLE={__file__}")
 
 
 def test_mocks_are_gathered(script, monkeypatch, tmp_path):

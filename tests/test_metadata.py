@@ -192,3 +192,11 @@ def test_a_parquet_file_of_stilts_gives_units(tmp_path):
     back = read(tmp_path / "t.parquet")
     assert metadata.unit_of(back.schema.field("pm")) == "mas.yr**-1"
     assert back.schema.metadata is None or not set(back.schema.metadata) & set(metadata.FILE_KEYS)
+
+
+def test_versions_are_those_of_the_packages():
+    from importlib.metadata import version
+
+    for package in ("numpy", "scipy", "numba", "jax", "pyarrow"):
+        assert metadata._version(package) == metadata._installed()[package] == version(package)
+    assert metadata._version("no_such_package") == "absent"

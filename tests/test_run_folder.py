@@ -194,6 +194,28 @@ def test_the_cut_flow_is_of_all_files_also_after_a_second_run(run, made, tmp_pat
     assert flow[0]["rows_out"] == sum(read(p).num_rows for p in (tmp_path / "out").rglob("*.parquet"))
 
 
+def test_normalisation_statistics_are_of_all_files(run, tmp_path):
+    """Mean and standard deviation of every column, of arrays element by element, as numpy has them."""
+    (tmp_path / "in").mkdir()
+    values = np.random.default_rng(0).normal(3.0, 2.0, (700, 4))
+    values[5] = np.nan
+    arrays = pa.FixedSizeListArray.from_arrays(pa.array(values[:, :3].ravel()), 3)
+    table = pa.table({"source_id": np.arange(700), "flux": arrays, "g": values[:, 3], "name": ["x"] * 700})
+    for name, part in (("a", table.slice(0, 200)), ("b", table.slice(200, 30)), ("c", table.slice(230))):
+        pq.write_table(part, tmp_path / f"in/{name}.parquet")
+    run("info --stats", tmp_path / "in", "-o", tmp_path / "one.parquet")
+    run("info --stats", tmp_path / "in", "-o", tmp_path / "two.parquet", "--jobs", 2)
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+    rows = read(tmp_path / "one.parquet").to_pylist()
+    assert [r["column"] for r in rows] == ["source_id", "flux", "flux", "flux", "g"]
+    assert [r["element"] for r in rows] == [-1, 0, 1, 2, -1]
+    for row, known in zip(rows[1:], np.delete(values, 5, axis=0).T, strict=True):
+        assert (row["count"], row["unknown"], row["min"], row["max"]) == (699, 1, known.min(), known.max())
+        np.testing.assert_allclose([row["mean"], row["sd"]], [known.mean(), known.std(ddof=1)], rtol=1e-12)
+    words = run("info --stats --head 3", tmp_path / "in", "-o", tmp_path / "x.parquet", code=2)
+    assert "info is `info --stats`" in words
+
+
 def test_files_that_state_different_volumes_are_not_counted_together(run, tmp_path):
     (tmp_path / "in").mkdir()
     table = stars(100).drop_columns(["mass_err"])

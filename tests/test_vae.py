@@ -163,9 +163,15 @@ def test_inspect_ranks_latents(model, inside, tmp_path):
     assert code == 0, err
     rows = read(tmp_path / "out.parquet").to_pylist()
     first = {r["label"]: r for r in rows if r["rank"] == 1}
-    both = {r["label"]: r["rho"] for r in rows if r["axis"] == "all"}
+    probes = {(r["label"], r["axis"]): r["rho"] for r in rows if not r["rank"]}
     assert first["loud"]["axis"] == "z2" and abs(first["loud"]["rho"]) > 0.95 and first["loud"]["n"] == 3000
-    assert both["mixed"] > 0.99 and abs(both["noise"]) < 0.1
+    for probe in ("linear", "quadratic", "forest"):
+        assert probes["mixed", probe] > 0.98 and abs(probes["noise", probe]) < 0.1
+    x = block(t, "coefficients") / t["phot_g_mean_flux"].to_numpy()[:, None]
+    for label in ("loud", "mixed", "noise"):
+        rho = [vae_inspect.spearman(c, t[label].to_numpy()) for c in x.T]
+        k = int(np.abs(rho).argmax())
+        assert probes[label, f"{'bp' if k < 6 else 'rp'}_coefficients[{k % 6}]"] == pytest.approx(rho[k], abs=1e-6)
     assert all(r["information"] < 0.05 for r in rows if r["label"] == "noise" and r["rank"])
     pq.write_table(t.drop_columns([n for n in t.schema.names if n.startswith(("z1", "z2"))]), tmp_path / "bare.parquet")
     code, _, err = inside(*line, tmp_path / "bare.parquet", "-o", tmp_path / "same.parquet")
@@ -181,4 +187,8 @@ def test_rank_measures():
     assert vae_inspect.mutual_information(a, b) < 0.005
     assert vae_inspect.spearman(a, c) == pytest.approx(6 / np.pi * np.arcsin(rho / 2), abs=0.01)
     assert vae_inspect.spearman(np.exp(a), -a) == -1 and vae_inspect.spearman(a, np.ones_like(a)) == 0
-    assert vae_inspect.together(np.stack([a, b], 1), a * b) > 0.99
+    z = np.stack([a, b], 1)
+    probes = {name: vae_inspect.spearman(guess, a * b) for name, guess in vae_inspect.probed(z, a * b).items()}
+    assert abs(probes["linear"]) < 0.05 and probes["quadratic"] > 0.99 and probes["forest"] > 0.98
+    columns = np.stack([b, np.where(np.arange(len(c)) % 3, -c, np.nan), np.full(len(c), np.nan)], 1)
+    assert vae_inspect.single(columns, a) == (1, pytest.approx(-vae_inspect.spearman(a, c), abs=0.01))

@@ -23,14 +23,21 @@ class Moments:
         self.unknown += values.size - exact.size
         if not exact.size:
             return
+        known, new = exact.astype(float), Moments()
         # Extremes in the column's own type: an identifier as float would lose its last digits.
-        self.low, self.high = min(self.low, exact.min().item()), max(self.high, exact.max().item())
-        known = exact.astype(float)
-        mean, m2, n = known.mean(), known.var() * known.size, known.size
-        delta = mean - self.mean
-        total = self.n + n
-        self.m2 += m2 + delta**2 * self.n * n / total
-        self.mean += delta * n / total
+        new.low, new.high, new.n = exact.min().item(), exact.max().item(), known.size
+        new.mean, new.m2 = known.mean(), known.var() * known.size
+        self.merge(new)
+
+    def merge(self, other: "Moments") -> None:
+        """Take in the figures of other numbers."""
+        self.unknown += other.unknown
+        if not other.n:
+            return
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        delta, total = other.mean - self.mean, self.n + other.n
+        self.m2 += other.m2 + delta**2 * self.n * other.n / total
+        self.mean += delta * other.n / total
         self.n = total
 
     def answer(self) -> dict[str, float | int | None]:
@@ -77,13 +84,13 @@ def table(path: str, rows: int = 0, stats: bool = False) -> dict[str, Any]:
         first: list[pa.RecordBatch] = []
         while sum(b.num_rows for b in first) < rows and (batch := next(batches, None)) is not None:
             first.append(batch)
-        moments = {f.name: Moments() for f in schema if _numeric(f.type)} if stats else {}
+        moments = {f.name: Moments() for f in schema if numeric(f.type)} if stats else {}
         if stats or count is None:
             count = 0
             for batch in chain(first, batches):
                 count += batch.num_rows
                 for name, m in moments.items():
-                    m.add(_values(batch.column(name)))
+                    m.add(values_of(batch.column(name)))
     answer = {
         "format": reader.format,
         "name": reader.name,
@@ -99,12 +106,14 @@ def table(path: str, rows: int = 0, stats: bool = False) -> dict[str, Any]:
     return answer
 
 
-def _numeric(kind: pa.DataType) -> bool:
+def numeric(kind: pa.DataType) -> bool:
+    """Whether a column has numbers, or arrays of them."""
     kind = kind.value_type if hasattr(kind, "value_type") else kind
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 
 
-def _values(column: pa.Array) -> np.ndarray:
+def values_of(column: pa.Array) -> np.ndarray:
+    """The numbers of a column (N,), of arrays (N, K); null is NaN."""
     from xptools.protocol import to_numpy
 
     if pa.types.is_integer(column.type) and column.null_count:

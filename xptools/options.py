@@ -129,6 +129,8 @@ SHARED: dict[str, Callable] = {
         help="[alpha/Fe] that turns [Fe/H] into [M/H] (Salaris+ 1993) [dex].",
     ),
     "model": _option("--model", metavar="FILE", default="", help="Model file; without it the one that comes with xp."),
+    "precision": _option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto",
+                         show_default=True, help="Of matrix products; auto is bfloat16 on a GPU."),
     "mass-edges": _option(
         "--mass-edges",
         metavar="LIST",
@@ -268,8 +270,13 @@ def _step_command(section: str, order: int, kind: str, cls: type = XpCommand, **
     return decorate
 
 
-def plain_command(section: str, order: int, output: bool = False, **about: Any) -> Callable:
-    """A command that runs by itself (info, doctor ...): gets its own parameters only."""
+def plain_command(
+    section: str, order: int, output: bool = False, step: Callable | None = None, **about: Any
+) -> Callable:
+    """A command that runs by itself (info, doctor ...): gets its own parameters only.
+
+    `step(**parameters)` makes of it, where that is possible, what it is in a pipe of xp run.
+    """
 
     def decorate(function: Callable) -> XpCommand:
         build, params = _unwrapped(function)
@@ -277,7 +284,7 @@ def plain_command(section: str, order: int, output: bool = False, **about: Any) 
 
         def call(**values: Any) -> Any:
             if click.get_current_context().find_root().meta.get("xp.parse"):
-                return None
+                return _planned(step(**{k: v for k, v in values.items() if k in accepts})) if step else None
             settle(values, GLOBAL_NAMES)
             if values["print_params"]:
                 from xptools.config import show
@@ -331,11 +338,7 @@ def _runner(build: Callable, kind: str, report: Callable | None) -> Callable:
         settle(values, GLOBAL_NAMES)
         step = build(**{k: v for k, v in values.items() if k in accepts})
         if ctx.find_root().meta.get("xp.parse"):
-            from xptools.stream import Plan
-
-            if values.get("input", "-") != "-":
-                raise UsageError(f"a step takes no INPUT of its own, but {values['input']!r} is one. TRY: --help")
-            return Plan(step, values["replace"])
+            return _planned(step, values["replace"])
         if values["print_params"]:
             from xptools.config import show
 
@@ -349,6 +352,16 @@ def _runner(build: Callable, kind: str, report: Callable | None) -> Callable:
         return stream.run([stream.Plan(step, values["replace"])], run_options(values, report))
 
     return call
+
+
+def _planned(step: Any, replace: bool = False):
+    """A stream.Plan of a step in a pipe; UsageError if an INPUT was given for it alone."""
+    from xptools.stream import Plan
+
+    given = click.get_current_context().params.get("input") or "-"
+    if given != "-":
+        raise UsageError(f"a step takes no INPUT of its own, but {given!r} is one. TRY: --help")
+    return Plan(step, replace)
 
 
 def run_options(values: dict[str, Any], report: Callable | None = None):
@@ -382,15 +395,6 @@ def _input_or_usage(ctx: click.Context, kind: str, values: dict[str, Any]) -> No
 
 
 __all__ = [
-    "SHARED",
-    "About",
-    "UsageError",
-    "XpCommand",
-    "cut_command",
-    "edges",
-    "fold_command",
-    "plain_command",
-    "row_command",
-    "shared",
-    "source_command",
-]
+    "SHARED", "About", "UsageError", "XpCommand", "cut_command", "edges", "fold_command", "plain_command",
+    "row_command", "shared", "source_command",
+]  # fmt: skip

@@ -1,7 +1,10 @@
 """What a process settles before it runs: global options, threads, the version that was asked for."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -32,6 +35,18 @@ def settle(values: dict[str, Any], names: tuple[str, ...]) -> None:
     if values.get("quiet"):
         os.environ["XP_QUIET"] = "1"
     limit_threads(values.get("threads") or 0)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without looking for garbage: a tenth of the time that loading PyTorch takes goes into it, and it finds none."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _require(wanted: str | None) -> None:
@@ -67,32 +82,55 @@ def limit_threads(n: int, first: int | None = None) -> None:
 
 # What packages import and xp never uses, and which module must be on its way for that (None: any).
 ABSENT = {"pandas": None, "cloudpickle": "pyarrow.lib", "pyarrow._s3fs": None, "pyarrow._gcsfs": None}
-ABSENT |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None}
-EMPTY = {"numpy.f2py"}  # scipy takes all names of numpy, and with this one a parser of Fortran
+ABSENT |= {"pyarrow._azurefs": None, "pyarrow._hdfs": None, "mpl_toolkits.mplot3d": None}
+# What is loaded only when something of it is asked for, and seldom is. scipy takes all names of numpy, and so
+# everything that numpy itself leaves for later.
+LATER = {"numpy.f2py", "numpy.ma", "numpy.testing", "numpy.ctypeslib"}
+LATER |= {"decimal", "yaml", "pydoc", "dateutil.parser", "fontTools.agl"}
+# Modules made of a few names of others, under the version of which that is known to be enough. This one writes into the
+# documentation of 120 functions which arrays that are not numpy's they take: 0.05 s, and as much to learn of those.
+INSTEAD = {"scipy.special._support_alternative_backends": ("1.17.", ("scipy.special._spfun_stats", "multigammaln"))}
 
 
 class Without:
-    """Finds what is in ABSENT or EMPTY, and does not load it: the import fails, or gives a module without content."""
+    """Does without what is in ABSENT (its import fails), puts off what is in LATER and makes what is in INSTEAD."""
 
-    def find_spec(self, name: str, _path: Any = None, _target: Any = None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None):
         """Others are found elsewhere."""
-        from importlib.machinery import ModuleSpec
+        from importlib.machinery import ModuleSpec, PathFinder
+        from importlib.util import LazyLoader
 
-        mine = name in EMPTY or (name in ABSENT and _on_its_way(ABSENT[name]))
+        if name in LATER:
+            spec = PathFinder.find_spec(name, path, target)
+            spec.loader = LazyLoader(spec.loader)
+            return spec
+        mine = (name in ABSENT and _on_its_way(ABSENT[name])) or (name in INSTEAD and _is_known(name))
         return ModuleSpec(name, self) if mine else None
 
     def create_module(self, spec: Any) -> None:
         if spec.name in ABSENT:
             raise ModuleNotFoundError(f"xp has no use for {spec.name}", name=spec.name)
 
-    def exec_module(self, _module: Any) -> None:
-        """Nothing goes in."""
+    def exec_module(self, module: Any) -> None:
+        from importlib import import_module
+
+        source, name = INSTEAD[module.__name__][1]
+        setattr(module, name, getattr(import_module(source), name))
+
+
+def _is_known(name: str) -> bool:
+    return sys.modules[name.partition(".")[0]].__version__.startswith(INSTEAD[name][0])
 
 
 def _on_its_way(importer: str | None) -> bool:
     """Whether this module is being imported just now; Dask needs cloudpickle where pyarrow does not."""
     spec = getattr(sys.modules.get(importer or ""), "__spec__", None)
     return importer is None or bool(getattr(spec, "_initializing", False))
+
+
+def alone() -> bool:
+    """Whether `lean` was called: no one else in this process needs what xp leaves out."""
+    return any(isinstance(finder, Without) for finder in sys.meta_path)
 
 
 def lean() -> None:

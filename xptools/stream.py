@@ -180,7 +180,8 @@ def _input(chain: list[Plan], options: Options, last: Step | None):
         source = chain[0].step
         return source.schema(), source.record_batches(options.batch_rows), source.rows(), chain[1:]
     # A Fold alone reads only its columns: most of a file's bytes are never touched.
-    columns = list(dict.fromkeys((*last.needs, *last.wants))) if last is not None and not chain else None
+    named = (*last.needs, *last.wants) if last is not None and not chain else ()
+    columns = list(dict.fromkeys(named)) or None
     reader = io.open_reader(options.input, columns, options.batch_rows, options.groups)
     if reader.format == "parquet" and options.input != "-" and chain and (left := chain[0].step.unread(reader.schema)):
         reader.close()

@@ -99,7 +99,10 @@ class Universe:
     def _corners(self, feh, age) -> list[np.ndarray]:
         """M_G (C, B) at both ends of each bin, for giants also inside."""
         if not self.giants:
-            mag, _ = self._isochrone(self.masses.edges[None, :], feh, age)
+            mag = np.empty((len(feh), len(self.masses.edges)))
+            for one in set(age.ravel().tolist()):  # three times as quick as an age for every cell
+                rows = age[:, 0] == one
+                mag[rows] = self._isochrone(self.masses.edges[None, :], feh[rows], one)[0]
             return [mag[:, :-1], mag[:, 1:]]
         lo, hi, clump = mock_giants.bins()
         alpha = mock_giants.alpha_fe(self.cells.component, feh[:, 0], 0.5)[:, None]
@@ -134,7 +137,7 @@ class Universe:
 
     def block(self, start: int, first: int, last: int) -> dict[str, np.ndarray]:
         """The selected ones among stars start ... start + BLOCK - 1 that lie in first ... last - 1."""
-        draws = Draws(self.mock.seed, start, BLOCK)
+        draws = Draws(self.mock.seed, start, min(BLOCK, last - start))
         stars = self._born(draws)
         stars = stars.keep((stars["index"] >= first - start) & (stars["index"] < last - start))
         stars = self._shining(draws, stars)

@@ -10,9 +10,9 @@ row is what can be had from all coefficients by least squares with the classes k
 import argparse
 from pathlib import Path
 
-import forest
 import numpy as np
 import pyarrow.parquet as pq
+from sklearn.ensemble import RandomForestClassifier
 from tables import LATENTS, block, column, columns
 
 from xptools.cores import keyed
@@ -33,7 +33,7 @@ def main(given):
     ]
     for title, x in features(table).items():
         whole = np.isfinite(x).all(-1)
-        classify = forest.classified if x.shape[1] < 20 else linear
+        classify = grown if x.shape[1] < 20 else linear
         guess = classify(x[whole & ~test], truth[whole & ~test], x[whole & test])
         lines.append(f"{title:20} {scores(truth[whole & test], guess, cool[whole & test])}")
     Path(given.output).write_text("\n".join(lines) + "\n")
@@ -44,6 +44,7 @@ def classes(table):
     if "mg_fe" in table.schema.names:
         metals, alpha = column(table, "fe_h"), column(table, "mg_fe")
         use = table["pristine"].to_numpy(zero_copy_only=False).astype(bool)
+        use &= (column(table, "bp_rp") > 0) & (column(table, "bp_rp") < 4)
     else:
         metals = column(table, "true_feh")
         alpha = column(table, "true_alpha_m") + column(table, "true_mh") - metals
@@ -78,6 +79,11 @@ def scores(truth, guess, cool):
     right = guess == truth
     shares = (hh / max(hh + lh, 1), hh / (hh + hl), ll / max(ll + hl, 1), ll / (ll + lh), right[cool].mean())
     return f"{right.mean():8.3f}" + "".join(f"{v:{n}.3f}" for v, n in zip(shares, (16, 7, 16, 7, 16), strict=True))
+
+
+def grown(x, classes, new):
+    """Which (M,) of new (M, n) a random forest grown on x (N, n) puts into the class."""
+    return RandomForestClassifier(random_state=0, n_jobs=-1).fit(x, classes).predict(new)
 
 
 def linear(x, classes, new):

@@ -14,41 +14,65 @@ from tables import block, column, columns
 
 from xptools import artefact
 from xptools.cores import feh, vae, vae_fit, xpbasis
+from xptools.cores.extinction import curve
 from xptools.figures import style
+
+MOST_DUST = 0.3  # E of stars that are compared
 
 
 def reconstruction(args):
-    """RMS of flux residuals in errors at each wavelength: the auto-encoder, which reads the spectrum, and xp feh's
-    network, which is told the true labels."""
-    table = pq.read_table(args.input[0])
-    data = Path(artefact.__file__).parent / "data"
-    model = feh.Model(artefact.load(data / "feh_demo.safetensors", "feh").arrays)
-    w = tuple(model.wavelength.tolist())
-    design, k = xpbasis.design(w), 55
-    values, made = block(table, "coefficients"), block(table, "reconstruction")
-    flux, again = (xpbasis.flux(a[:, :k], a[:, k:], design) for a in (values, made))
-    errors = block(table, "coefficient_errors")
-    sigma = xpbasis.flux_errors(*(xpbasis.Coefficients(values[:, s], errors[:, s])
-                                  for s in (slice(0, k), slice(k, None))), design)  # fmt: skip
-    labels = columns(table, ("true_teff", "true_mg", "true_feh"))
-    scaled = ((labels - feh.LABEL_MEAN) / feh.LABEL_SCALE).astype(np.float32)
-    told = 1e-18 * np.exp(model.ln_flux(scaled)) * ((column(table, "true_parallax") / 100) ** 2)[:, None]
-    use = np.isfinite(told).all(-1) & np.isfinite(flux).all(-1)
-    rms = {n: np.sqrt(np.median(((flux - f) / sigma)[use] ** 2, 0) / 0.4549) for n, f in
-           (("auto-encoder", again), ("network of labels", told))}  # fmt: skip
-    figure = style.canvas("single", 62.0)
-    axes = figure.subplots()
-    for (name, values), colour in zip(rms.items(), (style.BLUE, style.RED), strict=True):
-        axes.plot(w, values, color=colour, label=name)
-        most = int(values.argmax())
-        sys.stdout.write(
-            f"{name}: residuals of {use.sum():,} dwarfs in errors, median over wavelengths "
-            f"{np.median(values):.2f}, largest {values[most]:.2f} at {w[most]:.0f} nm\n"
-        )
-    axes.axhline(1, color=style.GREY, lw=0.6)
-    axes.set(xlabel=r"$\lambda$ [nm]", ylabel="Robust RMS of residuals in errors")
-    axes.legend()
+    """Residuals of flux in errors at each wavelength and by star: the auto-encoder, which reads the spectrum, and the
+    network of a model of xp feh, which is told Teff, M_G and [Fe/H] as a survey has them, E and the distance.
+
+    Per wavelength their RMS over stars, from the median; per star RMSE over wavelengths (LS24 eq 9).
+    """
+    model = feh.Model(artefact.load(args.input[1], "feh").arrays)
+    w, table = model.wavelength, pq.read_table(args.input[0])
+    flux, sigma, made = spectra(table, xpbasis.design(tuple(w.tolist())))
+    told, E = told_flux(table, model), column(table, "ext_e")
+    use = np.isfinite(told).all(-1) & np.isfinite(flux).all(-1) & (E < MOST_DUST)
+    R = {n: ((flux - f) / sigma)[use] for n, f in (("auto-encoder", made), ("network of labels", told))}
+    rmse = {n: np.sqrt((r**2).mean(-1)) for n, r in R.items()}
+    sys.stdout.write(f"{use.sum():,} stars with labels and E < {MOST_DUST}; RMSE over wavelengths in errors, median:\n")
+    for name, some in (("all", E[use] >= 0), *((f"E < {e}", E[use] < e) for e in (0.1, 0.03))):
+        values = [np.median(r[some]) for r in rmse.values()]
+        words = ", ".join(f"{n} {v:.2f}" for n, v in zip(rmse, values, strict=True))
+        sys.stdout.write(f"{name:9} {some.sum():7,} stars: {words}, {np.log10(values[1] / values[0]):.2f} dex apart\n")
+    figure = style.canvas("double", 62.0)
+    left, right = figure.subplots(1, 2)
+    for (name, r), colour in zip(R.items(), (style.BLUE, style.RED), strict=True):
+        left.plot(w, np.sqrt(np.median(r**2, 0) / 0.4549), color=colour, label=name)
+    left.axhline(1, color=style.GREY, lw=0.6)
+    left.set(xlabel=r"$\lambda$ [nm]", ylabel="Robust RMS of residuals in errors", ylim=(0, None))
+    left.legend()
+    teff, feh_ = (labels_of(table)[use, k] for k in (0, 2))
+    gain = np.log10(rmse["network of labels"] / rmse["auto-encoder"])
+    low, high = np.quantile(gain, (0.02, 0.98))
+    image = right.scatter(teff, feh_, c=gain, s=1.5, lw=0, vmin=low, vmax=high, cmap="cividis", rasterized=True)
+    figure.colorbar(image, ax=right, label="log$_{10}$ of RMSE, labels over auto-encoder")
+    right.set(xlabel=r"$T_\mathrm{eff}$ [K]", ylabel="[Fe/H]", xlim=np.quantile(teff, (0.999, 0.001)))
     Path(args.output).write_bytes(style.encoded(figure, style.kind(args.output)))
+
+
+def spectra(table, design):
+    """Flux, its errors and the flux of the reconstruction (N, n)."""
+    values, errors, made = (block(table, n) for n in ("coefficients", "coefficient_errors", "reconstruction"))
+    flux, again = (xpbasis.flux(a[:, :55], a[:, 55:], design) for a in (values, made))
+    bands = (xpbasis.Coefficients(values[:, s], errors[:, s]) for s in (slice(0, 55), slice(55, None)))
+    return flux, xpbasis.flux_errors(*bands, design), again
+
+
+def labels_of(table):
+    """Teff, M_G without dust and [Fe/H] (N, 3) as a survey has them."""
+    return columns(table, ("teff", "mg0", "fe_h" if "fe_h" in table.schema.names else "feh"))
+
+
+def told_flux(table, model):
+    """What the network makes of a star's labels, at its distance and behind its dust (N, n) [W m^-2 nm^-1]."""
+    scaled = ((labels_of(table) - feh.LABEL_MEAN) / feh.LABEL_SCALE).astype(np.float32)
+    parallax, E = (column(table, n)[:, None] for n in ("parallax", "ext_e"))
+    dimmed = (parallax / 100) ** 2 * 10 ** (-0.4 * curve(model.wavelength) * E)
+    return feh.UNIT * np.exp(model.ln_flux(scaled)) * np.where(parallax > 0, dimmed, np.nan)
 
 
 def components(args):

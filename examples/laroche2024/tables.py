@@ -1,10 +1,11 @@
 """Columns and files of this example: what its other scripts read and write tables with.
 
-python tables.py gather|split|published INPUT... -o OUTPUT
+python tables.py gather|split|part|published INPUT... -o OUTPUT
 """
 
 import argparse
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from xptools.cores import keyed
 
+ROWS = 20_000
 LATENTS = [f"z{k}" for k in range(1, 7)]
 
 
@@ -51,6 +53,18 @@ def split(args):
         pq.write_table(table.take(np.sort(some)), f"{args.output}-{name}.parquet")
 
 
+def part(args):
+    """A tenth of the stars of any number to test, by mixed identifiers, the others to train."""
+    whole = pq.ParquetFile(args.input[0])
+    names = {name: f"{args.output}-{name}.parquet" for name in ("train", "test")}
+    with ExitStack() as stack:
+        out = {name: stack.enter_context(pq.ParquetWriter(path, whole.schema_arrow)) for name, path in names.items()}
+        for batch in whole.iter_batches(ROWS):
+            test = keyed.uniform(batch["source_id"].to_numpy(), 11) < 0.1
+            for name, some in (("train", ~test), ("test", test)):
+                out[name].write_batch(batch.filter(pa.array(some)))
+
+
 def published(args):
     """The published training's metrics, whose rows have lost their line breaks, as a table of epoch, loss, score."""
     text = Path(args.input[0]).read_text()
@@ -63,7 +77,7 @@ def published(args):
     pq.write_table(pa.table({"epoch": np.arange(len(rows)), "loss": loss, "score": score}), args.output)
 
 
-PARTS = {f.__name__: f for f in (gather, split, published)}
+PARTS = {f.__name__: f for f in (gather, split, part, published)}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

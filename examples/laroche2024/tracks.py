@@ -90,10 +90,11 @@ def main(given):
     table = table.filter(np.isfinite([*labels_of(table).values()][:3]).all(0) & np.isfinite(column(table, LATENTS[0])))
     stars, z = labels_of(table), columns(table, LATENTS)
     near = ~stars["dwarf"] & np.isfinite(stars["alpha"]) & (np.abs(stars["mh"] + 0.4) < 0.2)
+    over = r"[$\alpha$/Fe]" if "true_teff" in table.schema.names else r"[$\alpha$/M]"
     panels = (
         ("log g", stars["logg"], axes_of(z, stars["teff"], stars["logg"]), "magma", slice(None)),
         ("[M/H]", stars["mh"], axes_of(z, stars["mh"], stars["teff"]), "viridis", slice(None)),
-        (r"[$\alpha$/Fe]", stars["alpha"], axes_of(z[near], stars["alpha"][near], stars["mh"][near]), "cividis", near),
+        (over, stars["alpha"], axes_of(z[near], stars["alpha"][near], stars["mh"][near]), "cividis", near),
     )
     figure = style.canvas("double", 70.0)
     for axes, (label, colour, pair, colours, some), tracks in zip(

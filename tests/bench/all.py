@@ -1,6 +1,6 @@
 """All benchmarks as one: `make bench` gives one table, one JSON file and one figure.
 
-    python tests/bench/all.py [--sizes 1e5,1e6,1e7] [--spectra 1e4,1e5,1e6] [--only mass,feh] [--quick] [--out DIR]
+    python tests/bench/all.py [--sizes 1e4,...,1e7] [--spectra 1e3,...,1e6] [--only mass,feh] [--quick] [--out DIR]
 
 The machine's limits are measured first, then each script of tests/bench runs by itself and adds its records, `machine`
 and `records` of DIR/bench.json; DIR/bench.txt is the table. Rows of whole commands are put beside the peer of the same
@@ -170,8 +170,8 @@ def demand_gpu() -> None:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", default="1e5,1e6,1e7", help="rows of catalogues")
-    parser.add_argument("--spectra", default="1e4,1e5,1e6", help="rows of tables with spectra")
+    parser.add_argument("--sizes", default="1e4,1e5,1e6,1e7", help="rows of catalogues")
+    parser.add_argument("--spectra", default="1e3,1e4,1e5,1e6", help="rows of tables with spectra")
     parser.add_argument("--only", default="", help="commands, with commas")
     parser.add_argument("--quick", action="store_true", help="every script as short as can be")
     parser.add_argument("--longest", type=float, default=200.0, help="seconds of CPU that a run of a command may take")

@@ -1,6 +1,6 @@
 """Every command as a user runs it, a process with its input from a pipe: rates, CPU, memory and start-up by size.
 
-    python tests/bench/bench_commands.py [--sizes 1e5,1e6,1e7] [--spectra 1e4,1e5,1e6] [--only mass,feh] [--repeat 2]
+    python tests/bench/bench_commands.py [--sizes 1e4,...,1e7] [--spectra 1e3,...,1e6] [--only mass,feh] [--repeat 2]
 
 Inputs are mock stars; a long one is the same million stars again and again (spectra: 20,000), with identifiers that go
 on, so that disks need hold only one round. Start-up is the best of five runs on 100 rows, with a warm cache; its goal
@@ -199,8 +199,8 @@ def main() -> None:
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", default="1e5,1e6,1e7", help="rows of catalogues")
-    parser.add_argument("--spectra", default="1e4,1e5,1e6", help="rows of tables with spectra")
+    parser.add_argument("--sizes", default="1e4,1e5,1e6,1e7", help="rows of catalogues")
+    parser.add_argument("--spectra", default="1e3,1e4,1e5,1e6", help="rows of tables with spectra")
     parser.add_argument("--only", default="", help="commands, with commas; all without it")
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--longest", type=float, default=200.0, help="seconds of CPU that one run may take")

@@ -64,7 +64,7 @@ CASES = (
     Case("eta", "eta", "stars", work={"exp": GAUSSIANS, "gemm": 30 * GAUSSIANS}, peer=(("eta", "densities"),),
          model=True),
     Case("mass", "mass", "ready", peer=(("mass", "step"),), model=True),
-    Case("veff", "veff", "masses", alone="a look-up; the volumes against a Monte Carlo are above"),
+    Case("veff", "veff", "masses", alone="a look-up; the volumes against a Monte Carlo are above", light=True),
     Case("mf", "mf --method exact", "binned", alone="counting; the posterior against NumPyro is above"),
     Case("plot", "plot cmd -o plot.png", "stars", alone="no peer: matplotlib is inside"),
     Case("mock", "mock {n}", "", alone="no peer gives Gaia's errors"),
@@ -92,5 +92,8 @@ TRAININGS = (
 )  # fmt: skip
 
 # What reads no table, or its head: start-up only; those that need no more than Arrow and numpy, and the others.
-LIGHTEST = ("--help", "mass --help", "plot mf --help", "completion bash", "info stars.parquet", "cite stars.parquet")
-OTHERS = ("help mass", "doctor --quick", "fetch --list", "veff --table")
+LIGHTEST = (
+    "--help", "mass --help", "plot mf --help", "completion bash", "help mass", "info stars.parquet",
+    "cite stars.parquet", "fetch --list", "veff --table",
+)  # fmt: skip
+OTHERS = ("doctor --quick",)

@@ -137,6 +137,20 @@ def test_training_points_are_main_sequence_and_evenly_weighted():
     assert p.age.min() >= 1 and np.log(p.age[p.mass < 0.5]).mean() == pytest.approx(np.log(10) / 2, abs=0.05)
 
 
+def test_summary_as_stars_is_the_error_of_a_sample_drawn_from_kroupas_mass_function():
+    """Weights against a sample: residuals that depend on mass, told for masses drawn by the mass function itself."""
+    p = mass_training.draw(isochrone.load(None), (1.0, 10.0), (-2.0, 0.0), 200_000, 3)
+    rows = np.arange(200_000)
+    residual = np.column_stack([0.1 * p.mass**2, 0.2 * p.mass])
+    told = mass_training.summary(p, rows, residual)
+    faint = p.M_G > 4
+    chance = p.weight * np.where(p.mass < 0.5, p.mass**-1.3, 0.5 * p.mass**-2.3) * faint
+    some = np.random.default_rng(1).choice(rows, 400_000, p=chance / chance.sum())
+    expected = np.sqrt((residual[some] ** 2).mean(0))
+    assert (told["rms_mass_as_stars"], told["rms_mh_as_stars"]) == pytest.approx(tuple(expected), rel=0.01)
+    assert told["rms_mass_as_stars"] < 0.7 * told["rms_mass"]
+
+
 def test_default_model_holds_what_it_promises():
     from xptools.commands.mass import DEFAULT
 
@@ -188,3 +202,4 @@ def test_all_ages_of_the_real_tables_are_at_the_irreducible_scatter(real):
     mean = np.bincount(cell, w * m) / np.bincount(cell, w)
     floor = np.sqrt((w * (m - mean[cell]) ** 2).sum() / w.sum())
     assert metrics["rms_mass"] < 1.2 * floor
+    assert metrics["rms_mass_as_stars"] < 0.02 and metrics["rms_mh_as_stars"] < 0.1  # Li+ 2026 App. C.1

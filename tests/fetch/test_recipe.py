@@ -115,7 +115,7 @@ def test_what_is_here_is_not_fetched(inside, monkeypatch, tmp_path):
     monkeypatch.setenv("XP_OFFLINE", "1")
     monkeypatch.setenv("INPUT_DIR", str(tmp_path))
     (tmp_path / "xp_apogee_cat.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    code, out, said = inside("fetch", "recipe", "laroche2024", "--to", tmp_path)
+    code, out, said = inside("fetch", "recipe", "laroche2024", "catalogue", "--to", tmp_path)
     assert code == 0, said
     assert str(tmp_path / "xp_apogee_cat.h5") in out and "(here)" in said
 
@@ -129,6 +129,7 @@ def test_the_catalogue_of_laroche2024_becomes_a_table_for_xp(inside, tmp_path):
         "ids": np.arange(40) << 35,
     }
     columns |= {name: rng.random(40) for name in ("TEFF", "LOGG", "M_H", "ALPHA_M", "FE_H", "MG_FE", "J", "H", "K")}
+    columns["SFD_EBV"] = np.full(40, 0.05)
     columns["phot_g_mean_flux"] = np.full(40, 1e5)
     columns |= {f"{name}_ERR": np.full(40, 1e-3) for name in ("TEFF", "LOGG", "M_H")}
     columns |= {name: np.zeros(40, np.int64) for name in ("ASPCAPFLAG", "STARFLAG")}

@@ -270,6 +270,8 @@ def _round(target: str, start: int, keep: Path) -> tuple[int, list[tuple[int, st
         told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"case"')]
         found = [(t["case"], t["where"]) for t in told]
         if done.returncode:
+            if not (scratch / "case").exists():
+                raise SystemExit(f"the reader of {target} cannot be tried at all:\n{done.stderr}")
             last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
             found.append((reached, f"ended with {done.returncode}: {last}"))
             (scratch / f"{target}-{reached}.bin").write_bytes((scratch / "case").read_bytes())

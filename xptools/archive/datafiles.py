@@ -1,17 +1,20 @@
 """Files of the manifest onto this machine: found, or downloaded, compared, and put where the other commands look."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xptools import manifest, progress
-from xptools.archive import records, unpack
-from xptools.archive.download import download
-from xptools.archive.http import Client
 from xptools.errors import DataError, DiskError, UnavailableError, UsageError
 from xptools.manifest import External
+
+if TYPE_CHECKING:  # what is here is listed without what talks to servers: requests alone takes 0.05 s
+    from xptools.archive import records
+    from xptools.archive.http import Client
 
 
 class State(NamedTuple):
@@ -50,6 +53,8 @@ def _unread(file: External, path: Path, whole: bool) -> str:
     """What is wrong with tables that somebody has put there, "" if nothing; those of an archive have been read."""
     if not (whole and file.packed) or (path.parent / manifest.WHOLE).exists():
         return ""
+    from xptools.archive import unpack
+
     for table in sorted(path.parent.glob(file.name)):
         try:
             unpack.readable(table)
@@ -104,6 +109,8 @@ class Fetcher:
 
     def get(self, file: External) -> list[Path]:
         """Download what an entry stands for; UnavailableError for what only a person can get."""
+        from xptools.archive import records, unpack
+
         folder = self.to / file.folder if self.to else manifest.home(file)
         if folder is None:
             raise UsageError(f"there is no place for {file.key} (--cache off). TRY: --to DIR")
@@ -129,6 +136,8 @@ class Fetcher:
     def _one(self, file: External, remote: records.Remote, target: Path) -> Path:
         if target.is_file() and not _differs(target, remote):
             return target
+        from xptools.archive.download import download
+
         before = manifest.own_sum(target)
         sums = remote.sums or ({"sha256": before} if before else {})
         bar = progress.Bar(f"fetch {target.name}", remote.bytes, self.draw, "B")

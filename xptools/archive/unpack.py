@@ -2,16 +2,20 @@
 
 import fnmatch
 import gzip
+import io
 import json
 import shutil
 import tarfile
 import tempfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 from xptools import manifest
 from xptools.cores import _isochrone_files
 from xptools.errors import DataError
+
+LARGEST, MOST, ALL = 1 << 28, 10_000, 1 << 32  # bytes of a table, tables, bytes of an archive: far above what there is
 
 
 def isochrones(archives: list[Path], folder: Path, pattern: str) -> list[Path]:
@@ -35,17 +39,37 @@ def isochrones(archives: list[Path], folder: Path, pattern: str) -> list[Path]:
     return [folder / each for each in names]
 
 
+class Bounded(io.RawIOBase):
+    """A stream that raises DataError past a number of bytes: a small archive can be packed from any number of them."""
+
+    def __init__(self, stream: BinaryIO, left: int, name: str):
+        self.stream, self.left, self.name = stream, left, name
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.stream.read(min(size if size >= 0 else self.left + 1, self.left + 1))
+        self.left -= len(data)
+        if self.left < 0:
+            raise DataError(f"{self.name} unpacks to more than tables of isochrones are. TRY: look into it: tar -tzf")
+        return data
+
+
 def _members(archive: Path, half: Path, pattern: str) -> None:
+    """Tables of an archive, by the last part of their names, so that none gets anywhere but into `half`."""
     try:
         found = 0
-        with gzip.open(archive) as whole:
+        with gzip.open(archive) as unpacked:
+            whole = Bounded(unpacked, ALL, archive.name)
             with tarfile.open(fileobj=whole, mode="r|") as packed:
                 for member in packed:
                     name = Path(member.name).name
                     if member.isfile() and fnmatch.fnmatch(name, pattern):
                         found += 1
+                        table = Bounded(packed.extractfile(member), LARGEST if found <= MOST else -1, archive.name)
                         with (half / name).open("wb") as out:
-                            shutil.copyfileobj(packed.extractfile(member), out)
+                            shutil.copyfileobj(table, out)
             while whole.read(1 << 20):  # to its end, where its sum is compared
                 pass
     except (tarfile.TarError, EOFError, zlib.error, OSError) as fault:

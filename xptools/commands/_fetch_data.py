@@ -45,13 +45,14 @@ def command(names, listed, to, manifest, again, quiet, progress):
     from xptools import progress as screen
     from xptools import settings
     from xptools.archive import datafiles
-    from xptools.archive.http import Client
 
     place = Path(to).expanduser() if to else None
     if listed:
         return click.echo(listing(names, manifest, place))
     if not names:
         raise UsageError("name what to fetch. TRY: xp fetch data --list")
+    from xptools.archive.http import Client
+
     say = (lambda _: None) if quiet else screen.say
     found = datafiles.states(datafiles.named(names, manifest), whole=True, to=place)
     if settings.offline():

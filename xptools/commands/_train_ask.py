@@ -3,7 +3,7 @@
 import click
 
 from xptools.errors import DataError, UnavailableError
-from xptools.options import plain_command
+from xptools.options import plain_command, shared
 
 VERSIONS = ("xptools", "numpy", "torch")
 STARS = 200  # fewest that are trained on
@@ -70,8 +70,7 @@ mixture.""",
 @click.option("--requests", type=click.IntRange(1, 64), help="Requests per star and step.")
 @click.option("--context", type=click.IntRange(1, 1024), help="Most tokens of a context.")
 @click.option("--start", metavar="FILE", help="Begin with the weights of this model, of the same tokens and sizes.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
-              help="Of matrix products; auto is bfloat16 on a GPU, where the network is compiled as well.")  # fmt: skip
+@shared("precision", help="Of matrix products; auto is bfloat16 on a GPU, where the network is compiled as well.")
 def command(
     input, output, recipe, preset, head, components, where, held, epochs, cycles, batch, rate, requests, context,
     start, precision, seed, quiet, verbose, progress,
@@ -139,13 +138,14 @@ def chosen_device() -> str:
 def _plan(preset, head, components, requests, context, precision, device):
     from dataclasses import replace
 
+    from xptools.commands._training import chosen_precision
     from xptools.cores.ask_model import PRESETS
     from xptools.cores.ask_training import PLANS
 
     sizes = replace(PRESETS[preset], components=components if head == "mixture" else 1)
     if context:
         sizes = replace(sizes, context=context)
-    bits = ("bfloat16" if device == "cuda" else "float32") if precision == "auto" else precision
+    bits = chosen_precision(precision, device == "cuda")
     plan = replace(PLANS[preset], precision=bits, compiled=device == "cuda")
     if plan.blank > sizes.context:
         plan = replace(plan, blank=sizes.context)

@@ -140,6 +140,11 @@ def sayer(quiet: bool) -> Callable[[str], None]:
     return (lambda _: None) if quiet else progress.say
 
 
+def chosen_precision(wanted: str, on_gpu: bool) -> str:
+    """float32 or bfloat16, as --precision says; auto is what is quicker for a training."""
+    return ("bfloat16" if on_gpu else "float32") if wanted == "auto" else wanted
+
+
 class Watch:
     """What a person sees of a training: a bar on a terminal, with -v a line of JSON per epoch that `wanted` picks."""
 

@@ -76,9 +76,11 @@ class Ask(RowOp):
 
     def compute(self, **columns):
         from xptools.commands._train_ask import chosen_device
+        from xptools.session import uncollected
 
         path = Path(self.files()["model"])
-        engine = _loaded(path, _stamp(path), chosen_device(), self.precision)
+        with uncollected():
+            engine = _loaded(path, _stamp(path), chosen_device(), self.precision)
         return answering.answers(self._plan(), engine, columns)
 
 
@@ -166,8 +168,7 @@ right for trying things and for mock giants, not for science on real stars. xp t
               help="Draw N joint samples of the labels; 0: none.")  # fmt: skip
 @click.option("--explain", is_flag=True, help="Add what each group of numbers told, in nats.")
 @click.option("--suffix", metavar="TEXT", default="", help="Appended to LABELS in the names of the answers.")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
-              help="Of the network's layers; auto is bfloat16 on a processor that is made for it.")  # fmt: skip
+@shared("precision", help="Of the network's layers; auto is bfloat16 on a processor that is made for it.")
 def command(labels, model, given, context, joint, explain, suffix, precision, seed):
     """Append labels or spectra, answered from whatever else is known of a star.
 

@@ -2,14 +2,31 @@
 
 import click
 
-from xptools.options import plain_command
+from xptools.options import UsageError, plain_command
+
+NOTES = {
+    "MANY FILES": """At the end of a pipe of xp run it is `info --stats`, and gives a table instead: one row for each
+numeric column, and for each element of arrays, with count, unknown, min, max, mean and sd over all rows of all files.
+These are the figures that normalise spectra: xp run 'info --stats' gaia/ -o norms.parquet --jobs 8."""
+}
+
+
+def _statistics(stats, rows, columns, history, as_json, input):
+    """What `info` is in a pipe."""
+    from xptools.commands._info_stats import Statistics
+
+    if not stats or rows or columns or history or as_json is not None:
+        raise UsageError("in a pipe info is `info --stats`, without other options. TRY: xp info on the output")
+    return Statistics()
 
 
 @plain_command(
     "tables",
     1,
     examples=("xp info stars.parquet", "xp info --stats --json stars.parquet", "xp info model.safetensors"),
-    see=("convert", "cite"),
+    see=("convert", "cite", "run"),
+    notes=NOTES,
+    step=_statistics,
 )
 @click.option("--head", "rows", type=click.IntRange(0), default=0, help="Show the first N rows.")
 @click.option("--stats", is_flag=True, help="Count, minimum, maximum, mean and standard deviation of every column.")

@@ -35,8 +35,9 @@ A HATS catalogue (a folder with hats.properties) becomes a HATS catalogue with t
 row is left of; its properties, partition_info.csv, _metadata and _common_metadata are made anew. Margin caches and
 indexes of a collection are not made; maps of the sky (skymap.fits) come along only if no row was dropped.
 
-If the last command of PIPE counts rows (mf, select --cutflow), there is no OUTPUT: one table comes out (-o), of the
-rows of all files, the same to the last bit for any number of processes. It is counted from the start each time.""",
+If the last command of PIPE counts rows (mf, select --cutflow, info --stats), there is no OUTPUT: one table comes out
+(-o), of the rows of all files, the same to the last bit for any number of processes. It is counted from the start each
+time.""",
     "AGAIN": """Given again, the same command makes only the parts that are missing, and those whose input has changed,
 which it names. OUTPUT/.xp-run says by which steps, models and versions the parts are made, and of which bytes: in a
 folder made by others the command ends with status 73. Nothing of a part is there before all of it is. One command at a
@@ -98,8 +99,8 @@ def command(pipe, input, folder, jobs, scheduler, scheduler_file, slurm, shard, 
     """Run a pipe of commands in one process, or over many files in many: the same rows and history as the shell's pipe.
 
     PIPE is written as in the shell, in one pair of quotes, with or without `xp` before each command. The first command
-    may be one that makes rows (mock); the last may be one that counts them (mf). Nothing is serialised in between.
-    --seed, --config and --replace of xp run hold for every step.
+    may be one that makes rows (mock); the last may be one that counts them (mf, info --stats). Nothing is serialised in
+    between. --seed, --config and --replace of xp run hold for every step.
 
     With the folder OUTPUT every file of INPUT, which may be a folder or a HATS catalogue, becomes a file there.
     """

@@ -16,9 +16,9 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import ndtri
 
 from xptools.cores.ask_errors import Errors
+from xptools.cores.ask_inference import Inference, fits
 from xptools.cores.ask_model import Generalist, Known, Runs, Sizes
 from xptools.cores.ask_vocabulary import Vocabulary
 
@@ -54,9 +54,12 @@ class Engine:
         return np.where(self.usable > 0, z, np.nan).astype(np.float32)
 
     @cached_property
-    def working(self) -> Generalist:
+    def working(self) -> Generalist | Inference:
         """The network in the precision asked for."""
-        return self.network if self.precision == "float32" else self.network.at(getattr(torch, self.precision))
+        precision = getattr(torch, self.precision)
+        if self.device == "cpu" and fits(self.network):
+            return Inference(self.network, precision)
+        return self.network if precision == torch.float32 else self.network.at(precision)
 
     def answers(self, z: np.ndarray, requests: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Means, variances and weights of the components (N, R, K) of tokens `requests` (R,), standardised."""
@@ -82,7 +85,7 @@ class Engine:
         return out[0], out[1], out[2]
 
     @torch.inference_mode()
-    def _memory(self, network: Generalist, z, shown) -> torch.Tensor:
+    def _memory(self, network: Generalist | Inference, z, shown) -> torch.Tensor:
         """The memory of one group of stars, in the order of their number of tokens; `TOKENS` or a multiple long."""
         size = max(TOKENS, self.network.sizes.context)
         memory = torch.cat([self._encoded(network, z[p], shown[p], size) for p in _pieces(shown.sum(1), size)])
@@ -100,13 +103,13 @@ class Engine:
         return Known(*tensors)
 
     @torch.inference_mode()
-    def _decoded(self, network: Generalist, memory, known, lengths, asked, requests: int) -> np.ndarray:
+    def _decoded(self, network: Generalist | Inference, memory, known, lengths, asked, requests: int) -> np.ndarray:
         """Means, variances and weights (3, n, R, K)."""
         got = network.decode(memory, asked, Runs(_runs(lengths), requests), known)
         parts = torch.stack([got.mean, got.s.exp(), got.log_weight.exp()])
         return parts[:, : len(lengths) * requests].unflatten(1, (len(lengths), requests)).cpu().numpy()
 
-    def _encoded(self, network: Generalist, z, shown, size: int) -> torch.Tensor:
+    def _encoded(self, network: Generalist | Inference, z, shown, size: int) -> torch.Tensor:
         """The memory (T, d) of the stars' tokens side by side."""
         star, place = np.nonzero(shown)
         ids, values = np.zeros(size, np.int64), np.zeros(size, np.float32)
@@ -160,7 +163,8 @@ def joint(engine: Engine, z: np.ndarray, requests: np.ndarray, uniform: np.ndarr
         mean, variance, weight = (np.repeat(a[:, 0], repeat, axis=0) for a in told)
         pick = np.minimum((u[:, r, :1] > weight.cumsum(-1)).sum(-1), weight.shape[-1] - 1)[:, None]
         mean, variance = (np.take_along_axis(a, pick, 1) for a in (mean, variance))
-        state[:, token] = (mean + factor * np.sqrt(variance) * ndtri(u[:, r, 1:]))[:, 0]
+        deviate = torch.special.ndtri(torch.from_numpy(u[:, r, 1:])).numpy()
+        state[:, token] = (mean + factor * np.sqrt(variance) * deviate)[:, 0]
     return state[:, requests].reshape(n, samples, len(requests))
 
 

@@ -26,12 +26,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xptools.cores.ask_latent import CUT, Latent
 
+EPSILON = 1e-5  # of layer normalisation, beside the variance
 CLAMP = 20.0  # |s| beyond which the exponent would leave float32's good range
 SHOWN = 0.02  # standardised error with which a value that is shown is taken to come back, before anything is learned
 OWN = 4  # numbers that the head is given of a requested token
@@ -75,6 +77,11 @@ class Runs(NamedTuple):
 
     parts: tuple[tuple[int, int], ...]
     requests: int = 0
+
+    def starts(self) -> np.ndarray:
+        """Where the tokens of each star begin, and where those of the last end (S + 1,)."""
+        each = np.array(self.parts, np.int64).reshape(-1, 2)
+        return np.concatenate([[0], np.repeat(each[:, 1], each[:, 0]).cumsum()])
 
 
 Among = Tensor | Runs | None  # which tokens a query may attend to
@@ -144,7 +151,7 @@ class Block(nn.Module):
         super().__init__()
         self.attention = Attention(dim, heads, dropout)
         self.wide, self.narrow = nn.Linear(dim, width), nn.Linear(width, dim)
-        self.first, self.second = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.first, self.second = (nn.LayerNorm(dim, EPSILON) for _ in range(2))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, among: Among) -> Tensor:
@@ -210,10 +217,14 @@ class Generalist(nn.Module):
         other.working = precision
         return other
 
+    def embedded(self, ids: Tensor, values: Tensor) -> Tensor:
+        """Tokens as the encoder takes them, in single precision."""
+        scale, offset = (F.embedding(ids, table) for table in (self.embedding, self.offset))
+        return F.gelu(scale * values[..., None] + offset)
+
     def encode(self, ids: Tensor, values: Tensor, among: Among = None) -> Tensor:
         """Tokens ids (B, L) int64 with standardised values (B, L) to the memory (B, L, d); or (T,) to (T, d)."""
-        scale, offset = (F.embedding(ids, table) for table in (self.embedding, self.offset))
-        x = F.gelu(scale * values[..., None] + offset).to(self.working)
+        x = self.embedded(ids, values).to(self.working)
         for block in self.encoder:
             x = block(x, x, among)
         return x
@@ -227,12 +238,12 @@ class Generalist(nn.Module):
         for block in self.decoder:
             q = block(q, memory, among)
         if self.summary:
-            return self._summed(q, requests, among, known)
+            return self.summed(q, requests, among, known)
         for layer in self.head:
             q = F.gelu(layer(q))
-        return self._answer(q.float())
+        return self.answer(q.float())
 
-    def _summed(self, q: Tensor, requests: Tensor, among: Among, known: Known) -> Answer:
+    def summed(self, q: Tensor, requests: Tensor, among: Among, known: Known) -> Answer:
         """The head with what the summary tells it, all in single precision."""
         each = among.requests if isinstance(among, Runs) else requests.shape[1]
         with torch.autocast(q.device.type, enabled=False):
@@ -244,11 +255,11 @@ class Generalist(nn.Module):
             q = torch.cat([q.float(), more], -1)
             for layer in self.head:
                 q = F.gelu(layer(q))
-            mean, s, weight = self._answer(q)
+            mean, s, weight = self.answer(q)
             middle, unit = (x[..., None] for x in start)
         return Answer(middle + (0.5 * unit).exp() * mean, (unit + s).clamp(-CLAMP, CLAMP), weight)
 
-    def _answer(self, q: Tensor) -> Answer:
+    def answer(self, q: Tensor) -> Answer:
         """Outputs, in single precision whatever the rest was in."""
         with torch.autocast(q.device.type, enabled=False):
             mean, s = self.out["mean"](q), self.out["s"](q).clamp(-CLAMP, CLAMP)

@@ -15,6 +15,7 @@ import numpy as np
 
 from xptools.cores import nn
 from xptools.cores._jax import Resumable, configure
+from xptools.cores.imf import KROUPA
 from xptools.cores.isochrone import Grid, Sequence
 from xptools.errors import DataError
 
@@ -153,7 +154,10 @@ def errors(M_G: np.ndarray, residual: np.ndarray, weight: np.ndarray) -> dict[st
 
 
 def summary(points: Points, rows: np.ndarray, residual: np.ndarray) -> dict[str, float]:
-    """Held-out RMS [Msun, dex] at M_G > 4, (mass, [M/H]) cells weighing the same: all, and some subsets."""
+    """Held-out RMS [Msun, dex] at M_G > 4, (mass, [M/H]) cells weighing the same: all, and some subsets.
+
+    `_as_stars` weighs by Kroupa's mass function instead: what is wrong for the stars of a volume.
+    """
     mass, age, faint = points.mass[rows], points.age[rows], points.M_G[rows] > 4
     subsets = {
         "": faint,
@@ -163,10 +167,11 @@ def summary(points: Points, rows: np.ndarray, residual: np.ndarray) -> dict[str,
         "_mh_above_-1.5": faint & (points.mh[rows] >= -1.5),
         "_oldest": faint & (age >= 0.95 * age.max()),
     }
-    out = {"held_rows": int(faint.sum())}
-    for name, chosen in subsets.items():
+    out, even = {"held_rows": int(faint.sum())}, points.weight[rows]
+    weights = {"_as_stars": even * KROUPA.pdf(mass, 0.0)}
+    for name, chosen in (subsets | {"_as_stars": faint}).items():
         if chosen.sum() > 20:
-            rms = _rms(residual[chosen], points.weight[rows][chosen])
+            rms = _rms(residual[chosen], weights.get(name, even)[chosen])
             out |= {f"{what}{name}": round(float(r), 5) for what, r in zip(("rms_mass", "rms_mh"), rms, strict=False)}
     return out
 

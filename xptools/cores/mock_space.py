@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-DISTANCES, RADII, FRACTIONS = 4096, 128, 256
+from xptools.cores.cubic import Cubic
+
+DISTANCES, RADII, FRACTIONS, KNOTS = 4096, 128, 256, 501
 
 
 class Position(NamedTuple):
@@ -35,7 +37,8 @@ class Space:
         p = np.linspace(0.0, self.reach, RADII + 1)
         self._angle = np.concatenate([_rings(h_r, p, self.r_sun).ravel() for h_r, _ in self.laws])
         self._fine = np.linspace(0.0, self.reach, 20_001)
-        self._mean = np.stack([_ring_mean(h_r, self._fine, self.r_sun) for h_r, _ in self.laws])
+        knots = np.linspace(0.0, self.reach, KNOTS)  # of a spline: the mean is smooth, and within 1e-10
+        self._mean = np.stack([Cubic(knots, _ring_mean(h_r, knots, self.r_sun))(self._fine) for h_r, _ in self.laws])
         self._most = np.maximum.accumulate(self._mean, axis=1)
         self._edge = np.stack([self._envelope(k) for k in range(len(self.laws))])
         self._top = np.cbrt(self._edge[:, -1])

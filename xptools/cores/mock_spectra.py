@@ -17,9 +17,9 @@ from functools import lru_cache
 from importlib import resources
 
 import numpy as np
-from scipy.interpolate import splev, splrep
 
 from xptools.cores import spectra_model, xpdesign
+from xptools.cores.cubic import Cubic
 from xptools.cores.photometry import POGSON, ZERO_POINT
 
 FILE = "xp_noise.npz"
@@ -44,7 +44,7 @@ def projection(band: str) -> np.ndarray:
     low, high = REACH[band]
     inside = (GRID >= low) & (GRID <= high)
     w = GRID[inside]
-    r = np.maximum(splev(w, splrep(*arrays[f"{band}.response"], s=0)), 0.0) * w * xpdesign.PUPIL / xpdesign.HC_NM
+    r = np.maximum(Cubic(*arrays[f"{band}.response"])(w), 0.0) * w * xpdesign.PUPIL / xpdesign.HC_NM
     E = xpdesign.model(w, arrays, band) * r
     v = learned()[f"{band}.size"] ** 2
     gram = E @ E.T

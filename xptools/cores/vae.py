@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from operator import matmul
 
 import numpy as np
 
@@ -83,18 +84,18 @@ def running(arrays: Arrays, gelu: Callable, xp=np) -> Active:
     return active
 
 
-def encoded(arrays: Arrays, x, active: Active):
+def encoded(arrays: Arrays, x, active: Active, product: Callable = matmul):
     """mu and ln v (N, L) of standardised coefficients (N, K), unknown ones 0."""
     for k in range(_depth(arrays, "encoder")):
-        x = active(f"encoder.{k}", x @ arrays[f"encoder.{k}.w"] + arrays[f"encoder.{k}.b"])
-    return tuple(x @ arrays[f"{head}.w"] + arrays[f"{head}.b"] for head in ("mu", "log_var"))
+        x = active(f"encoder.{k}", product(x, arrays[f"encoder.{k}.w"]) + arrays[f"encoder.{k}.b"])
+    return tuple(product(x, arrays[f"{head}.w"]) + arrays[f"{head}.b"] for head in ("mu", "log_var"))
 
 
-def decoded(arrays: Arrays, part: str, z, active: Active):
+def decoded(arrays: Arrays, part: str, z, active: Active, product: Callable = matmul):
     """Output (N, K) of the decoder, or of the scatter network before its sigmoid, for latents (N, L)."""
     last = _depth(arrays, part) - 1
     for k in range(last + 1):
-        z = z @ arrays[f"{part}.{k}.w"] + arrays[f"{part}.{k}.b"]
+        z = product(z, arrays[f"{part}.{k}.w"]) + arrays[f"{part}.{k}.b"]
         if 0 < k < last:
             z = active(f"{part}.{k}", z)
     return z

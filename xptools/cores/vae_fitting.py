@@ -33,6 +33,7 @@ class Plan:
     held: float = 0.1
     settle: float = 0.3
     warm: float = 0.0
+    precision: str = "float32"
     seed: int = 0
 
 
@@ -62,7 +63,7 @@ class Moments:
 def learner(plan: Plan, norms: vae.Arrays, blocks: Blocks, held: Sample) -> Learner:
     """A learner with fresh weights."""
     arrays = vae.init(plan.seed, len(norms["norm.mean"]), plan.hidden, plan.latents, plan.batch_norm)
-    objective = vae_training.Objective(plan.loss, plan.kl_weight, plan.decay)
+    objective = vae_training.Objective(plan.loss, plan.kl_weight, plan.decay, plan.precision)
     settle, warm = round((1 - plan.settle) * plan.epochs), round(plan.warm * plan.epochs)
     return Learner(arrays, objective, plan.batch, plan.seed, blocks, held, settle, warm)
 

@@ -1,19 +1,23 @@
-"""What latents know of a label: Spearman's correlation, mutual information from ranks, and a quadratic in all of them.
+"""What latents know of a label: Spearman's correlation, mutual information from ranks, and probes of all of them.
 
     I = sum_ij n_ij / n ln(n n_ij / (n_i n_j)) - (B - 1)^2 / (2 n)        [nats], Miller's correction for the cells
 
 with both variables cut into B classes of equal numbers. Only orders enter, so the scale of a label does not matter.
 The partial correlation is that of what a quadratic in the ranks of other labels leaves of both ranks: what a latent
-knows of a label at fixed others.
+knows of a label at fixed others. A probe predicts the label from all latents, for each star by what it learned from
+others: least squares, linear or quadratic, and a random forest.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.stats import rankdata
 
 FEWEST = 30  # stars
 FOLDS = 5
+TREES, LEAF, GROWN_ON = 50, 5, 8192  # of the forest: trees, fewest stars of a leaf, most stars of a tree
 RIDGE = 1e-6
 
 
@@ -50,29 +54,61 @@ def mutual_information(x: np.ndarray, y: np.ndarray) -> float:
     return max(I - (B - 1) ** 2 / (2 * n), 0.0)
 
 
-def together(latents: np.ndarray, label: np.ndarray) -> float:
-    """Spearman's rho of a label (N,) with its prediction by a quadratic in latents (N, L), of stars held out."""
-    return spearman(probed(latents, label), label)
+def probed(latents: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
+    """A label's predictions (N,) from latents (N, L) by each probe, every star's from the other folds."""
+    return {
+        "linear": squares(linear(latents), label),
+        "quadratic": squares(quadratic(latents), label),
+        "forest": crossed(forest, latents, label),
+    }
 
 
-def probed(latents: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """A label's predictions (N,) by a quadratic in latents (N, L), each star's from the other folds."""
-    return predicted(quadratic(latents), label)
+def forest(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """What a random forest (Breiman 2001; scikit-learn's) grown on x (N, L) and y (N,) gives for new (M, L)."""
+    from sklearn.ensemble import RandomForestRegressor
+
+    some = min(GROWN_ON, len(y))
+    grown = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_samples=some, random_state=0, n_jobs=-1)
+    grown.fit(x, y)
+    return grown.set_params(n_jobs=1).predict(new)  # trees of one thread are added in one order
+
+
+def single(columns: np.ndarray, label: np.ndarray) -> tuple[int, float]:
+    """(place, Spearman's rho) of that of columns (N, K) which knows most of a label (N,), by rho; unknown is NaN."""
+    rho = np.zeros(columns.shape[1])
+    for k, column in enumerate(columns.T):
+        known = np.isfinite(column)
+        if known.sum() >= FEWEST:
+            rho[k] = spearman(column[known], label[known])
+    best = int(np.abs(rho).argmax())
+    return best, float(rho[best])
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    """1 and x_i (N, L + 1) of standardised columns x (N, L)."""
+    return np.concatenate([np.ones((len(x), 1)), (x - x.mean(0)) / np.maximum(x.std(0), 1e-12)], 1)
 
 
 def quadratic(x: np.ndarray) -> np.ndarray:
     """1, x_i and x_i x_j (N, terms) of standardised columns x (N, L)."""
-    x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-12)
+    terms = linear(x)
     i, j = np.triu_indices(x.shape[1])
-    return np.concatenate([np.ones((len(x), 1)), x, x[:, i] * x[:, j]], 1)
+    return np.concatenate([terms, terms[:, i + 1] * terms[:, j + 1]], 1)
 
 
-def predicted(terms: np.ndarray, label: np.ndarray) -> np.ndarray:
+def squares(terms: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Least-squares predictions (N,) of a label by terms (N, t), each star's from the other folds."""
+
+    def fitted(A, y, new):
+        return new @ np.linalg.solve(A.T @ A + RIDGE * len(A) * np.eye(A.shape[1]), A.T @ y)
+
+    return crossed(fitted, terms, label)
+
+
+def crossed(predicted: Callable, x: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """What `predicted(x, label, new)` of the other folds gives for each star (N,) of x (N, n)."""
     out, fold = np.empty(len(label)), np.arange(len(label)) % FOLDS
     for k in range(FOLDS):
         use = fold != k
-        A = terms[use]
-        gram = A.T @ A + RIDGE * use.sum() * np.eye(A.shape[1])
-        out[~use] = terms[~use] @ np.linalg.solve(gram, A.T @ label[use])
+        out[~use] = predicted(x[use], label[use], x[~use])
     return out

@@ -13,6 +13,9 @@ norm counts only real rows. The weight w of the KL term can rise to its value in
 otherwise be given up before the decoder has learned to use them, and stay so. In the last epochs batch norms are held
 at their running moments, as they are in use: the scatter network otherwise learns the noise of the batches' moments,
 and is too large for small batches.
+
+In precision bfloat16 the factors of matrix products are rounded to it, forwards and backwards, sums are single
+precision, as are weights, moments, batch norms and the likelihood; held-out losses are in single precision throughout.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from operator import matmul
 from typing import NamedTuple
 
 import numpy as np
@@ -75,11 +79,12 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: "code" or "paper", the weight of the KL term, the decay of AdamW."""
+    """What is minimised: "code" or "paper", the weight of the KL term, the decay of AdamW; in which precision."""
 
     loss: str = "code"
     kl_weight: float = 1.0
     decay: float = 0.01
+    precision: str = "float32"
 
 
 Blocks = Callable[[int], Iterator[Sample]]
@@ -110,6 +115,7 @@ class Learner:
         self.jax = configure()
         self.objective, self.batch, self.seed, self.blocks = objective, batch, seed, blocks
         self.settle, self.warm = settle, warm
+        self.product = rounded_product(self.jax) if objective.precision == "bfloat16" else matmul
         put = self.put = self.jax.numpy.asarray
         arrays = {k: put(v) for k, v in arrays.items() if not k.startswith(("norm.", "calibration."))}
         self.params = {k: v for k, v in arrays.items() if k.endswith(TRAINED)}
@@ -120,7 +126,7 @@ class Learner:
         self.idle = {k for k in self.params if k.endswith(".b") and self._followed(k)}
         self._scan = self.jax.jit(self._scanned, static_argnums=(6,))
         self._score = self.jax.jit(self._held_out)
-        self._both = self.jax.jit(self._outputs, static_argnums=(4,))
+        self._both = self.jax.jit(self._outputs, static_argnums=(4, 5))
         self._step = self.jax.jit(self._updated, static_argnums=(5,))
 
     def epoch(self, number: int, rate: float) -> float:
@@ -149,7 +155,7 @@ class Learner:
             epsilon = self._epsilon(self.jax.random.key(i), len(part.x))
             told = None
             if rho is not None:
-                both = self._both(self.params, self.stats, part, (epsilon, None), False)
+                both = self._both(self.params, self.stats, part, (epsilon, None), False, matmul)
                 told = correlated(part, rho, np.arange(len(part.x)), *both)
             total += float(self._score(self.params, self.stats, part, epsilon, told)) * len(part.x)
         return total / len(self.held.x)
@@ -206,7 +212,7 @@ class Learner:
         total = 0.0
         for number, (rows, weight) in enumerate(zip(order, use, strict=True)):
             some, epsilon = data.rows(rows), self._epsilon(self.jax.random.fold_in(key, number), len(rows))
-            both = self._both(carry[0], carry[2], some, (epsilon, weight), moving)
+            both = self._both(carry[0], carry[2], some, (epsilon, weight), moving, self.product)
             told = correlated(some, rho, rows, *both)
             carry, loss = self._step(carry, some, weight, epsilon, pace, moving, told)
             total += float(loss) * weight.sum()
@@ -217,7 +223,7 @@ class Learner:
         rate, share = pace
         params, moments, stats = carry
         value = self.jax.value_and_grad(self._loss, has_aux=True)
-        (loss, stats), slopes = value(params, stats, some, weight, epsilon, moving, told, share)
+        (loss, stats), slopes = value(params, stats, some, weight, epsilon, moving, told, share, self.product)
         # a bias under a batch norm has no slope but rounding, which AdamW would blow up to steps of the rate
         slopes |= {k: 0 * slopes[k] for k in self.idle if moving}
         decay = np.float32(self.objective.decay)
@@ -227,29 +233,30 @@ class Learner:
     def _held_out(self, params, stats, some, epsilon, told):
         return self._loss(params, stats, some, np.ones(some.x.shape[0], np.float32), epsilon, False, told)[0]
 
-    def _outputs(self, params, stats, some, drawn, training):
+    def _outputs(self, params, stats, some, drawn, training, product):
         """x^ and s^ at one draw of the latents; `drawn` are epsilon and the stars' weights."""
         epsilon, weight = drawn
         active = self._active(params, dict(stats), None if weight is None else weight / weight.sum(), training)
-        return self._run(params, some, epsilon, active)[:2]
+        return self._run(params, some, epsilon, active, product)[:2]
 
     def _active(self, params, moved, w, training):
         if training:
             return self._batch_norm(params, moved, w)
         return vae.running({**params, **moved}, lambda x: gelu_and_slope(self.jax, x)[0], self.jax.numpy)
 
-    def _run(self, params, some, epsilon, active):
+    def _run(self, params, some, epsilon, active, product):
         """x^, s^, mu and ln v."""
-        mu, log_var = vae.encoded(params, some.x, active)
+        mu, log_var = vae.encoded(params, some.x, active, product)
         z = mu + epsilon * self.jax.numpy.exp(0.5 * log_var)
-        out = vae.decoded(params, "decoder", z, active)
-        return out, self.jax.nn.sigmoid(vae.decoded(params, "scatter", z, active)), mu, log_var
+        out = vae.decoded(params, "decoder", z, active, product)
+        return out, self.jax.nn.sigmoid(vae.decoded(params, "scatter", z, active, product)), mu, log_var
 
-    def _loss(self, params, stats, some, weight, epsilon, training, told=None, share=1.0):
+    def _loss(self, params, stats, some, weight, epsilon, training, told=None, share=1.0, product=matmul):
         """(mean loss of a batch, running norms after it); `told` is what `correlated` says, `share` the KL term's."""
         w = weight / weight.sum()
         moved = dict(stats)
-        out, scatter, mu, log_var = self._run(params, some, epsilon, self._active(params, moved, w, training))
+        active = self._active(params, moved, w, training)
+        out, scatter, mu, log_var = self._run(params, some, epsilon, active, product)
         likelihood = misfit(self.jax, some, out, scatter) if told is None else _about(self.jax, told, out, scatter)
         kl = 0.5 * (mu * mu + self.jax.numpy.exp(log_var) - 1 - log_var).sum(-1)
         if self.objective.loss == "paper":
@@ -306,6 +313,23 @@ def normed_gelu(jax) -> Callable:
 
     both = jax.custom_vjp(lambda *given: forward(*given)[0])
     both.defvjp(forward, backward)
+    return both
+
+
+@cache
+def rounded_product(jax) -> Callable:
+    """x @ w of float32 arrays (N, n), (n, m) with factors in bfloat16 and sums in float32, and so its slopes."""
+    jnp = jax.numpy
+
+    def product(a, b):
+        return jnp.matmul(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+    def backward(kept, d):
+        x, w = kept
+        return product(d, w.T), product(x.T, d)
+
+    both = jax.custom_vjp(product)
+    both.defvjp(lambda x, w: (product(x, w), (x, w)), backward)
     return both
 
 

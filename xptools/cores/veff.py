@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xptools.cores.cubic import Cubic
 from xptools.cores.galaxy import R_SUN, Z_SUN, Disc, cylindrical
 
 BALL = 4.0 * np.pi / 3.0
@@ -58,8 +59,12 @@ def mean_density(survey, d, radial=16, polar=12, around=16):
     wr = wr * r**2  # (N, radial or 2 radial)
     x, w = np.polynomial.legendre.leggauss(polar)
     plane = np.clip(-survey.z_sun / np.maximum(r, 1e-300), -1.0, 1.0)[..., None]
-    sin_b = np.concatenate([-1 + (plane + 1) * (x + 1) / 2, plane + (1 - plane) * (x + 1) / 2], axis=-1)
-    wb = np.concatenate([(plane + 1) * w / 2, (1 - plane) * w / 2], axis=-1)  # (N, 2 radial, 2 polar)
+    sin_b, wb = plane + (1 - plane) * (x + 1) / 2, (1 - plane) * w / 2
+    if survey.z_sun:
+        sin_b = np.concatenate([-1 + (plane + 1) * (x + 1) / 2, sin_b], axis=-1)
+        wb = np.concatenate([(plane + 1) * w / 2, wb], axis=-1)  # (N, 2 radial, 2 polar)
+    else:
+        wb = 2 * wb  # all laws are the same on both sides of the plane
     # n depends on cos l only and is smooth and periodic: midpoints over half a turn converge exponentially
     cos_l = np.cos(np.pi * (np.arange(around) + 0.5) / around)
     rho = r[..., None] * np.sqrt(1 - sin_b**2)
@@ -76,13 +81,11 @@ class Volume:
     """
 
     def __init__(self, survey: Survey, nodes: int = 64):
-        from scipy.interpolate import CubicSpline  # 0.1 s that only this class needs
-
         self.survey = survey
         far = survey.max_distance
         self._near = far * 1e-3
         grid = np.geomspace(self._near, far, nodes)
-        self._spline = CubicSpline(np.log(grid), mean_density(survey, grid))
+        self._spline = Cubic(np.log(grid), mean_density(survey, grid))
 
     def __call__(self, M_G):
         """V_eff [kpc3] (N,) of stars of absolute magnitude M_G [mag] (N,); 0 where they cannot be seen."""

@@ -16,6 +16,8 @@ from importlib import resources
 
 import numpy as np
 
+from xptools.cores.cubic import Cubic
+
 Arrays = dict[str, np.ndarray]
 
 RANGE = (330.0, 1050.0)  # [nm] where the instrument model holds
@@ -25,8 +27,7 @@ HC_NM = 1e9 * 2.99792458e8 * 6.62607004e-34  # h c [J nm]: the constants of the 
 DEFAULT_GRID = tuple(float(w) for w in range(392, 993, 10))
 PUBLISHED_GRID = tuple(float(w) for w in range(336, 1021, 2))
 BANDS = ("G", "BP", "RP")
-# Grids whose matrices a design file may hold ready: ESA's own, and the model's where it is wanted most
-# (scipy.interpolate alone takes longer to import than a small table to calibrate).
+# Grids whose matrices a design file may hold ready: ESA's own, and the model's where it is wanted most.
 STORED = {PUBLISHED_GRID: "published", DEFAULT_GRID: "default"}
 
 
@@ -73,10 +74,7 @@ def model(wavelength: np.ndarray, arrays: Arrays, band: str) -> np.ndarray:
 
     The other band's end of a spline runs off: call it only where the band counts.
     """
-    from scipy.interpolate import splev, splrep
-
-    u = splev(wavelength, splrep(*arrays[f"{band}.dispersion"], s=0))
-    R = splev(wavelength, splrep(*arrays[f"{band}.response"], s=0))
+    u, R = Cubic(*arrays[f"{band}.dispersion"])(wavelength), Cubic(*arrays[f"{band}.response"])(wavelength)
     scale, offset = arrays[f"{band}.hermite"]
     bases = arrays[f"{band}.bases"]
     D = bases @ hermite(scale * u + offset, bases.shape[1])

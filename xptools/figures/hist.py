@@ -13,10 +13,9 @@ Numbers = dict[str, np.ndarray]
 
 def with_intervals(edges: np.ndarray, counts: np.ndarray) -> Numbers:
     """lo, hi, n and the central 68 % interval of the expected number, Gamma(n + 1/2) (Jeffreys' prior)."""
-    from scipy import stats
+    from scipy.special import gammaincinv
 
-    shape = counts + 0.5
-    low, high = stats.gamma.ppf([[0.15865], [0.84135]], shape)
+    low, high = gammaincinv(counts + 0.5, [[0.15865], [0.84135]])
     return {"lo": edges[:-1], "hi": edges[1:], "n": counts, "n_lo": np.where(counts > 0, low, 0.0), "n_hi": high}
 
 

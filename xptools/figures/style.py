@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xptools import session
 from xptools.errors import UnavailableError, UsageError
 
 WIDTH_MM = {"single": 88.0, "double": 180.0}
@@ -75,17 +76,31 @@ def matplotlib() -> Any:
         import matplotlib as module
     except ImportError:
         raise UnavailableError("plot needs matplotlib, which is absent. TRY: pip install 'xptools[plot]'") from None
+    if session.alone():
+        _lean()
     return module
+
+
+def _lean() -> None:
+    """Import matplotlib's figures without the documentation of each of its classes, which takes as long as the rest."""
+    import warnings
+
+    from matplotlib import artist
+
+    artist.kwdoc = lambda _artist: ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # session.lean() has left out the third dimension, and that is said
+        import matplotlib.figure  # noqa: F401
 
 
 def rendered(
     draw: Callable[..., Any], numbers: dict[str, Any], about: dict[str, Any], column: str, form: str
 ) -> bytes:
     """The figure `draw` makes, as a file of `form`, in this file's settings whatever the user's own are."""
-    matplotlib()
-    from matplotlib import style
-
-    with style.context(RC, after_reset=True):
+    module = matplotlib()
+    # matplotlib.style reads all styles that there are
+    plain = {k: v for k, v in module.rcParamsDefault.items() if k not in ("backend", "interactive", "toolbar")}
+    with module.rc_context({**plain, **RC}):
         return encoded(draw(numbers, about, column), form)
 
 

@@ -177,6 +177,7 @@ def _pieces(whole: BinaryIO, document: Document, name: str) -> Iterator[None]:
     parser.buffer_text, parser.buffer_size = True, PIECE
     parser.StartElementHandler, parser.EndElementHandler = document.start, document.end
     parser.CharacterDataHandler = document.characters
+    parser.ExternalEntityRefHandler = lambda *_: 0  # refused: without it expat would leave such text out, unsaid
     whole.seek(0)
     past = False  # whether the next bytes are base64 that need not go through the parser
     try:
