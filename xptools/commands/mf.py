@@ -28,15 +28,16 @@ segment, error times max(1, sqrt(chi2_red)). All three are in the report; --slop
     "ERRORS OF MASS AND [FE/H]": """[Fe/H] errors of 0.2 dex move stars between bins, mostly from the many metal-rich
 to the few metal-poor. --deconvolve undoes it: n ~ Poisson of Phi V smeared by the errors, over true cells that reach
 2.5 errors beyond the bins, for the masses that slopes and xi_MR need. ln Phi is a plane with kinks at the inner limits
-of --segments, a Gaussian process in (ln M, [Fe/H]), and steps between the [Fe/H] bins, in level, slope and kink; both
-amplitudes and both lengths are inferred, so the data say how smooth Phi is. Slopes come from the draws of Phi; n stays
+of --segments, a Gaussian process in (ln M, [Fe/H]), and steps between the [Fe/H] bins, in level, slope and kink; its
+lengths and all amplitudes are inferred, so the data say how smooth Phi is. Slopes come from the draws of Phi; n stays
 what was counted. Nothing may have been cut by true [Fe/H]. The errors are those stated, feh_err and mass_err, taken as
 Gaussian and independent, larger at low [Fe/H] if the counts say so: they must be right. Those of [Fe/H] from
 low-resolution spectra are not. So --error-table FILE has stars of known [Fe/H] (columns mass, feh, and true_feh or
 fe_h), seen to the same limits and measured in the same way: what feh - true does at a mass and a true [Fe/H] is what
-they do near there, bias, tails and all. They are counted themselves, and their noise is in the result (a negative
-binomial instead of Poisson): thousands are needed where the sample has thousands. It takes half a minute with a table,
-a minute or two without.""",
+they do near there, bias, tails and all. Where they and the sample state errors (feh_err), these are taken as labels
+only, of classes whose true errors the known stars tell: the bright stars with small errors resolve bins that the others
+cannot. They are counted themselves, and their noise is in the result (a negative binomial instead of Poisson):
+thousands are needed where the sample has thousands. It takes half a minute with a table, a minute or two without.""",
     "COVERAGE OF --DECONVOLVE": """How often the 68 % and 95 % intervals held the truth, and the rms error of log Phi,
 from tests/calibration_joint.py: errors of [Fe/H] of 0.25 dex, a tenth of the stars in tails of three times that and
 biased by 0.3 dex, 20,000 known stars, 6 universes of 48 bins each (so +-0.05 and +-0.02 at best), 24 slopes.

@@ -1,29 +1,30 @@
 """How far measured [Fe/H] is from the true one, measured on stars whose [Fe/H] is known.
 
 Stated errors of [Fe/H] from low-resolution spectra need not be right: at low mass and low [Fe/H] there are a bias and
-tails, and how errors are spread at a true [Fe/H] is unknown. Known stars tell all of it: what measured - true and the
-stated error are in a mass bin at a true [Fe/H] is what they are for the stars of the bin near there, weighted by a
-Gaussian, each moved as the line through them runs; where they are few they come from further away. No more is smoothed
-than that: over masses, or over more of [Fe/H], cool stars' errors change too fast. The known are counted themselves:
-their own noise widens the result (laplace.py).
+tails, and how errors are spread at a true [Fe/H] is unknown. Known stars tell all of it: the distribution of
+measured - true at a mass and a true [Fe/H] is that of the stars near there, weighted by a Gaussian, each moved as the
+plane through them runs; where they are few they come from further away. They must be seen as the sample is, to the
+same limits, and are counted themselves: their own noise widens the result (laplace.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.spatial import cKDTree
 
-NEAR = 0.03  # in [Fe/H] [dex]
-FEWEST = 40  # stars that count at a place: it widens to hold them
-COLUMN = 200  # stars that tell of a mass bin: it borrows from beyond where it has fewer
-RIDGE = 10.0  # stars at NEAR that hold the line level
+SCALE = np.array([0.02, 0.05])  # what is near: in mass [Msun] and in [Fe/H] [dex]
+FEWEST, MOST = 40, 4000  # stars that count at a place: it widens to hold the former
+MANY = 400  # the same where shares are counted: a class of a tenth is then known to a sixth
+RIDGE = 10.0  # stars at one SCALE that hold the plane level
 WIDEST, STEP = 2.5, 0.02  # of measured - true, and the grid it is counted on [dex]
 SMOOTH = 1.5  # grid steps of a Gaussian over it, taken out of the spread
 GRID = np.r_[-9.0, np.arange(-WIDEST, WIDEST + STEP / 2, STEP), 9.0]
 LEAST = 30  # known stars, below which nothing is measured
-SHARE, CLASS = 0.01, 1000  # known stars that a class of stated errors has at least
+SHARE, CLASS, RAREST = 0.01, 1000, 1e-4  # of a class of stated errors: known stars at least; least share at a place
 
 
 @dataclass(frozen=True)
@@ -57,29 +58,49 @@ class ErrorTable:
                 stars = 0
         return np.append(out, edges[-1])
 
-    def shares(self, low: float, high: float, feh: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Of the masses from `low` to `high` at true [Fe/H] (C,): of each class of stated error, between `classes`
-        (S + 1,), the share with measured - true below GRID, (C, S, len(GRID)); the last of all classes add up to 1.
-        """
-        mine = self._column(low, high)
-        order = mine[np.argsort(self.feh[mine])]
-        x, off, kind = self.feh[order], self.off[order], np.searchsorted(classes, self.err[order], side="right") - 1
-        out = np.zeros((len(feh), len(classes) - 1, len(GRID)))
-        for row, place in zip(out, feh, strict=True):
-            moved, weight, near = _near(x, off, place)
-            for s in range(len(row)):
-                of_class = kind[near] == s
-                if of_class.any():
-                    row[s, 1:-1] = _below(moved[of_class], weight[of_class])
-                    row[s, -1] = row[s, -2]
+    def part(self, low: float, high: float) -> ErrorTable:
+        """Those of a stated error from `low` to below `high`."""
+        ok = (self.err >= low) & (self.err < high)
+        return ErrorTable(self.mass[ok], self.feh[ok], self.off[ok], self.err[ok])
+
+    def shares(self, edges: np.ndarray, mass: np.ndarray, feh: np.ndarray) -> np.ndarray:
+        """P (N, len(edges) - 1) of the classes of stated error at masses and true [Fe/H] (N,)."""
+        each = (np.searchsorted(edges, self.err, side="right") - 1)[:, None] == np.arange(len(edges) - 1)
+        out = np.ones((len(mass), len(edges) - 1))
+        if out.shape[1] == 1:
+            return out
+        for row, place in zip(out, np.column_stack([mass, feh]) / SCALE, strict=True):
+            there, weight = self._at(place, each.astype(float), MANY)
+            row[:] = np.average(there, axis=0, weights=weight).clip(RAREST)
+        return out / out.sum(axis=1, keepdims=True)
+
+    @cached_property
+    def _tree(self) -> cKDTree:
+        return cKDTree(np.column_stack([self.mass, self.feh]) / SCALE)
+
+    def distribution(self, mass: np.ndarray, feh: np.ndarray) -> np.ndarray:
+        """F (N, len(GRID)): the share of measured - true below GRID at masses and true [Fe/H] (N,)."""
+        out = np.ones((len(mass), len(GRID)))
+        out[:, 0] = 0.0
+        for row, place in zip(out, np.column_stack([mass, feh]) / SCALE, strict=True):
+            off, weight = self._at(place, self.off)
+            centre = np.average(off, weights=weight)
+            variance = np.average((off - centre) ** 2, weights=weight) + 1e-9
+            off = centre + (off - centre) * np.sqrt(max(1.0 - (SMOOTH * STEP) ** 2 / variance, 0.0))
+            counted = np.histogram(off.clip(GRID[1], GRID[-2] - 1e-9), GRID[1:-1], weights=weight)[0]
+            share = np.cumsum(gaussian_filter1d(counted, SMOOTH, mode="constant"))
+            row[1:-1] = np.r_[0.0, share] / share[-1]
         return out
 
-    def _column(self, low: float, high: float) -> np.ndarray:
-        """The stars of these masses; with the nearest beyond them, where they are few."""
-        inside = np.flatnonzero((self.mass >= low) & (self.mass < high))
-        if len(inside) >= min(COLUMN, len(self.mass)):
-            return inside
-        return np.argsort(np.abs(self.mass - 0.5 * (low + high)), kind="stable")[:COLUMN]
+    def _at(self, place: np.ndarray, values: np.ndarray, fewest: int = FEWEST) -> tuple[np.ndarray, np.ndarray]:
+        """Values (N, ...) of the stars near a place (2,) in SCALE, as they would be there, and their weights."""
+        far, near = self._tree.query(place, k=min(MOST, len(self.off)))
+        width = max(1.0, far[min(fewest, len(far)) - 1] / 1.5)
+        weight = np.exp(-0.5 * (far / width) ** 2)
+        away = place - self._tree.data[near]
+        flat = away - np.average(away, axis=0, weights=weight)
+        slope = np.linalg.solve((flat.T * weight) @ flat + RIDGE * np.eye(2), (flat.T * weight) @ values[near])
+        return values[near] + away @ slope, weight
 
     def spread(self, feh_edges: np.ndarray) -> float:
         """The rms of measured - true [dex] of those that are observed inside the edges, of all if none is."""
@@ -87,30 +108,6 @@ class ErrorTable:
         inside = (found >= feh_edges[0]) & (found < feh_edges[-1])
         return float(np.sqrt(np.mean(np.square(self.off[inside] if inside.any() else self.off))))
 
-    def seen(self, mass_edges: np.ndarray, feh_edges: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """How many of them (K, S, O) are observed in bins of mass, of a class, in slices of [Fe/H]."""
-        stars = np.column_stack([self.mass, self.err, self.feh + self.off])
-        return np.histogramdd(stars, [mass_edges, np.minimum(classes, 1e9), feh_edges])[0]
-
-
-def _near(x: np.ndarray, off: np.ndarray, place: float) -> tuple[np.ndarray, np.ndarray, slice]:
-    """Of stars at rising x (N,): measured - true as it would be at `place`, weights that sum to 1, which stars."""
-    middle, few = np.searchsorted(x, place), min(FEWEST, len(x))
-    around = np.sort(np.abs(x[max(middle - few, 0) : middle + few] - place))
-    width = max(NEAR, around[few - 1] / 1.5)
-    near = slice(*np.searchsorted(x, [place - 3 * width, place + 3 * width]))
-    d = x[near] - place
-    weight = np.exp(-0.5 * (d / width) ** 2)
-    flat = d - np.average(d, weights=weight)
-    slope = np.sum(weight * flat * off[near]) / (np.sum(weight * flat**2) + RIDGE * NEAR**2)
-    return off[near] - d * slope, weight / weight.sum(), near
-
-
-def _below(off: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The weight of `off` below each inner point of GRID."""
-    centre = np.average(off, weights=weight)
-    variance = np.average((off - centre) ** 2, weights=weight) + 1e-9
-    off = centre + (off - centre) * np.sqrt(max(1.0 - (SMOOTH * STEP) ** 2 / variance, 0.0))
-    counted = np.histogram(off.clip(GRID[1], GRID[-2] - 1e-9), GRID[1:-1], weights=weight)[0]
-    share = np.cumsum(gaussian_filter1d(counted, SMOOTH, mode="constant"))
-    return np.r_[0.0, share] * weight.sum() / share[-1]
+    def seen(self, mass_edges: np.ndarray, feh_edges: np.ndarray) -> np.ndarray:
+        """How many of them (K, O) are observed in bins of mass by slices of [Fe/H]."""
+        return np.histogram2d(self.mass, self.feh + self.off, [mass_edges, feh_edges])[0]

@@ -124,11 +124,11 @@ def _as_known(truth, counts: response.Counts, mass, known: ErrorTable, edges, bi
 
     How many stars of a mass are in a class is fitted to the counts: the known may be brighter than the sample.
     """
-    n, stars, both, share = response.by_known(truth, counts, edges, known)
+    n, stars, given, share = response.by_known(truth, counts, edges, known)
 
     def joint(level):
-        weight = both * np.exp(level)[:, :, None, None]
-        weight /= (share * np.exp(level)[:, :, None]).sum(axis=1)[:, None, None, :]
+        part = share * np.exp(level)[:, :, None]
+        weight = given * (part / part.sum(axis=1, keepdims=True))[:, :, None, :]
         n_k, r, weight = (v.reshape(len(n), -1, *v.shape[3:]) for v in (n, stars, weight))
         return Joint(n_k, truth, mass, weight, bins, r, breaks)
 

@@ -146,21 +146,37 @@ def feh_matrix(truth: Truth, counts: Counts, edges: np.ndarray) -> np.ndarray:
     return np.diff(ndtr(z), axis=2).mean(axis=-1)  # of (K, S, O + 1, C, nodes)
 
 
+def measured_matrix(truth: Truth, edges: np.ndarray, known: ErrorTable) -> np.ndarray:
+    """P (K, O, C) that a star of a true slice is observed in a slice, as stars of known [Fe/H] tell."""
+    mass, feh, shape = _places(truth)
+    off, out = edges[:, None, None] - _nodes(truth), np.empty((shape[0], len(edges) - 1, shape[1]))
+    for row, (i, j) in zip(known.distribution(mass, feh), np.ndindex(shape), strict=True):
+        out[i, :, j] = np.diff(np.interp(off[:, j], GRID, row), axis=0).mean(axis=-1)
+    return out
+
+
 def by_known(truth: Truth, counts: Counts, edges: np.ndarray, known: ErrorTable) -> tuple[np.ndarray, ...]:
-    """Counts and known stars (K, S, O) by class of stated error, P of class and slice (K, S, O, C), of class (K, S, C).
+    """By class of stated error: counts, known stars (K, S, O), P of a slice (K, S, O, C), P of the class (K, S, C).
 
     A star with a small error says more of where it belongs; what a stated error is worth, known stars tell. Where the
     counted ones state none, all are of one class.
     """
     classes = known.classes(CLASSES) if counts.n[:, 1:].any() else CLASSES[[0, -1]]
-    masses, feh = truth.mass_edges[1:-1], 0.5 * (truth.feh_edges[1:] + truth.feh_edges[:-1])
-    shares = np.stack([known.shares(low, high, feh, classes) for low, high in pairwise(masses)])
-    off, P = edges[:, None, None] - _nodes(truth), np.empty((*shares.shape[:3], len(edges) - 1))
-    for k, c, s in np.ndindex(shares.shape[:3]):
-        P[k, c, s] = np.diff(np.interp(off[:, c], GRID, shares[k, c, s]), axis=0).mean(axis=-1)
-    of = [(CLASSES[:-1] >= low) & (CLASSES[:-1] < high) for low, high in pairwise(classes)]
-    n = np.stack([counts.n[:, c].sum(axis=1) for c in of], axis=1)
-    return n, known.seen(masses, edges, classes), P.transpose(0, 2, 3, 1), shares[..., -1].transpose(0, 2, 1)
+    n, stars, given = [], [], []
+    for low, high in pairwise(classes):
+        mine = known.part(low, high)
+        n.append(counts.n[:, (CLASSES[:-1] >= low) & (CLASSES[:-1] < high)].sum(axis=1))
+        stars.append(mine.seen(truth.mass_edges[1:-1], edges))
+        given.append(measured_matrix(truth, edges, mine))
+    k, c, shape = _places(truth)
+    share = known.shares(classes, k, c).reshape(*shape, -1).transpose(0, 2, 1)
+    return *(np.stack(v, axis=1) for v in (n, stars, given)), share
+
+
+def _places(truth: Truth) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Mass and [Fe/H] of the middles of the table's masses by true slices, each (K C,), and (K, C)."""
+    mass, feh = (0.5 * (e[1:] + e[:-1]) for e in (truth.mass_edges[1:-1], truth.feh_edges))
+    return *(v.ravel() for v in np.meshgrid(mass, feh, indexing="ij")), (len(mass), len(feh))
 
 
 def _nodes(truth: Truth) -> np.ndarray:
