@@ -28,8 +28,8 @@ segment, error times max(1, sqrt(chi2_red)). All three are in the report; --slop
     "ERRORS OF MASS AND [FE/H]": """[Fe/H] errors of 0.2 dex move stars between bins, mostly from the many metal-rich
 to the few metal-poor. --deconvolve undoes it: n ~ Poisson of Phi V smeared by the errors, over true cells that reach
 2.5 errors beyond the bins, for the masses that slopes and xi_MR need. ln Phi is a plane with kinks at the inner limits
-of --segments, a Gaussian process in (ln M, [Fe/H]), and steps between the [Fe/H] bins, in level, slope and kink; its
-lengths and all amplitudes are inferred, so the data say how smooth Phi is. Slopes come from the draws of Phi; n stays
+of --segments, a Gaussian process in (ln M, [Fe/H]), and steps between the [Fe/H] bins, in level, slope and kink; both
+amplitudes and both lengths are inferred, so the data say how smooth Phi is. Slopes come from the draws of Phi; n stays
 what was counted. Nothing may have been cut by true [Fe/H]. The errors are those stated, feh_err and mass_err, taken as
 Gaussian and independent, larger at low [Fe/H] if the counts say so: they must be right. Those of [Fe/H] from
 low-resolution spectra are not. So --error-table FILE has stars of known [Fe/H] (columns mass, feh, and true_feh or
@@ -53,7 +53,9 @@ ranks flat, and are (chi2 per degree of freedom 0.9). A prior that allows for st
 function that has none: the errors of the last row are 2.7 times what is wrong. And it draws together the slopes of
 neighbours that differ by far more than its steps: where slopes jump from 0 to -2.7 between two bins of 0.2 dex, both
 are on average one to two standard deviations nearer to each other than they should be, as the data hardly tell bins
-narrower than the errors apart.""",
+narrower than the errors apart. The table was measured with known stars that state no errors. With classes of stated
+errors, 6 universes of the third row have 0.68 0.97, alpha1 0.54 0.88, alpha2 0.88 1.00, rms 0.142: errors there differ
+little from star to star. Where they do (0.05 to 0.4 dex in xp feh) slopes are a third better known.""",
     "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line, a change of slope at each inner
 limit of --segments, and a Gaussian process (Matern 3/2) whose amplitude and length are inferred, in bins an eighth as
 wide as those of xp veff, over --segments and xi_MR (no further: old stars end at the turn-off, where no smooth function

@@ -4,10 +4,10 @@
 
 or, where the response itself was counted on r stars, the negative binomial of shape r that this makes of Poisson.
 The process is smooth in ln M and [Fe/H]; the steps are free from one [Fe/H] bin to the next, in slope as well as in
-level: power laws of its own in every bin, that meet at the breaks, and what is smooth in ln M. Slopes have an amplitude
-of their own: where levels hardly step, one for both would draw neighbours' slopes together. Given the hyperparameters
-theta (standard normal coordinates of three ln amplitudes and two ln lengths) the prior of y is Gaussian and its mode is
-found by Newton steps with the Fisher information. The evidence
+level: power laws of its own in every bin, that meet at the breaks, and what is smooth in ln M. Without slopes of their
+own, steps of the size that levels need make jumps in slope unlikely, and neighbours' slopes are drawn together. Given
+the hyperparameters theta (standard normal coordinates of both ln amplitudes and two ln lengths) the prior of y is
+Gaussian and its mode is found by Newton steps with the Fisher information. The evidence
 
     ln p(n | theta) ~ ln p(n, y | theta) - 1/2 ln det H
 
@@ -27,11 +27,11 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 from scipy.stats.qmc import Sobol
 
-# ln amplitude of the process, ln length in ln M, ln length in [Fe/H], ln amplitudes of the steps in level and in slope
-HYPER = 5
+HYPER = 4  # ln amplitude of the process, ln length in ln M, ln length in [Fe/H], ln amplitude of the steps
 CENTRE = np.zeros(HYPER)
-PRIOR_MEAN = np.log([0.4, 0.7, 0.6, 0.3, 1.0])
-PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 1.0, 1.0])
+PRIOR_MEAN = np.log([0.4, 0.7, 0.6, 0.4])
+PRIOR_WIDTH = np.array([0.8, 0.6, 0.6, 1.0])
+LEVER = 0.3  # in ln M: a step of slope is as large as the amplitude of the steps over this much
 PLANE = np.array([4.0, 3.0, 4.0])  # prior widths of a, alpha and beta about 0
 KINK = 2.0  # and of the change of slope at a break
 EXACT = 1e12
@@ -98,13 +98,13 @@ class Problem:
 
     def prior(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
         """Precision (D, D) of y, and its ln det."""
-        size, L, R, S = factors(theta, self.ln_m, self.kinks, self.knots)
+        size, step, L, R, S = factors(theta, self.ln_m, self.kinks, self.knots)
         plane = np.r_[PLANE, np.full(self.kinks.shape[1], KINK)]
         one, two, own = (cho_solve((f, True), np.eye(len(f))) for f in (L, R, S))
         M, Q, G = len(L), len(R), self.steps.shape[1]
-        blocks = np.diag(plane**-2), np.kron(one, two) / size**2, np.kron(own, np.eye(G))
+        blocks = np.diag(plane**-2), np.kron(one, two) / size**2, np.kron(own, np.eye(G)) / step**2
         ln_det = -2 * sum(n * np.log(np.diag(f)).sum() for n, f in ((Q, L), (G, S), (M, R)))
-        ln_det -= 2 * M * Q * np.log(size) + 2 * np.log(plane).sum()
+        ln_det -= 2 * M * (Q * np.log(size) + G * np.log(step)) + 2 * np.log(plane).sum()
         return block_diag(*blocks, np.eye(self.volumes.shape[1])), ln_det
 
 
@@ -119,15 +119,13 @@ def fitted(n, rate, shape, xp):
 
 
 def factors(theta, ln_m, kinks, knots):
-    """The process's amplitude, Cholesky factors of its correlations in ln M (M, M) and between knots (Q, Q), and of
-    the covariance of a bin's step (M, M)."""
+    """Both amplitudes, Cholesky factors of the correlations in ln M (M, M), between knots (Q, Q), of a step (M, M)."""
     size = np.exp(PRIOR_MEAN + PRIOR_WIDTH * theta)
     r = np.sqrt(3.0) * np.abs(ln_m[:, None] - ln_m) / size[1]
     q = np.sqrt(5.0) * np.abs(knots[:, None] - knots) / np.hypot(size[2], SHORTEST)
     one, two = (1 + r) * np.exp(-r), (1 + q + q * q / 3) * np.exp(-q)
-    one, two = (k + JITTER * np.eye(len(k)) for k in (one, two))
-    own = size[3] ** 2 * one + size[4] ** 2 * (np.outer(ln_m, ln_m) + kinks @ kinks.T)
-    return size[0], *map(np.linalg.cholesky, (one, two, own))
+    own = one + (np.outer(ln_m, ln_m) + kinks @ kinks.T) / LEVER**2
+    return size[0], size[3], *(np.linalg.cholesky(k + JITTER * np.eye(len(k))) for k in (one, two, own))
 
 
 @dataclass(frozen=True)
