@@ -55,7 +55,7 @@ neighbours that differ by far more than its steps: where slopes jump from 0 to -
 are on average one to two standard deviations nearer to each other than they should be, as the data hardly tell bins
 narrower than the errors apart. The table was measured with known stars that state no errors. With classes of stated
 errors, 6 universes of the third row have 0.68 0.97, alpha1 0.54 0.88, alpha2 0.88 1.00, rms 0.142: errors there differ
-little from star to star. Where they do (0.05 to 0.4 dex in xp feh) slopes are a third better known.""",
+little from star to star. Where they do (0.05 to 0.4 dex in xp feh) slopes are a fifth better known.""",
     "CONTINUOUS FUNCTION": """--method gp has ln Phi run continuously with ln M: a line, a change of slope at each inner
 limit of --segments, and a Gaussian process (Matern 3/2) whose amplitude and length are inferred, in bins an eighth as
 wide as those of xp veff, over --segments and xi_MR (no further: old stars end at the turn-off, where no smooth function
