@@ -136,7 +136,7 @@ def test_the_archives_steps_are_planned(make, tmp_path):
         Path(word.partition("=")[2]).touch()
     planned = make("-n", "DATA=gaia", *own, "table1", "deconvolve")
     steps = [f"fetch recipe li2026 {step} --to" for step in ("isochrones", "gaia", "dust", "spectra")]
-    for words in (*steps, "train eta", "train feh", "--keep source_id,mass,feh,fe_h", "mf --deconvolve"):
+    for words in (*steps, "train eta", "train feh", "--keep source_id,mass,feh,feh_err,fe_h", "mf --deconvolve"):
         assert words in planned.stdout, planned.stderr
 
 

@@ -48,13 +48,18 @@ $(OUT)/spectra-all.parquet: $(OUT)/candidates.parquet
 	$(XP) fetch recipe li2026 spectra --to $(OUT)
 
 # [Fe/H] of the candidates; one without a spectrum keeps its row.
+ARRAYS := coefficients coefficient_errors coefficient_correlations
+comma := ,
+empty :=
+COEFFICIENTS := $(subst $(empty) $(empty),$(comma),$(ARRAYS:%=bp_%) $(ARRAYS:%=rp_%))
+WITH_SPECTRA := join --with $(OUT)/spectra-all.parquet --columns $(COEFFICIENTS)
 $(OUT)/measured.parquet: $(OUT)/candidates.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL)
-	$(XP) run 'join --with $(OUT)/spectra-all.parquet | $(FEH) --drop-coefficients' $< -o $@
+	$(XP) run '$(WITH_SPECTRA) | $(FEH) --drop-coefficients' $< -o $@
 
-$(OUT)/giants.parquet: $(GIANTS_TABLE)
+$(OUT)/giants.parquet: $(GIANTS_TABLE) $(OUT)/giants.settings
 	$(XP) convert $< -o $@
 
-$(OUT)/dwarfs.parquet: $(LABELS)
+$(OUT)/dwarfs.parquet: $(LABELS) $(OUT)/dwarfs.settings
 	$(XP) convert $< -o $@
 
 $(OUT)/aspgap.parquet $(OUT)/apogee-xp.parquet:
@@ -68,8 +73,8 @@ $(OUT)/validation.parquet: $(OUT)/dwarfs.parquet $(FEH_MODEL)
 # network has learnt from them: LABELS_KNOWN can name stars that are neither, with the columns of LABELS.
 LABELS_KNOWN ?= $(OUT)/validation.parquet
 $(OUT)/known.parquet: $(LABELS_KNOWN) $(OUT)/mass.safetensors $(OUT)/dust.whole $(FEH_MODEL)
-	$(XP) run 'deredden $(DUST) --replace | $(FEH) --replace | mass --model $(OUT)/mass.safetensors --replace \
-	    | convert --keep source_id,mass,feh,fe_h' $< -o $@
+	$(XP) run "deredden $(DUST) --replace | $(FEH) --replace | mass --model $(OUT)/mass.safetensors --replace \
+	    | convert --keep source_id,mass,feh,feh_err,fe_h" $< -o $@
 
 #: make deconvolve DATA=gaia  the mass functions with errors of mass and [Fe/H] undone (xp mf --deconvolve)
 deconvolve: $(OUT)/deconvolved.csv $(OUT)/deconvolved.pdf
@@ -82,7 +87,7 @@ $(OUT)/deconvolved.pdf: $(OUT)/phi-deconvolved.parquet $(OUT)/phi-text.parquet
 .PHONY: deconvolve
 
 $(OUT)/spectra.parquet: $(OUT)/sample.parquet $(OUT)/spectra-all.parquet $(FEH_MODEL) model.py
-	$(XP) run 'select --magnitude :14 | join --with $(OUT)/spectra-all.parquet | calibrate' $< -o $(OUT)/flux.parquet
+	$(XP) run 'select --magnitude :14 | $(WITH_SPECTRA) | calibrate' $< -o $(OUT)/flux.parquet
 	$(PYTHON) model.py $(OUT)/flux.parquet $(FEH_MODEL) -o $@
 
 # The share that passes the cut on eta, from the giants, per [Fe/H] (Li+ 2026 take it for the same at every mass).

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr
 
 from xptools.cores import bins, response
-from xptools.cores.errortable import GRID, ErrorTable
+from xptools.cores.errortable import CLASS, GRID, ErrorTable
 
 
 def known(n=40_000, seed=0):
@@ -48,3 +48,20 @@ def test_the_response_is_how_stars_scatter():
     seen = np.histogram((other.feh + other.off)[mine], edges)[0] / mine.sum()
     np.testing.assert_allclose(P[k, :, c], seen, atol=0.03)
     assert truth.feh_edges[0] < -2.3 and stars.seen(fine, edges).sum() < 120_000
+
+
+def test_classes_of_stated_errors_tell_sharp_stars_from_others():
+    """Half the stars have errors of 0.05 dex, half of 0.3; at low [Fe/H] the former are fewer."""
+    rng = np.random.default_rng(4)
+    mass, feh = rng.uniform(0.2, 0.7, 60_000), rng.uniform(-2.5, -0.5, 60_000)
+    err = np.where(rng.random(60_000) < 0.5 + 0.2 * (feh + 1.5), 0.05, 0.3)
+    stars = ErrorTable.of(mass, feh + err * rng.standard_normal(60_000), feh, err)
+    classes = stars.classes(response.CLASSES)
+    assert list(classes) == [0.0, 0.07, np.inf] and CLASS < 60_000
+    mass, feh = np.full(2, 0.45), np.array([-2.0, -1.0])
+    found = stars.shares(classes, mass, feh)
+    np.testing.assert_allclose(found[:, 0], 0.5 + 0.2 * (feh + 1.5), atol=0.05)
+    np.testing.assert_allclose(found.sum(axis=1), 1.0)
+    for low, high, sigma in ((0.0, 0.07, 0.05), (0.07, np.inf, 0.3)):
+        ours = stars.part(low, high).distribution(mass, feh)
+        assert np.abs(ours - ndtr(GRID / sigma)).max() < 0.08

@@ -100,6 +100,15 @@ def test_a_handful_of_stars_gives_wide_answers(stars):
     assert np.isnan(drawn[:, 3]).all()
 
 
+def test_stars_of_the_bin_that_a_break_cuts_give_no_segment_a_slope():
+    n = np.zeros(14)
+    n[7] = 3  # 0.525 to 0.579
+    assert np.isnan(PoissonSlopes(table(), 0, SEGMENTS).draws(n, np.random.default_rng(1))).all()
+    n[9] = 2
+    drawn = PoissonSlopes(table(), 0, SEGMENTS).draws(n, np.random.default_rng(1))
+    assert np.isnan(drawn[:, [0, 2]]).all() and drawn[:, 3].std() > 3
+
+
 def test_volume_error_widens_the_slopes():
     lam = expected(LAW)
     sharp = PoissonSlopes(table(), 0, SEGMENTS).draws(lam, np.random.default_rng(0))

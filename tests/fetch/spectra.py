@@ -90,9 +90,13 @@ class DataLink:
         found = found[: len(found) - (self.forgets.pop(0) if self.forgets else 0)]
         return 200, {"Content-Type": "application/zip"}, self.packed(found[::-1])
 
+    def row(self, source_id: int) -> dict:
+        """The columns of a star."""
+        return star(source_id, "rp" if source_id in self.single else "bp rp", self.widths)
+
     def packed(self, ids: list[int]) -> bytes:
         """The ZIP archive."""
-        rows = {i: star(i, "rp" if i in self.single else "bp rp", self.widths) for i in ids}
+        rows = {i: self.row(i) for i in ids}
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             if "RAW" in self.structures or "DATAMODEL_GAIA" in self.structures:

@@ -30,7 +30,7 @@ class JointMassFunction(MassFunction):
     target_accept: float = 0.98
 
     flags: ClassVar[dict[int, str]] = MassFunction.flags | BEYOND
-    wants: ClassVar[tuple[str, ...]] = ("mass_err",)
+    wants: ClassVar[tuple[str, ...]] = ("mass_err", "feh_err")
     cites: ClassVar[tuple[str, ...]] = (*MassFunction.cites, "rasmussen2006")
 
     otherwise: ClassVar[str] = ""
@@ -69,7 +69,8 @@ class JointMassFunction(MassFunction):
             return state
         columns = arguments(self, batch, self.reads(batch.schema))
         known = np.isfinite(columns["mass"]) & np.isfinite(columns["feh"])
-        columns.setdefault("feh_err", np.zeros(len(known)))
+        if columns.get("feh_err") is None:
+            columns["feh_err"] = np.zeros(len(known))
         lost = known & ~(columns["feh_err"] >= 0)
         if lost.any():
             raise DataError(
@@ -133,8 +134,8 @@ def known_stars(path: str) -> ErrorTable:
         name = next((n for n in REFERENCES if spelled(reader.schema, n)), None)
     if name is None:
         raise DataError(f"no column says what [Fe/H] is true. {path}. TRY: a column true_feh, or fe_h as APOGEE has it")
-    c = columns_of(path, ("mass", "feh", name), maker="mf")
-    found = errortable.ErrorTable.of(c["mass"], c["feh"], c[name])
+    c = columns_of(path, ("mass", "feh", name), ("feh_err",), maker="mf")
+    found = errortable.ErrorTable.of(c["mass"], c["feh"], c[name], c.get("feh_err"))
     if len(found.off) < errortable.LEAST:
         words = f"{len(found.off)} stars with mass, feh and {name} tell nothing about errors"
         raise DataError(f"{words}. {path}. TRY: {errortable.LEAST} or more, better thousands")

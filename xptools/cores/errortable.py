@@ -18,27 +18,61 @@ from scipy.spatial import cKDTree
 
 SCALE = np.array([0.02, 0.05])  # what is near: in mass [Msun] and in [Fe/H] [dex]
 FEWEST, MOST = 40, 4000  # stars that count at a place: it widens to hold the former
+MANY = 400  # the same where shares are counted: a class of a tenth is then known to a sixth
 RIDGE = 10.0  # stars at one SCALE that hold the plane level
 WIDEST, STEP = 2.5, 0.02  # of measured - true, and the grid it is counted on [dex]
 SMOOTH = 1.5  # grid steps of a Gaussian over it, taken out of the spread
 GRID = np.r_[-9.0, np.arange(-WIDEST, WIDEST + STEP / 2, STEP), 9.0]
 LEAST = 30  # known stars, below which nothing is measured
+SHARE, CLASS, RAREST = 0.01, 1000, 1e-4  # of a class of stated errors: known stars at least; least share at a place
 
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """Known stars: mass [Msun], true [Fe/H], measured - true [dex], each (N,)."""
+    """Known stars: mass [Msun], true [Fe/H], measured - true [dex], stated error of it [dex], each (N,).
+
+    Without stated errors those are 0.
+    """
 
     mass: np.ndarray
     feh: np.ndarray
     off: np.ndarray
+    err: np.ndarray
 
     @classmethod
-    def of(cls, mass, measured, true) -> ErrorTable:
+    def of(cls, mass, measured, true, err=None) -> ErrorTable:
         """Of columns (N,), rows with something missing left out."""
-        ok = np.isfinite(mass) & np.isfinite(measured) & np.isfinite(true)
-        mass, measured, true = (np.asarray(v, np.float64)[ok] for v in (mass, measured, true))
-        return cls(mass, true, np.clip(measured - true, GRID[1], GRID[-2]))
+        err = np.zeros(len(mass)) if err is None else err
+        ok = np.isfinite(mass) & np.isfinite(measured) & np.isfinite(true) & (np.asarray(err) >= 0)
+        mass, measured, true, err = (np.asarray(v, np.float64)[ok] for v in (mass, measured, true, err))
+        return cls(mass, true, np.clip(measured - true, GRID[1], GRID[-2]), err)
+
+    def classes(self, edges: np.ndarray) -> np.ndarray:
+        """Those of `edges` [dex] of the stated error that leave enough stars in every class to tell of it."""
+        held, enough = np.histogram(self.err, edges)[0], max(CLASS, SHARE * len(self.off))
+        out, stars, left = [edges[0]], 0, held.sum()
+        for n, edge in zip(held, edges[1:-1], strict=False):
+            stars, left = stars + n, left - n
+            if min(stars, left) >= enough:
+                out.append(edge)
+                stars = 0
+        return np.append(out, edges[-1])
+
+    def part(self, low: float, high: float) -> ErrorTable:
+        """Those of a stated error from `low` to below `high`."""
+        ok = (self.err >= low) & (self.err < high)
+        return ErrorTable(self.mass[ok], self.feh[ok], self.off[ok], self.err[ok])
+
+    def shares(self, edges: np.ndarray, mass: np.ndarray, feh: np.ndarray) -> np.ndarray:
+        """P (N, len(edges) - 1) of the classes of stated error at masses and true [Fe/H] (N,)."""
+        each = (np.searchsorted(edges, self.err, side="right") - 1)[:, None] == np.arange(len(edges) - 1)
+        out = np.ones((len(mass), len(edges) - 1))
+        if out.shape[1] == 1:
+            return out
+        for row, place in zip(out, np.column_stack([mass, feh]) / SCALE, strict=True):
+            there, weight = self._at(place, each.astype(float), MANY)
+            row[:] = np.average(there, axis=0, weights=weight).clip(RAREST)
+        return out / out.sum(axis=1, keepdims=True)
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -49,7 +83,7 @@ class ErrorTable:
         out = np.ones((len(mass), len(GRID)))
         out[:, 0] = 0.0
         for row, place in zip(out, np.column_stack([mass, feh]) / SCALE, strict=True):
-            off, weight = self._at(place)
+            off, weight = self._at(place, self.off)
             centre = np.average(off, weights=weight)
             variance = np.average((off - centre) ** 2, weights=weight) + 1e-9
             off = centre + (off - centre) * np.sqrt(max(1.0 - (SMOOTH * STEP) ** 2 / variance, 0.0))
@@ -58,15 +92,15 @@ class ErrorTable:
             row[1:-1] = np.r_[0.0, share] / share[-1]
         return out
 
-    def _at(self, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """measured - true of the stars near a place (2,) in SCALE, as it would be there, and their weights."""
+    def _at(self, place: np.ndarray, values: np.ndarray, fewest: int = FEWEST) -> tuple[np.ndarray, np.ndarray]:
+        """Values (N, ...) of the stars near a place (2,) in SCALE, as they would be there, and their weights."""
         far, near = self._tree.query(place, k=min(MOST, len(self.off)))
-        width = max(1.0, far[min(FEWEST, len(far)) - 1] / 1.5)
+        width = max(1.0, far[min(fewest, len(far)) - 1] / 1.5)
         weight = np.exp(-0.5 * (far / width) ** 2)
         away = place - self._tree.data[near]
         flat = away - np.average(away, axis=0, weights=weight)
-        slope = np.linalg.solve((flat.T * weight) @ flat + RIDGE * np.eye(2), (flat.T * weight) @ self.off[near])
-        return self.off[near] + away @ slope, weight
+        slope = np.linalg.solve((flat.T * weight) @ flat + RIDGE * np.eye(2), (flat.T * weight) @ values[near])
+        return values[near] + away @ slope, weight
 
     def spread(self, feh_edges: np.ndarray) -> float:
         """The rms of measured - true [dex] of those that are observed inside the edges, of all if none is."""

@@ -106,17 +106,44 @@ def prepare(
 
     Of stated errors, how they are spread at a true [Fe/H] is that of the highest evidence. The classes of error only
     tell this: Phi is inferred from slices of [Fe/H] summed over classes, as it is far less wrong there where the spread
-    is not what `shares` can be, and nine times as fast.
+    is not what `shares` can be, and nine times as fast. Where known stars tell the spread, Phi is inferred from the
+    classes: those of small error resolve the bins.
     """
     truth = response.truth_of(table, counts, None if known is None else known.spread(table.feh_edges))
     edges, _ = response.slices(table.feh_edges)
     mass, bins = response.mass_matrix(truth, counts), len(table.feh_edges) - 1
-    n = counts.n.sum(axis=1)
     if known is not None:
-        stars = known.seen(table.mass_edges, edges)
-        return Joint(n, truth, mass, response.measured_matrix(truth, edges, known), bins, stars, breaks)
+        return _as_known(truth, counts, mass, known, edges, bins, breaks)
     weight = _by_class(truth, counts, mass, response.feh_matrix(truth, counts, edges), bins, breaks)
-    return Joint(n, truth, mass, weight.reshape(*counts.n.shape, -1).sum(axis=1), bins, breaks=breaks)
+    weight = weight.reshape(*counts.n.shape, -1).sum(axis=1)
+    return Joint(counts.n.sum(axis=1), truth, mass, weight, bins, breaks=breaks)
+
+
+def _as_known(truth, counts: response.Counts, mass, known: ErrorTable, edges, bins: int, breaks) -> Joint:
+    """The response as known stars tell, for every class of stated error.
+
+    How many stars of a mass are in a class is fitted to the counts: the known may be brighter than the sample.
+    """
+    n, stars, given, share = response.by_known(truth, counts, edges, known)
+
+    def joint(level):
+        part = share * np.exp(level)[:, :, None]
+        weight = given * (part / part.sum(axis=1, keepdims=True))[:, :, None, :]
+        n_k, r, weight = (v.reshape(len(n), -1, *v.shape[3:]) for v in (n, stars, weight))
+        return Joint(n_k, truth, mass, weight, bins, r, breaks)
+
+    level, start = np.zeros(n.shape[:2]), None
+    for _ in range(ROUNDS if n.shape[1] > 1 else 0):
+        level, start, _ = _releveled(joint(level), n, level, start)
+    return joint(level)
+
+
+def _releveled(joint: Joint, n: np.ndarray, level: np.ndarray, start: np.ndarray | None):
+    """ln of the classes' shares (K, S) nearer to the counts n (K, S, O); the mode, and its evidence."""
+    problem = joint.problem()
+    found = laplace.mode(problem, laplace.CENTRE, start)
+    expected = problem.rates(np.exp(problem.ln_phi(found.y))).reshape(n.shape).sum(axis=2)
+    return response.releveled(n.sum(axis=2), level, expected), found.y, found.evidence
 
 
 def _by_class(truth, counts: response.Counts, mass, given, bins: int, breaks) -> np.ndarray:
@@ -131,13 +158,9 @@ def _by_class(truth, counts: response.Counts, mass, given, bins: int, breaks) ->
         for _ in range(ROUNDS):
             share = response.shares(truth, counts, level, trend)
             weight = (given * share[:, :, None, :]).reshape(len(mass), -1, len(truth.bin))
-            problem = Joint(n, truth, mass, weight, bins, breaks=breaks).problem()
-            found = laplace.mode(problem, laplace.CENTRE, start)
-            start = found.y
-            rate = np.exp(problem.ln_phi(start)).reshape(truth.volume.shape) * truth.volume * truth.size
-            expected = np.einsum("kjc,kc->kj", weight, mass @ rate).reshape(counts.n.shape).sum(axis=2)
-            level = response.releveled(counts, level, expected)
-        return weight, found.evidence
+            joint = Joint(n, truth, mass, weight, bins, breaks=breaks)
+            level, start, evidence = _releveled(joint, counts.n, level, start)
+        return weight, evidence
 
     if (counts.n.sum(axis=(0, 2)) > 0).sum() < 2:
         return at(0.0)[0]

@@ -148,12 +148,35 @@ def feh_matrix(truth: Truth, counts: Counts, edges: np.ndarray) -> np.ndarray:
 
 def measured_matrix(truth: Truth, edges: np.ndarray, known: ErrorTable) -> np.ndarray:
     """P (K, O, C) that a star of a true slice is observed in a slice, as stars of known [Fe/H] tell."""
-    mass, feh = (0.5 * (e[1:] + e[:-1]) for e in (truth.mass_edges[1:-1], truth.feh_edges))
-    k, c = (v.ravel() for v in np.meshgrid(np.arange(len(mass)), np.arange(len(feh)), indexing="ij"))
-    off, out = edges[:, None, None] - _nodes(truth), np.empty((len(mass), len(edges) - 1, len(feh)))
-    for row, i, j in zip(known.distribution(mass[k], feh[c]), k, c, strict=True):
+    mass, feh, shape = _places(truth)
+    off, out = edges[:, None, None] - _nodes(truth), np.empty((shape[0], len(edges) - 1, shape[1]))
+    for row, (i, j) in zip(known.distribution(mass, feh), np.ndindex(shape), strict=True):
         out[i, :, j] = np.diff(np.interp(off[:, j], GRID, row), axis=0).mean(axis=-1)
     return out
+
+
+def by_known(truth: Truth, counts: Counts, edges: np.ndarray, known: ErrorTable) -> tuple[np.ndarray, ...]:
+    """By class of stated error: counts, known stars (K, S, O), P of a slice (K, S, O, C), P of the class (K, S, C).
+
+    A star with a small error says more of where it belongs; what a stated error is worth, known stars tell. Where the
+    counted ones state none, all are of one class.
+    """
+    classes = known.classes(CLASSES) if counts.n[:, 1:].any() else CLASSES[[0, -1]]
+    n, stars, given = [], [], []
+    for low, high in pairwise(classes):
+        mine = known.part(low, high)
+        n.append(counts.n[:, (CLASSES[:-1] >= low) & (CLASSES[:-1] < high)].sum(axis=1))
+        stars.append(mine.seen(truth.mass_edges[1:-1], edges))
+        given.append(measured_matrix(truth, edges, mine))
+    k, c, shape = _places(truth)
+    share = known.shares(classes, k, c).reshape(*shape, -1).transpose(0, 2, 1)
+    return *(np.stack(v, axis=1) for v in (n, stars, given)), share
+
+
+def _places(truth: Truth) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Mass and [Fe/H] of the middles of the table's masses by true slices, each (K C,), and (K, C)."""
+    mass, feh = (0.5 * (e[1:] + e[:-1]) for e in (truth.mass_edges[1:-1], truth.feh_edges))
+    return *(v.ravel() for v in np.meshgrid(mass, feh, indexing="ij")), (len(mass), len(feh))
 
 
 def _nodes(truth: Truth) -> np.ndarray:
@@ -173,9 +196,8 @@ def shares(truth: Truth, counts: Counts, level: np.ndarray, trend: float) -> np.
     return p / p.sum(axis=1, keepdims=True)
 
 
-def releveled(counts: Counts, level: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """`level` (K, S) moved so that each class's expected stars (K, S) come nearer to those counted."""
-    stars = counts.n.sum(axis=2)
+def releveled(stars: np.ndarray, level: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """`level` (K, S) moved so that each class's expected stars (K, S) come nearer to those counted (K, S)."""
     return level + np.log((stars + 0.1) / (expected + 0.1))
 
 

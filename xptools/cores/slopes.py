@@ -149,13 +149,16 @@ class PoissonSlopes:
     def draws(self, counts, rng, size=4000):
         """Draws (size, 2S) of (ln A, alpha) for counts (K_all,) of the [Fe/H] bin; NaN for a segment without stars.
 
+        Stars of a bin that a break cuts may be either segment's: who has no others might have none, and ln A no end.
+
         A Student t around the mode, resampled with importance weights, so exact for skewed posteriors too; the
         uncertainty of V moves the mode by -F^-1 J^T delta ln V to first order.
         """
         n = np.asarray(counts, dtype=np.float64)[self.use]
         S = self.weight.shape[1]
         seen = self.weight.sum(axis=2) > 0  # (K, S)
-        live = np.flatnonzero((seen.sum(axis=0) > 1) & (n @ seen > 0))
+        own = seen & (seen.sum(axis=1, keepdims=True) == 1)
+        live = np.flatnonzero((seen.sum(axis=0) > 1) & (n @ own > 0))
         out = np.full((size, 2 * S), np.nan)
         if len(live):
             # a bin that an empty segment shares says nothing about the other one
