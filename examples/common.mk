@@ -1,5 +1,5 @@
 # What the folders share: a pipe fails when any of its commands does, a target that failed is removed, `make` alone makes
-# `all`. DATA is real input where a folder has such targets, OUT where results go; XP and PYTHON are the programs.
+# `all`. DATA is real input where a folder has such targets, OUT where results go, TABLE a table of the user; XP and PYTHON are the programs.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
@@ -12,6 +12,10 @@ PYTHON ?= python3
 
 ifneq ($(words $(OUT)),1)
 $(error OUT='$(OUT)': the name of a folder without spaces, which make takes for several)
+endif
+
+ifneq ($(words $(TABLE)),$(if $(TABLE),1,0))
+$(error TABLE='$(TABLE)': the name of a file without spaces, which make takes for several)
 endif
 
 $(OUT):

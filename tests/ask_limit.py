@@ -1,6 +1,6 @@
 """How well mass and age of mock giants can be known at all: the posterior mean of the mock's own model, star by star.
 
-python tests/ask_limit.py TABLE [--stars 400] [--library 400000] [--parallax] [--model FILE] [--extinction]
+python tests/ask_limit.py TABLE [--stars 400] [--library 400000] [--parallax] [--model FILE]
 
 A library of stars of the same universe without noise is drawn (its prior, selection included); a star's posterior over
 it is exp(-chi2 / 2) with the star's stated errors and the correlations of the coefficients. Coefficients are first

@@ -163,7 +163,7 @@ def test_the_archive_s_steps_are_planned(tmp_path):
     assert all(words in steps for words in order) and "mock" not in steps
     places = [steps.index(words) for words in order if "train" not in words]
     assert places == sorted(places)
-    assert "fetch" not in planned() and "fetch" not in planned("catalogue", f"TABLE={__file__}")
+    assert "fetch" not in planned() and "fetch" not in planned("catalogue", f"TABLE=../../tests/{Path(__file__).name}")
 
 
 def test_mocks_are_gathered(script, monkeypatch, tmp_path):

@@ -199,6 +199,8 @@ def fed(process: subprocess.Popen, folder: Path, path: Path | None = None) -> No
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGKILL, -9)]
 )
 def test_signals_leave_the_old_file(folder, xp, sent, code):
+    if signal.getsignal(sent) is signal.SIG_IGN:  # as under nohup, which xp obeys
+        pytest.skip(f"{sent.name} is ignored here, and by every program that is started from here")
     target = folder / "old.parquet"
     shutil.copy(folder / "small.parquet", target)
     before = target.read_bytes()

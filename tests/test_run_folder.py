@@ -212,6 +212,28 @@ def test_normalisation_statistics_are_of_all_files(run, tmp_path):
     for row, known in zip(rows[1:], np.delete(values, 5, axis=0).T, strict=True):
         assert (row["count"], row["unknown"], row["min"], row["max"]) == (699, 1, known.min(), known.max())
         np.testing.assert_allclose([row["mean"], row["sd"]], [known.mean(), known.std(ddof=1)], rtol=1e-12)
+    sparse = pa.array([None, None, [1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float64()))
+    bits = pa.array([None, [True, False], [True, True], None], pa.list_(pa.bool_(), 2))
+    odd = pa.table({"list": sparse, "bits": bits})
+    (tmp_path / "odd").mkdir()
+    for name, part in (("a", odd.slice(0, 2)), ("b", odd.slice(2)), ("c", odd.slice(0, 0))):
+        pq.write_table(part, tmp_path / f"odd/{name}.parquet")
+    run("info --stats", tmp_path / "odd", "-o", tmp_path / "odd.parquet")
+    told = {
+        (r["column"], r["element"]): (r["count"], r["unknown"], r["mean"])
+        for r in read(tmp_path / "odd.parquet").to_pylist()
+    }
+    assert told == {
+        ("list", 0): (2, 2, 2.0),
+        ("list", 1): (2, 2, 3.0),
+        ("bits", 0): (2, 2, 1.0),
+        ("bits", 1): (2, 2, 0.5),
+    }
+    pq.write_table(table.slice(0, 0), tmp_path / "none.parquet")
+    run("info --stats", tmp_path / "none.parquet", "-o", tmp_path / "empty.parquet")
+    assert [(r["column"], r["count"]) for r in read(tmp_path / "empty.parquet").to_pylist()] == [
+        (r["column"], 0) for r in rows
+    ]
     words = run("info --stats --head 3", tmp_path / "in", "-o", tmp_path / "x.parquet", code=2)
     assert "info is `info --stats`" in words
 

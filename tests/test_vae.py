@@ -176,6 +176,15 @@ def test_inspect_ranks_latents(model, inside, tmp_path):
     pq.write_table(t.drop_columns([n for n in t.schema.names if n.startswith(("z1", "z2"))]), tmp_path / "bare.parquet")
     code, _, err = inside(*line, tmp_path / "bare.parquet", "-o", tmp_path / "same.parquet")
     assert code == 0 and read(tmp_path / "same.parquet").to_pylist() == [pytest.approx(r, nan_ok=True) for r in rows]
+    dark = t.drop_columns([n for n in t.schema.names if n.startswith("phot_g_mean")])
+    short = t.drop_columns(["bp_coefficients"]).append_column(
+        "bp_coefficients", pa.array([[1.0]] * 3000, pa.list_(pa.float64(), 1))
+    )
+    for bare in (dark, short):  # without a coefficient that could be compared
+        pq.write_table(bare, tmp_path / "bare.parquet")
+        code, _, err = inside(*line, tmp_path / "bare.parquet", "-o", tmp_path / "less.parquet")
+        assert code == 0, err
+        assert not any(str(r["axis"]).endswith("]") for r in read(tmp_path / "less.parquet").to_pylist())
 
 
 def test_rank_measures():

@@ -90,7 +90,7 @@ def table(path: str, rows: int = 0, stats: bool = False) -> dict[str, Any]:
             for batch in chain(first, batches):
                 count += batch.num_rows
                 for name, m in moments.items():
-                    m.add(values_of(batch.column(name)))
+                    m.add(values_of(batch.column(name), name))
     answer = {
         "format": reader.format,
         "name": reader.name,
@@ -112,13 +112,17 @@ def numeric(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
 
 
-def values_of(column: pa.Array) -> np.ndarray:
-    """The numbers of a column (N,), of arrays (N, K); null is NaN."""
+def values_of(column: pa.Array, name: str = "") -> np.ndarray:
+    """The numbers of a column (N,), of arrays (N, K); null is NaN. DataError for arrays of different lengths."""
     from xptools.protocol import to_numpy
 
     if pa.types.is_integer(column.type) and column.null_count:
         return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return to_numpy(column)
+    kind = column.type
+    if hasattr(kind, "value_type") and pa.types.is_boolean(kind.value_type):
+        size = kind.list_size if pa.types.is_fixed_size_list(kind) else -1
+        column = column.cast(pa.list_(pa.int8(), size))
+    return to_numpy(column, name)
 
 
 def _column(field: pa.Field, moments: Moments | None) -> dict[str, Any]:

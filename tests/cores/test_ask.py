@@ -157,6 +157,16 @@ def test_errors_are_right_where_a_label_s_error_goes_with_its_value():
     assert np.sqrt(total(slice(1))[0]) == pytest.approx(truth.std(), rel=0.04)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.03])
+def test_wild_errors_of_labels_do_not_hide_what_the_others_say(share):
+    """Answers whose variance is told as 0.1 and is 0.4: labels with an error of 100 leave that as it is found."""
+    rng, n = np.random.default_rng(7), 20_000
+    sigma = np.where(rng.random(n) < share, 100.0, 0.3)
+    off = np.sqrt(0.4) * rng.normal(size=n) + sigma * rng.normal(size=n)
+    total = corrected(engine(), np.zeros(n), np.full(n, 0.1), np.zeros((n, 6), bool), off, sigma)
+    assert total(slice(1))[0] == pytest.approx(0.4, rel=0.06)
+
+
 # --- the linear model ----------------------------------------------------------------------------------------------
 
 
@@ -359,6 +369,7 @@ def test_spectra_are_over_the_flux_in_g_and_end_with_the_relevant_coefficients()
         ([{"name": "a"}], "value is missing"),
         ([{"name": "a", "value": "a", "wdith": 3}], "wdith"),
         ([{"name": "a", "value": "a"}, {"name": "a", "value": "b"}], "twice"),
+        ([{"name": "a", "value": "a", "width": -3}], "width is not 0 to 4096"),
         ([{"name": "a", "value": "open('x')"}], "the vocabulary has"),
     ],
 )

@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 
 from xptools.cores import jointmf, laplace, response
 from xptools.cores.bins import POINTS, BinTable
+from xptools.cores.errortable import ErrorTable
 
 MASSES, FEH = np.linspace(0.2, 0.6, 6), np.array([-2.0, -1.7, -1.4])
 
@@ -101,6 +102,20 @@ def test_classes_of_error_share_out_every_true_slice():
     np.testing.assert_allclose(tilted.sum(axis=1), 1.0)
     mean = (tilted * np.arange(tilted.shape[1])[:, None]).sum(axis=1)
     assert (np.diff(mean, axis=1) < 0).all()  # a falling trend: larger errors at low [Fe/H]
+
+
+@pytest.mark.parametrize("stated", [0.0, 0.015])
+def test_stars_of_small_errors_are_of_a_class_of_theirs(stated):
+    """Whether errors are stated shows in the errors, not in which class they are."""
+    t, *_ = counted()
+    rng, n = np.random.default_rng(4), 8000
+    mass, feh = rng.uniform(MASSES[0], MASSES[-1], n), rng.uniform(FEH[0], FEH[-1], n)
+    err = np.where(np.arange(n) % 2, 0.015, 0.3)
+    known = ErrorTable.of(mass, feh + err * rng.normal(size=n), feh, err)
+    counts = response.count(t, mass, feh, np.full(n, stated))
+    truth, (edges, _) = response.truth_of(t, counts), response.slices(FEH)
+    n_seen = response.by_known(truth, counts, edges, known)[0]
+    assert n_seen.shape[1] == (2 if stated else 1)
 
 
 def test_mode_is_what_a_general_optimiser_finds():

@@ -147,8 +147,8 @@ def made(folder, *words):
         "-C",
         str(EXAMPLE),
         f"OUT={folder}/out",
-        f"XP={sys.executable} -m xptools",
-        f"PYTHON={sys.executable}",
+        f"XP='{sys.executable}' -m xptools",
+        f"PYTHON='{sys.executable}'",
     ]
     env = {**os.environ, "XP_CONFIG": f"{folder}/xp.toml", "NO_PROXY": "127.0.0.1", "XP_OFFLINE": "0"}
     return subprocess.run([*line, *words], capture_output=True, text=True, check=False, env=env)

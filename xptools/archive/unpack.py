@@ -59,7 +59,7 @@ class Bounded(io.RawIOBase):
 def _members(archive: Path, half: Path, pattern: str) -> None:
     """Tables of an archive, by the last part of their names, so that none gets anywhere but into `half`."""
     try:
-        found = 0
+        found, left = 0, ALL  # of a sparse member the holes are written, too
         with gzip.open(archive) as unpacked:
             whole = Bounded(unpacked, ALL, archive.name)
             with tarfile.open(fileobj=whole, mode="r|") as packed:
@@ -67,9 +67,10 @@ def _members(archive: Path, half: Path, pattern: str) -> None:
                     name = Path(member.name).name
                     if member.isfile() and fnmatch.fnmatch(name, pattern):
                         found += 1
-                        table = Bounded(packed.extractfile(member), LARGEST if found <= MOST else -1, archive.name)
+                        most = min(LARGEST, left) if found <= MOST else -1
                         with (half / name).open("wb") as out:
-                            shutil.copyfileobj(table, out)
+                            shutil.copyfileobj(Bounded(packed.extractfile(member), most, archive.name), out)
+                            left -= out.tell()
             while whole.read(1 << 20):  # to its end, where its sum is compared
                 pass
     except (tarfile.TarError, EOFError, zlib.error, OSError) as fault:

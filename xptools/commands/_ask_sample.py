@@ -35,7 +35,10 @@ class Recipe:
             selection = dict(told.get("selection", {}))
             blank = [(list(b["tokens"]), str(b["where"])) for b in selection.get("blank", [])]
             low, high = selection.get("quantiles", (0.0, 1.0))
-            wrong = set(selection) - {"keep", "quantiles", "blank"} or not 0 <= low < high <= 1
+            wrong = bool(set(selection) - {"keep", "quantiles", "blank"}) or not 0 <= low < high <= 1
+            wrong |= not isinstance(selection.get("keep", ""), str)
+            kinds = [(type(b["tokens"]), type(b["where"])) for b in selection.get("blank", [])]
+            wrong |= any(kind != (list, str) for kind in kinds)
         except (KeyError, TypeError, ValueError):
             wrong = True
         if wrong:

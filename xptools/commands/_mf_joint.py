@@ -71,11 +71,14 @@ class JointMassFunction(MassFunction):
         known = np.isfinite(columns["mass"]) & np.isfinite(columns["feh"])
         if columns.get("feh_err") is None:
             columns["feh_err"] = np.zeros(len(known))
-        lost = known & ~(columns["feh_err"] >= 0)
+        lost = known & ~(np.isfinite(columns["feh_err"]) & (columns["feh_err"] >= 0))
         if lost.any():
+            cure = "xp select --where 'feh_err > 0', and scale V_eff by what that loses (xp veff --veff-scale)"
+            if self.error_table:
+                cure = f"xp convert --drop feh_err, as the error table tells of errors; or {cure}"
             raise DataError(
                 f"{int(lost.sum()):,} stars of a batch have [Fe/H] but no feh_err, so where they belong is unknown. "
-                "TRY: xp select --where 'feh_err > 0', and scale V_eff by what that loses (xp veff --veff-scale)"
+                f"TRY: {cure}"
             )
         return self.merge(state, response.count(self.volumes(batch.schema), **columns))
 
@@ -125,6 +128,8 @@ def whole(values: np.ndarray, inside: np.ndarray, rows: int) -> np.ndarray:
 @lru_cache(maxsize=2)
 def known_stars(path: str) -> ErrorTable:
     """Stars whose [Fe/H] is measured (feh) and known (true_feh, or fe_h as of APOGEE), with their mass."""
+    import numpy as np
+
     from xptools import io
     from xptools.commands._volume_files import columns_of
     from xptools.cores import errortable
@@ -135,7 +140,12 @@ def known_stars(path: str) -> ErrorTable:
     if name is None:
         raise DataError(f"no column says what [Fe/H] is true. {path}. TRY: a column true_feh, or fe_h as APOGEE has it")
     c = columns_of(path, ("mass", "feh", name), ("feh_err",), maker="mf")
-    found = errortable.ErrorTable.of(c["mass"], c["feh"], c[name], c.get("feh_err"))
+    if (err := c.get("feh_err")) is not None:
+        whole = np.isfinite(c["mass"]) & np.isfinite(c["feh"]) & np.isfinite(c[name])
+        lost = int((whole & ~(np.isfinite(err) & (err >= 0))).sum())
+        if lost:
+            raise DataError(f"{lost:,} known stars have no feh_err. {path}. TRY: xp select --where 'feh_err > 0'")
+    found = errortable.ErrorTable.of(c["mass"], c["feh"], c[name], err)
     if len(found.off) < errortable.LEAST:
         words = f"{len(found.off)} stars with mass, feh and {name} tell nothing about errors"
         raise DataError(f"{words}. {path}. TRY: {errortable.LEAST} or more, better thousands")

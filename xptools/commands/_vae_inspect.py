@@ -66,7 +66,10 @@ class Inspect(Fold):
         found, step = super().reads(schema), self._encode
         if all(name in found for name in step.latents):
             spectra = (*reading.VALUES, *reading.BRIGHTNESS)
-            beside = spectra if all(n in found for n in reading.VALUES) else ()
+            kinds = [schema.field(found[n]).type for n in reading.VALUES if n in found]
+            fit = [getattr(kind, "list_size", w) == w for kind, w in zip(kinds, step.widths, strict=False)]
+            bright = any(n in found for n in reading.BRIGHTNESS)
+            beside = spectra if len(fit) == 2 and all(fit) and bright else ()
             return {n: s for n, s in found.items() if n in (*self._labels, *step.latents, "source_id", *beside)}
         if any(spelled(schema, name) is None for name in step.needs):
             raise MissingColumns(self.name, (step.latents[0],), tuple(schema.names))
@@ -77,7 +80,7 @@ class Inspect(Fold):
         return []
 
     def merge(self, one, other):
-        return one + other
+        return self._bounded(one + other)
 
     def add(self, state, **columns: Any):
         import numpy as np
@@ -98,7 +101,10 @@ class Inspect(Fold):
             flux = reading.g_flux(columns, len(labels))
             values = reading.block(columns, reading.VALUES, step.widths) / flux[:, None]
             part["coefficients"] = values.astype(np.float32)
-        state = [*state, part]
+        return self._bounded([*state, part])
+
+    def _bounded(self, state) -> list[dict[str, np.ndarray]]:
+        """The same, with fewer than twice MOST stars."""
         return state if sum(len(p["key"]) for p in state) < 2 * MOST else [self._fewest(state)]
 
     def _fewest(self, state) -> dict[str, np.ndarray]:
@@ -144,8 +150,9 @@ class Inspect(Fold):
             c = stars["coefficients"][use]
             k, rho = vae_inspect.single(c, y)
             known = np.isfinite(c[:, k])
-            information = vae_inspect.mutual_information(c[known, k], y[known])
-            yield label, 0, self._coefficient(k), rho, partial(c[:, k]), information, int(known.sum())
+            if known.sum() >= vae_inspect.FEWEST:
+                information = vae_inspect.mutual_information(c[known, k], y[known])
+                yield label, 0, self._coefficient(k), rho, partial(c[:, k]), information, int(known.sum())
         for place, (k, rho, information) in enumerate(vae_inspect.ranked(z, y), 1):
             yield label, place, names[k], rho, partial(z[:, k]), information, n
 

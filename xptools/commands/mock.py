@@ -1,7 +1,9 @@
 """`xp mock`: a known Milky Way near the Sun, as the Gaia archive would give it, with the truth beside it."""
 
 import click
+from click.core import ParameterSource
 
+from xptools.errors import UsageError
 from xptools.options import shared, source_command
 
 NOTES = {
@@ -110,7 +112,11 @@ def command(
     """
     from xptools.mock import Mock
 
-    sample = "giants" if giants else sample
+    if giants:
+        source = click.get_current_context().get_parameter_source("sample")
+        if sample != "giants" and source is ParameterSource.COMMANDLINE:
+            raise UsageError("--giants and --sample dwarfs contradict each other. TRY: one of them")
+        sample = "giants"
     return Mock(
         stars, seed, first, sample, fractions, imf, binaries, q_slope, age, isochrones, alpha_fe, map_, map_file,
         curve_unit, noise, outliers, spurious, feh_error, select_, g_limit,

@@ -22,6 +22,7 @@ def configure():
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")  # a GPU would round float32 to 10 bits
     cache = _compile_cache()
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache))

@@ -235,6 +235,9 @@ def _machine() -> llvm.TargetMachine:
     """This processor; a new one for each kernel, whose it becomes and with which it ends."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
+    try:
+        features = llvm.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM cannot tell here: it takes what the name of the processor says
+        features = ""
     target = llvm.Target.from_default_triple()
     return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)

@@ -83,7 +83,9 @@ class Engine:
             out[:, part] = self._decoded(working, memory, whole, shown.sum(1), asked, len(requests))
 
         jobs = [stars[i : i + each] for i in range(0, len(stars), each)]
-        with ThreadPoolExecutor(self.threads) as pool:
+        # oneDNN's products ask each thread anew how many threads they may have
+        one = {"initializer": torch.set_num_threads, "initargs": (torch.get_num_threads(),)}
+        with ThreadPoolExecutor(self.threads, **one) as pool:
             list(pool.map(run, jobs))
         return out[0], out[1], out[2]
 

@@ -57,7 +57,7 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
             use = kinds == kind
             row = (a[use] for a in (x, variance, mean, z[:, asked] - mean, error))
             found.setdefault(int(kind), []).append(tuple(row))
-    rows = {k: Rows.of(*map(np.concatenate, zip(*parts, strict=True))) for k, parts in found.items()}
+    rows = {k: Rows.of(*map(np.concatenate, zip(*found.pop(k), strict=True))) for k in sorted(found)}
     rows = {k: r for k, r in rows.items() if len(r.x) >= FEWEST}
     return ask_errors.fitted(rows, 2 * len(engine.vocabulary.entries), len(z), seed) if rows else ()
 

@@ -114,11 +114,17 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, variance: np.ndarray, mean: np.ndarray, off: np.ndarray, sigma: np.ndarray) -> Rows:
-        """With the usual variance, the mean over some ALIKE answers `mean` next to each other."""
-        usual = np.empty_like(sigma)
+        """With the usual variance, the mean over some ALIKE answers `mean` next to each other.
+
+        Labels whose variance is WILD times the median of those are left out: they say nothing, and would hide the rest.
+        """
+        square = sigma.astype(np.float64) ** 2
+        usual, keep = np.empty_like(sigma), np.ones(len(sigma), bool)
         for part in np.array_split(np.argsort(mean, kind="stable"), max(1, len(mean) // ALIKE)):
-            usual[part] = np.mean(sigma[part] ** 2)
-        return cls(x, variance, off, sigma, usual)
+            some = square[part]
+            keep[part] = some <= WILD * np.median(some[some > 0]) if some.any() else True
+            usual[part] = np.mean(some[keep[part]])
+        return cls(*(a[keep] for a in (x, variance, off, sigma, usual)))
 
 
 def fitted(rows: dict[int, Rows], kinds: int, stars: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], ...]:

@@ -26,6 +26,7 @@ from xptools.cores.photometry import POGSON, ZERO_POINT
 from xptools.errors import DataError, InputError
 
 MAGNITUDE = "phot_g_mean_mag"
+WIDEST = 4096  # numbers of an array
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class Vocabulary:
             if odd := [k for k, v in row.items() if type(v) is not kinds[k]]:
                 raise DataError(f"the vocabulary's entry {row['name']!r}: {odd[0]} is no {kinds[odd[0]].__name__}. "
                                 f"{where}. TRY: xp train ask --help")  # fmt: skip
+            if not 0 <= row.get("width", 0) <= WIDEST:
+                raise DataError(f"the vocabulary's entry {row['name']!r}: width is not 0 to {WIDEST}. {where}. TRY: "
+                                "xp train ask --help")  # fmt: skip
             entries.append(Entry(**row))
         names = [e.name for e in entries]
         if len(set(names)) < len(names) or not names:

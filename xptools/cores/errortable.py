@@ -42,8 +42,8 @@ class ErrorTable:
     @classmethod
     def of(cls, mass, measured, true, err=None) -> ErrorTable:
         """Of columns (N,), rows with something missing left out."""
-        err = np.zeros(len(mass)) if err is None else err
-        ok = np.isfinite(mass) & np.isfinite(measured) & np.isfinite(true) & (np.asarray(err) >= 0)
+        err = np.zeros(len(mass)) if err is None else np.asarray(err)
+        ok = np.isfinite(mass) & np.isfinite(measured) & np.isfinite(true) & np.isfinite(err) & (err >= 0)
         mass, measured, true, err = (np.asarray(v, np.float64)[ok] for v in (mass, measured, true, err))
         return cls(mass, true, np.clip(measured - true, GRID[1], GRID[-2]), err)
 

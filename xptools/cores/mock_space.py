@@ -37,7 +37,7 @@ class Space:
         p = np.linspace(0.0, self.reach, RADII + 1)
         self._angle = np.concatenate([_rings(h_r, p, self.r_sun).ravel() for h_r, _ in self.laws])
         self._fine = np.linspace(0.0, self.reach, 20_001)
-        knots = np.linspace(0.0, self.reach, KNOTS)  # of a spline: the mean is smooth, and within 1e-10
+        knots = np.linspace(0.0, self.reach, KNOTS)  # of a spline, within 1e-9 to 8 kpc, 1e-5 to 50 kpc
         self._mean = np.stack([Cubic(knots, _ring_mean(h_r, knots, self.r_sun))(self._fine) for h_r, _ in self.laws])
         self._most = np.maximum.accumulate(self._mean, axis=1)
         self._edge = np.stack([self._envelope(k) for k in range(len(self.laws))])

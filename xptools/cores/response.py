@@ -161,7 +161,7 @@ def by_known(truth: Truth, counts: Counts, edges: np.ndarray, known: ErrorTable)
     A star with a small error says more of where it belongs; what a stated error is worth, known stars tell. Where the
     counted ones state none, all are of one class.
     """
-    classes = known.classes(CLASSES) if counts.n[:, 1:].any() else CLASSES[[0, -1]]
+    classes = known.classes(CLASSES) if counts.square.any() else CLASSES[[0, -1]]
     n, stars, given = [], [], []
     for low, high in pairwise(classes):
         mine = known.part(low, high)

@@ -33,7 +33,6 @@ from xptools import settings
 from xptools.cores import nn, vae
 from xptools.cores.dustcube import spread_out
 
-LOSSES = ("code", "paper")
 TRAINED = (".w", ".b", ".gamma", ".beta")
 
 
