@@ -9,6 +9,7 @@ exponential for each Gaussian and star, or the matrix product. Without zuko only
 """
 
 import argparse
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def command(model, columns):
         for n, v in zip(names, values, strict=True)
     ]
     table = pa.Table.from_arrays(arrays, list(names))
-    return xptools.op(f"eta --model {model}"), table.to_batches(max_chunksize=16384)
+    return xptools.op(f"eta --model {shlex.quote(str(model))}"), table.to_batches(max_chunksize=16384)
 
 
 def sky(n):
