@@ -71,6 +71,9 @@ def luminosity(table, axis):
             here = use & (mass > one) & (mass < two)
             if here.sum() >= FEWEST:
                 rows.append([np.median(v[here]) for v in (mass, magnitude, answer)])
+        if len(rows) < 2:
+            print(f"{low:.1f} to {high:.1f} {use.sum():8,}   fewer than two bins of mass have {FEWEST} stars")
+            continue
         m, star, told = np.array(rows).T
         slopes = [np.polyfit(np.log10(m), v, 1)[0] for v in (star, told)]
         print(f"{low:.1f} to {high:.1f} {use.sum():8,} {slopes[0]:24.2f} {slopes[1]:12.2f} "
