@@ -97,3 +97,16 @@ def inside(monkeypatch, capfd):
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """planned(folder, *words): what `make` would do in an example's folder, as text."""
+    if not shutil.which("make"):
+        pytest.skip("make is not here")
+
+    def dry(folder: Path, *words: str) -> str:
+        line = ["make", "-n", "-C", str(folder), f"OUT={tmp_path}", *words]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+
+    return dry

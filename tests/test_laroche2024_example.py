@@ -2,8 +2,6 @@
 
 import importlib
 import runpy
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -151,19 +149,15 @@ def test_the_network_of_labels_is_at_its_star_s_distance_and_behind_its_dust(scr
     assert told[0] == pytest.approx(want, rel=1e-5) and np.isnan(told[1]).all()
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
-def test_the_archive_s_steps_are_planned(tmp_path):
-    def planned(*words):
-        line = ["make", "-n", "-C", str(FOLDER), f"OUT={tmp_path}", *words]
-        return subprocess.run(line, capture_output=True, text=True, check=True).stdout
-
-    steps = planned("DATA=gaia")
+def test_the_archive_s_steps_are_planned(planned):
+    steps = planned(FOLDER, "DATA=gaia")
     order = ("recipe laroche2024 catalogue", "apogee.py", "recipe laroche2024 gaia", "join --with", "tables.py part",
              "train vae --stream", "train feh", "vae --add reconstruction", "science.py reconstruction")  # fmt: skip
     assert all(words in steps for words in order) and "mock" not in steps
     places = [steps.index(words) for words in order if "train" not in words]
     assert places == sorted(places)
-    assert "fetch" not in planned() and "fetch" not in planned("catalogue", f"TABLE=../../tests/{Path(__file__).name}")
+    own = f"TABLE=../../tests/{Path(__file__).name}"
+    assert "fetch" not in planned(FOLDER) and "fetch" not in planned(FOLDER, "catalogue", own)
 
 
 def test_mocks_are_gathered(script, monkeypatch, tmp_path):

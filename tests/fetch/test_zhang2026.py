@@ -76,17 +76,12 @@ def test_catalogues_of_other_rows_are_refused(catalogues, tmp_path):
     assert code == 1 and "has other rows than" in said and not (tmp_path / "labels.parquet").exists()
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="make is not here")
-def test_the_archive_s_steps_are_planned(tmp_path):
-    def planned(*words):
-        line = ["make", "-n", "-C", str(EXAMPLE), f"OUT={tmp_path}", *words]
-        return subprocess.run(line, capture_output=True, text=True, check=True).stdout
-
-    steps = planned("DATA=gaia")
+def test_the_archive_s_steps_are_planned(planned, tmp_path):
+    steps = planned(EXAMPLE, "DATA=gaia")
     order = ("fetch recipe zhang2026 --to", "labels.py", "join --with", "train ask --recipe distmass", "report.py")
     assert [steps.index(words) for words in order] == sorted(steps.index(words) for words in order)
     assert "mock" not in steps and f'"{tmp_path}/apogee-xp.parquet"' in steps
-    assert "fetch" not in planned() and "fetch" not in planned("real", "DATA=own.parquet")
+    assert "fetch" not in planned(EXAMPLE) and "fetch" not in planned(EXAMPLE, "real", "DATA=own.parquet")
 
 
 MANIFEST = """[[file]]
