@@ -22,6 +22,7 @@ CHECKED := $(OUT)/recovery.csv $(OUT)/deconvolved.csv $(OUT)/selection.csv $(OUT
 
 $(OUT)/dust.fits: dust.py | $(OUT)
 	$(PYTHON) dust.py $@
+	$(noted)
 
 # Every star of the universe in one stream: catalogue, dust, [Fe/H] from its spectrum, velocities and eta. The spectra
 # with their correlations, 13 kB a star, are never written.
@@ -30,39 +31,48 @@ FROM_SPECTRA := --spectra --correlations | convert --drop feh,feh_err,bp_n_relev
 MEASURING := $(if $(SPECTRA),$(FROM_SPECTRA),| deredden $(DUST))
 $(OUT)/stars.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(FEH_MODEL) $(ETA_MODEL)
 	$(XP) run --config conf/universe.toml "mock $(STARS) --binaries $(PAIRS) --map-file $(MAP) $(MEASURING) | $(ETA)" -o $@
+	$(noted)
 
 # Other stars of the same Galaxy, whose [Fe/H] is taken as known: by them the errors of [Fe/H] are measured.
 $(OUT)/known.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(OUT)/known.settings $(FEH_MODEL) $(OUT)/mass.safetensors
 	$(XP) run --config conf/universe.toml "mock $(KNOWN) --seed 21 --fractions 0.03 0.17 0.8 --binaries $(PAIRS) --map-file $(MAP) \
 	    $(MEASURING) | mass --model $(OUT)/mass.safetensors | $(SOUND) | convert --keep source_id,mass,feh,feh_err,true_feh" -o $@
+	$(noted)
 
 $(OUT)/validation.parquet: $(OUT)/stars.parquet
 	$(XP) select --cstar-nsigma 3 --fidelity 0.5 $< -o $@
+	$(noted)
 
 # Giants of the same Galaxy as a catalogue of labels would have them, and dwarfs as APOGEE's, with its flags and errors.
 $(OUT)/giants.parquet: $(OUT)/giants.settings
 	$(XP) mock $(GIANTS) --sample giants --seed 11 -o $@
+	$(noted)
 
 $(OUT)/dwarfs.parquet: $(OUT)/dwarfs.settings labels.py
 	$(XP) run 'mock $(DWARFS) --seed 12 --spectra --correlations --g-limit 16 --fractions 0.4 0.3 0.3 | convert --drop feh,feh_err | feh --binary' -o $(OUT)/dwarfs-spectra.parquet
 	$(PYTHON) labels.py $(OUT)/dwarfs-spectra.parquet -o $@
+	$(noted)
 
 # Halo stars with spectra, and the flux that the network gives their labels.
 $(OUT)/spectra.parquet: $(FEH_MODEL) model.py | $(OUT)
 	$(XP) run "mock 4000 --seed 13 --fractions 0 0 1 --binaries 0 --outliers 0 --spectra --correlations | convert --drop feh,feh_err \
 	    | deredden --map none | $(FEH) | select --feh -2.2:-1.1 --magnitude :16 | calibrate" -o $(OUT)/flux.parquet
 	$(PYTHON) model.py $(OUT)/flux.parquet $(FEH_MODEL) -o $@
+	$(noted)
 
 # Which share of the halo's stars passes the cut on eta, per bin, from other stars than those that it corrects.
 $(OUT)/halo.parquet: $(MAP) conf/universe.toml conf/candidates.toml $(OUT)/halo.settings $(OUT)/mass.safetensors $(ETA_MODEL)
 	$(XP) run --config conf/universe.toml "mock $(HALO) --seed 2 --fractions 0 0 1 --binaries 0 --map-file $(MAP) \
 	    | deredden $(DUST) | mass --model $(OUT)/mass.safetensors | $(ETA)" -o $@
+	$(noted)
 
 $(OUT)/sound.parquet: $(OUT)/halo.parquet
 	$(XP) select --isochrone --cstar-nsigma 3 --fidelity 0.5 --cutflow-out $(OUT)/cutflow-sound.parquet $< -o $@
+	$(call noted,cutflow-sound.parquet)
 
 $(OUT)/kept.parquet: $(OUT)/sound.parquet
 	$(XP) plot eta --kind completeness --eta-ratio 10 --feh true_feh $< -o $(OUT)/kept.pdf --data-out $@
+	$(call noted,kept.pdf)
 
 # Where does the difference to the injected functions come from? Each rung puts one measured thing for a true one.
 TRUE_FEH := convert --drop feh,feh_err --rename true_feh=feh
@@ -80,17 +90,21 @@ STEPS_singles := $(STEPS_eta)
 FUNCTION_singles = --binaries fraction=$(PAIRS),q=uniform --model $(OUT)/mass.safetensors --method nuts
 $(OUT)/weighed-stars.parquet: $(OUT)/stars.parquet $(OUT)/mass.safetensors
 	$(XP) mass --model $(OUT)/mass.safetensors $< -o $@
+	$(noted)
 
 SKY := veff --config conf/functions.toml --table --plx-sn 10 $(DUST)
 QUALITY = --veff-scale $$($(PYTHON) tables.py share $(OUT)/cutflow-sound.parquet)
 $(OUT)/sky.parquet: $(MAP) conf/functions.toml
 	$(XP) $(SKY) -o $@
+	$(noted)
 
 $(OUT)/sky-sound.parquet: $(OUT)/sound.parquet conf/functions.toml
 	$(XP) $(SKY) $(QUALITY) -o $@
+	$(noted)
 
 $(OUT)/sky-eta.parquet: $(OUT)/kept.parquet conf/functions.toml
 	$(XP) $(SKY) $(QUALITY) --eta-completeness $< -o $@
+	$(noted)
 
 SKY_counts := sky
 SKY_masses := sky
@@ -102,24 +116,29 @@ SKY_singles := sky-eta
 .SECONDEXPANSION:
 $(patsubst %,$(OUT)/rung-%.parquet,$(RUNGS) deconvolved singles): $(OUT)/rung-%.parquet: $(OUT)/weighed-stars.parquet $(OUT)/$$(SKY_$$*).parquet conf/functions.toml
 	$(XP) run --config conf/functions.toml "$(STEPS_$*) | mf $(FUNCTION_$*) --truth --veff $(OUT)/$(SKY_$*).parquet" $< -o $@
+	$(noted)
 
 #: make recovery    recovered against injected mass functions, one measured thing for a true one after the other
 recovery: $(OUT)/recovery.csv
 $(OUT)/recovery.csv: $(RUNGS:%=$(OUT)/rung-%.parquet) tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
+	$(noted)
 
 #: make picture     the rung of eta, and dotted the one of XP's [Fe/H], as README shows them
 picture: $(OUT)/recovered.png
 $(OUT)/recovered.png: $(OUT)/rung-eta.parquet $(OUT)/rung-feh.parquet
 	$(XP) plot mf --column double --no-reference --compare "[Fe/H] from XP, counted"=$(OUT)/rung-feh.parquet $< -o $@
+	$(call noted,$(@F).parquet)
 
 #: make deconvolve  the last rung with errors of mass and [Fe/H] undone by xp mf --deconvolve, table and figure: 1 minute of CPU
 deconvolve: $(OUT)/deconvolved.csv $(OUT)/deconvolved.pdf
 $(OUT)/rung-deconvolved.parquet: $(OUT)/known.parquet
 $(OUT)/deconvolved.pdf: $(OUT)/rung-deconvolved.parquet $(OUT)/rung-feh.parquet
 	$(XP) plot mf --column double --no-reference --compare counted=$(OUT)/rung-feh.parquet $< -o $@
+	$(call noted,$(@F).parquet)
 $(OUT)/deconvolved.csv: $(OUT)/rung-feh.parquet $(OUT)/rung-deconvolved.parquet tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
+	$(noted)
 .PHONY: recovery picture deconvolve
 
 # The sample of the selection study, true masses and [Fe/H]: some stars are missing from the catalogue, the fainter the
@@ -127,6 +146,7 @@ $(OUT)/deconvolved.csv: $(OUT)/rung-feh.parquet $(OUT)/rung-deconvolved.parquet 
 $(OUT)/thinned.parquet: $(OUT)/weighed-stars.parquet
 	$(XP) run "$(SOUND) --eta-ratio 10 --where '(source_id // 128) % 1000 < 1000 - 75 * max(phot_g_mean_mag - 15, 0)' \
 	    | $(TRUE_FEH) | $(TRUE_MASS)" $< -o $@
+	$(noted)
 
 #: make pairs       all of it once more with 40 % unresolved pairs, in OUT/pairs, and the single stars behind (mf --binaries)
 pairs:
@@ -134,4 +154,5 @@ pairs:
 singles: $(OUT)/singles.csv
 $(OUT)/singles.csv: $(OUT)/rung-eta.parquet $(OUT)/rung-singles.parquet tables.py
 	$(PYTHON) tables.py recovery $(filter %.parquet,$^) -o $@
+	$(noted)
 .PHONY: pairs singles
