@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,7 @@ def test_families_of_isochrones_in_one_command(make, made, tmp_path):
     told = rows(made / "report.csv")
     assert len(told) == 4 and all(r["models"].endswith("BaSTI MIST") and r["absent"] == "PARSEC" for r in told)
     assert all(float(r["alpha1_sys"]) > 0 for r in told)
+    assert make("report").returncode == 0 and make("-q", "report").returncode == 0  # without any table
 
 
 def test_nothing_is_made_twice_and_only_what_depends_on_a_parameter(make, made):
@@ -128,6 +130,26 @@ def test_nothing_is_made_twice_and_only_what_depends_on_a_parameter(make, made):
     assert planned.count(" run ") == 2 and "mock" not in planned and "select" not in planned
     assert "mock 13000" in make("-n", "STARS=13000", "table1").stdout
     assert "--spectra --correlations" in make("-n", "SPECTRA=1", "table1").stdout
+
+
+def test_what_is_spoilt_is_made_again(make, made):
+    whole = (made / "published.parquet").read_bytes()
+    (made / "published.parquet").write_bytes(whole[:-200])
+    assert make("-q", "fig9").returncode == 1
+    again = make("fig9")
+    assert again.returncode == 0 and "not as it was made, so made again" in again.stdout
+    assert (made / "published.parquet").read_bytes() == whole
+    (made / "cutflow-1.parquet").unlink()
+    assert "--cutflow-out" in make("-n", "table1").stdout and make("table1").returncode == 0
+
+
+def test_bytes_that_change_unseen_are_found_by_their_checksum(made):
+    rotten, spoilt = made / "published.parquet", ["bash", EXAMPLE / "spoilt.sh", made]
+    times = rotten.stat()
+    rotten.write_bytes(rotten.read_bytes().replace(b"log_phi", b"log_pho"))
+    os.utime(rotten, ns=(times.st_atime_ns, times.st_mtime_ns))
+    found = [subprocess.run([*spoilt, *all_], capture_output=True, text=True).stdout for all_ in ((), ("all",), ())]
+    assert found == ["", f"{rotten}\n", f"{rotten}\n"]
 
 
 def test_the_archives_steps_are_planned(make, tmp_path):

@@ -226,6 +226,25 @@ def test_wrong_input(stars):
         xptools.op("mf --segments 0.8,0.5")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [("veff", 0.0, "no bin has an effective volume"), ("veff", np.nan, "no bin has an effective volume"),
+     ("veff", -1.0, "below 0"), ("veff_err", -1.0, "below 0")],
+)  # fmt: skip
+def test_volumes_that_are_none(stars, tmp_path, column, value, words):
+    columns = next(xptools.op("veff --table").batches(99))
+    path = tmp_path / "veff.parquet"
+    pq.write_table(pa.table(columns | {column: np.full(len(columns["veff"]), value)}), path)
+    with pytest.raises(DataError, match=words):
+        run(f"{EXACT} --veff {path}", stars[0])
+
+
+def test_what_the_bins_cannot_tell_is_told(stars, capsys):
+    run(f"{EXACT} --segments 0.15,0.55,2,3 --xi-upper 5", stars[0])
+    said = capsys.readouterr().err
+    assert "between 2 and 3 Msun, so no slope there" in said and "0.2 to 5 Msun, so xi_MR is unknown" in said
+
+
 def test_history_does_not_name_the_report(stars, tmp_path):
     one = run(EXACT, stars[0]).schema.metadata
     other = run(f"{EXACT} --report {tmp_path / 'r.json'}", stars[0]).schema.metadata

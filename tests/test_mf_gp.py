@@ -47,6 +47,12 @@ def test_a_curve_near_the_truth(result):
         assert abs(alpha["mean"] - true) < 4 * alpha["sd"]
 
 
+def test_few_stars_are_sampled_as_well(stars):
+    few = run(QUICK, pq.read_table(stars).slice(0, 3))
+    width = few["log_phi_sd"].to_numpy()
+    assert np.nanmin(width) > 0.2 and np.isfinite(width).any()
+
+
 def test_counts_are_those_of_the_bins(stars, result):
     whole = run("mf --method exact", pq.read_table(stars))["n"].to_numpy()
     np.testing.assert_array_equal(result["n"].to_numpy().reshape(-1, 8).sum(axis=1), whole)

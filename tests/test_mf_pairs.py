@@ -73,7 +73,8 @@ def test_report_and_volumes_from_a_file(systems, result, xp, tmp_path):
     np.testing.assert_allclose(written["log_phi"].to_numpy(), result["log_phi"].to_numpy())
 
 
-@pytest.mark.parametrize("spec", ["q=uniform", "fraction=1.5", "fraction=0.4,q=heavy", "fraction=0.4,r=1", "half"])
+@pytest.mark.parametrize("spec", ["q=uniform", "fraction=1.5", "fraction=0.4,q=heavy", "fraction=0.4,r=1", "half",
+                                  "fraction=0.4,fraction=0.5", "fraction=nan", "fraction=0.4,cut=nan"])
 def test_pairs_that_mean_nothing(spec):
     with pytest.raises(UsageError, match="TRY: --binaries fraction"):
         xptools.op(f"mf --binaries {spec}")

@@ -278,6 +278,8 @@ def test_metadata_and_unknown_columns_survive():
         ("--magnitude :", "is no range"),
         ("--magnitude a:b", "is no range"),
         ("--feh 1:0", "low end is not below"),
+        ("--feh nan:0", "is no range"),
+        ("--feh :0 --cutflow --cutflow-out c.parquet", "gives the cut-flow itself"),
         ("--where 'mass >'", "is not an expression"),
         ("--where 'mass.real > 1'", "is not allowed"),
         ("--where \"__import__('os').system('true')\"", "there is no function"),

@@ -10,7 +10,7 @@ import pytest
 import xptools
 from xptools import metadata
 from xptools.cores.bins import BinTable
-from xptools.errors import DataError, MissingColumns, UsageError
+from xptools.errors import DataError, InputError, MissingColumns, UsageError
 from xptools.protocol import Source
 
 STARS = pa.table(
@@ -203,6 +203,10 @@ def test_results_do_not_depend_on_the_batches():
         ("veff --mass-edges 0.9,0.1", UsageError, "do not ascend"),
         ("veff --mg-limit bright", UsageError, "a number or none"),
         ("veff --max-distance 0", UsageError, "between 0 and"),
+        ("veff --mass-edges 0.2:0.5:1000000", UsageError, "more than 1,000 bins"),
+        ("veff --mass-edges -0.2,0.5", UsageError, "are masses"),
+        ("veff --veff-scale inf", UsageError, "must be finite"),
+        ("veff --table stars.parquet", UsageError, "reads no INPUT"),
     ],
 )
 def test_wrong_options(line, error, words):
@@ -221,6 +225,35 @@ def test_wrong_files(tmp_path):
     bad.write_text("g\n1\n")
     with pytest.raises(MissingColumns, match="completeness"):
         xptools.op(f"veff --completeness {bad}").table()
+    bad.write_text("g,completeness\n")
+    with pytest.raises(DataError, match="has no rows"):
+        xptools.op(f"veff --completeness {bad}").table()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "component = 3",
+        "[[component]]\nweight = 'a'\nh_r = 2\nh_z = 0.9",
+        "[[component]]\nweight = -1\nh_r = 2\nh_z = 0.9",
+        "[[component]]\nh_r = 0\nh_z = 0.9",
+        "[[component]]\nh_r = 'x'\nh_z = 0.9",
+        "[[component]]\nfeh = [-1]\nh_r = 1\nh_z = 0.9",
+    ],
+)
+def test_density_laws_that_are_none(text, tmp_path):
+    (tmp_path / "law.toml").write_text(text)
+    with pytest.raises(DataError, match=r"law\.toml\. TRY"):
+        xptools.op(f"veff --density {tmp_path / 'law.toml'}").table()
+
+
+def test_isochrones_that_are_not_there_or_not_so_old(xp, tmp_path):
+    with pytest.raises(DataError, match=r"1 to 13\.5 Gyr, not 50"):
+        xptools.op("veff --age 50").table()
+    with pytest.raises(InputError, match="no isochrone table is named"):
+        xptools.op("veff --isochrones ,").table()
+    done = xp("veff", "--table", "--isochrones", tmp_path / "absent", "-o", tmp_path / "o.parquet")
+    assert done.returncode == 66 and b"cannot open" in done.stderr and b"TRY: ls" in done.stderr
 
 
 def test_missing_column_is_named(xp, tmp_path):

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from xptools import __version__
 from xptools.columns import Column
-from xptools.errors import DataError
+from xptools.errors import DataError, InputError, PermissionFault
 
 HISTORY = b"xp.provenance"
 ROWS_HINT = b"xp.rows_hint"
@@ -189,11 +189,19 @@ def sha256(path: str | Path) -> str:
     A dust map of 3 GB would cost seconds in every command: over 256 MB only the first and last 16 MB and the size
     count, and the digest says so by the prefix `ends:`.
     """
-    import hashlib
-
     path = Path(path)
+    try:
+        return _sum(path)
+    except OSError as fault:
+        kind = PermissionFault if isinstance(fault, PermissionError) else InputError
+        raise kind(f"cannot open {path}: {fault.strerror.lower()}. TRY: ls -l {path.parent}") from fault
+
+
+def _sum(path: Path) -> str:
     if path.is_dir():
-        parts = [f"{p.relative_to(path)}:{sha256(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
+        import hashlib
+
+        parts = [f"{p.relative_to(path)}:{_sum(p)}" for p in sorted(path.rglob("*")) if p.is_file()]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     stat = path.stat()
     return _sha256(str(path), stat.st_size, stat.st_mtime_ns)

@@ -19,6 +19,7 @@ from xptools.session import settle
 SECTIONS = ("get", "catalogue", "spectra", "population", "models", "tables", "help")
 POSITIVE, NOT_NEGATIVE, HEIGHT = click.FloatRange(0, min_open=True), click.FloatRange(0), click.FloatRange(-10, 10)
 FORMATS = ("arrows", "arrow", "parquet", "fits", "votable", "ecsv", "csv", "json")
+MOST_BINS = 1000  # of --mass-edges and the like
 
 
 def _option(*names: str, **kwargs) -> Callable:
@@ -97,13 +98,8 @@ SHARED: dict[str, Callable] = {
     "map-file": _option(
         "--map-file", metavar="FILE", default="", help="The map's file, if it is not where dustmaps keeps it."
     ),
-    "curve-unit": _option(
-        "--curve-unit",
-        type=click.Choice(["mag", "tau"]),
-        default="mag",
-        show_default=True,
-        help="Unit of the extinction curve per unit of E.",
-    ),
+    "curve-unit": _option("--curve-unit", type=click.Choice(["mag", "tau"]), default="mag", show_default=True,
+                          help="Unit of the extinction curve per unit of E."),
     "drop-coefficients": _option(
         "--drop-coefficients",
         is_flag=True,
@@ -182,18 +178,19 @@ def shared(*names: str, **changes: Any) -> Callable:
 
 
 def edges(text: str) -> tuple[float, ...]:
-    """Bin edges from "LO:HI:N" or "a,b,c"; raises UsageError unless they ascend."""
+    """Bin edges from "LO:HI:N" or "a,b,c"; raises UsageError unless they ascend, MOST_BINS bins at most."""
     try:
         if ":" in text:
             lo, hi, n = text.split(":")
             step = (float(hi) - float(lo)) / int(n)
-            values = (*(float(lo) + i * step for i in range(int(n))), float(hi))
+            values = (*(float(lo) + i * step for i in range(min(int(n), MOST_BINS + 1))), float(hi))
         else:
             values = tuple(float(x) for x in text.split(","))
     except (ValueError, ZeroDivisionError) as fault:
         raise UsageError(f"{text!r} is no list of edges. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1") from fault
-    if len(values) < 2 or not all(a < b for a, b in pairwise(values)):
-        raise UsageError(f"the edges {text!r} do not ascend. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1")
+    if not 2 <= len(values) <= MOST_BINS + 1 or not all(a < b for a, b in pairwise(values)):
+        what = f"are of more than {MOST_BINS:,} bins" if len(values) > MOST_BINS + 1 else "do not ascend"
+        raise UsageError(f"the edges {text[:80]!r} {what}. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1")
     return values
 
 

@@ -8,6 +8,7 @@ ISOCHRONES := --isochrones $(OUT)/parsec
 AGES := 0.1:10
 MH := -2.2:0.5
 TRUTH :=
+HIDDEN :=
 TEFF := teff_label
 GIANT_FEH := --feh moh_xp
 FEH_OF_GIANTS := moh_xp

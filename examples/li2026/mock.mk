@@ -6,6 +6,7 @@ ISOCHRONES :=
 AGES := 10:13
 MH := -2.6:-0.6
 TRUTH := --truth
+HIDDEN := --drop log_phi_true,pull
 TEFF := teff_label
 GIANT_FEH :=
 FEH_OF_GIANTS := true_feh

@@ -134,7 +134,8 @@ def pairs_of(text: str) -> Pairs:
     """The pairs of "fraction=0.4,q=uniform,cut=0.5"; UsageError for anything else."""
     from xptools.cores.pairs import Pairs
 
-    given = dict(part.partition("=")[::2] for part in text.split(","))
+    words = [part.strip().partition("=")[::2] for part in text.split(",")]
+    given = dict(words)
     try:
         q = given.get("q", "uniform").strip()
         exponent = {"uniform": 0.0, "twins": None}[q] if q in ("uniform", "twins") else float(q)
@@ -142,7 +143,7 @@ def pairs_of(text: str) -> Pairs:
         fine = 0 <= pairs.fraction < 1 and 0 < pairs.cut <= 1 and (exponent is None or -20 < exponent < 100)
     except (KeyError, ValueError):
         fine = False
-    if not fine or set(given) - {"fraction", "q", "cut"}:
+    if not fine or len(given) < len(words) or set(given) - {"fraction", "q", "cut"}:
         raise UsageError(
             f"--binaries {text!r}: a fraction from 0 to below 1, q (uniform, twins, or the exponent of its law), cut "
             "(the largest q in the sample). TRY: --binaries fraction=0.4,q=uniform"

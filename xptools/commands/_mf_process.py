@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from xptools.cores.bins import BinTable
 
 
+FEW, STEADY = 30, 0.995  # stars of a [Fe/H] bin whose posterior is so wide that NUTS diverges at longer steps
+
+
 @dataclass(frozen=True)
 class SmoothMassFunction(MassFunction):
     """ln Phi(ln M) is a Gaussian process whose amplitude and length are inferred; rows are fine bins of mass."""
@@ -80,8 +83,9 @@ class SmoothMassFunction(MassFunction):
         from xptools.cores import process
 
         curve = process.Curve.of(table, b, n, self.segments[1:-1])
+        aim = max(self.target_accept, STEADY) if curve.n.sum() < FEW else self.target_accept
         return process.sample(curve, self.seed + b, chains=self.chains, warmup=self.warmup, draws=self.draws,
-                              target_accept=self.target_accept)  # fmt: skip
+                              target_accept=aim)  # fmt: skip
 
 
 def _worst(found: list):

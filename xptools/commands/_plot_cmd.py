@@ -175,6 +175,23 @@ def with_background(numbers: Numbers, path: str, x: str | None, y: str | None, g
     return {k: np.concatenate([v, more[k]]) for k, v in numbers.items()}
 
 
+def with_isochrones(numbers: Numbers, isochrones: str, locus: str, tracks: str, age: float) -> Numbers:
+    """The numbers, then lines of equal [M/H] (--locus) and, across them, of equal mass (--tracks)."""
+    from xptools.commands._plot_words import numbers_of_list
+    from xptools.cores import isochrone
+    from xptools.figures.cmd import with_lines
+
+    if not locus:
+        raise UsageError("--tracks goes with --locus: its lines run between isochrones")
+    table = isochrone.load(isochrones or None)
+    metals = numbers_of_list("locus", locus)
+    numbers = with_lines(numbers, "locus", {mh: table.locus(mh, age) for mh in metals})
+    if not tracks:
+        return numbers
+    masses = numbers_of_list("tracks", tracks)
+    return with_lines(numbers, "track", {m: track(table, m, metals, age) for m in masses})
+
+
 def track(table: Any, mass: float, metals: list[float], age: float) -> tuple[np.ndarray, np.ndarray]:
     """Colours and magnitudes of one mass between the outer of these [M/H], where it is on the main sequence."""
     import numpy as np
@@ -182,6 +199,8 @@ def track(table: Any, mass: float, metals: list[float], age: float) -> tuple[np.
     mh = np.linspace(min(metals), max(metals), 41)
     magnitude, colour = table.absolute(np.full(len(mh), mass), mh, age)
     there = np.isfinite(magnitude) & (mass <= table.turn_off(mh, age))
+    if not there.any():
+        raise UsageError(f"--tracks: no star of {mass:g} Msun is on the main sequence there. TRY: 0.2,0.4,0.6")
     return np.asarray(colour)[there], np.asarray(magnitude)[there]
 
 

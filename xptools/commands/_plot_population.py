@@ -75,6 +75,8 @@ def other_functions(compare: tuple[str, ...]) -> dict[str, Numbers]:
     out = {}
     for text in compare:
         name, _, path = text.rpartition("=")
+        if text.startswith("="):
+            raise UsageError(f"--compare {text!r} has no name before the =. TRY: --compare NAME=FILE, or FILE alone")
         table = small_table(path, ("feh_lo", "mass_lo", "log_phi"), "mf")
         out[name or Path(path).stem] = arrays(table)
     return out

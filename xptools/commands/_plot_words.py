@@ -15,7 +15,10 @@ def both(option: str, text: str | None) -> tuple[float, float] | None:
 def numbers_of_list(option: str, text: str) -> list[float]:
     """Numbers with commas."""
     try:
-        return [float(word) for word in text.split(",")]
+        found = [float(word) for word in text.split(",")]
+        if all(abs(x) < float("inf") for x in found):
+            return found
+        raise ValueError
     except ValueError:
         raise UsageError(f"--{option} {text!r} is no list of numbers. TRY: --{option} -2,-1,0") from None
 

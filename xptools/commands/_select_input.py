@@ -27,6 +27,8 @@ def limits(option: str, text: str | None) -> Range:
         colon = ""
     if not colon or found == (None, None):
         raise UsageError(f"--{option} {text!r} is no range. TRY: LO:HI, LO: for above, :HI for below")
+    if any(x != x for x in found if x is not None):
+        raise UsageError(f"--{option} {text!r} is no range. TRY: LO:HI, LO: for above, :HI for below")
     if None not in found and not found[0] < found[1]:
         raise UsageError(f"--{option} {text!r}: the low end is not below the high end. TRY: --{option} {high}:{low}")
     return found
@@ -77,7 +79,7 @@ def _column_of(path: str) -> np.ndarray:
     with io.open_reader(path, ["source_id"]) as reader:
         name = spelled(reader.schema, "source_id")
         if name is None:
-            raise MissingColumns("select", ("source_id",), tuple(reader.schema.names))
+            raise MissingColumns(f"select --ids {path}", ("source_id",), tuple((reader.whole or reader.schema).names))
         parts = [lookup.identifiers(batch.column(batch.schema.get_field_index(name)), name, path) for batch in reader]
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
@@ -122,7 +124,7 @@ def _etas(before: list, path: str) -> Iterator[np.ndarray]:
         found = {name: spelled(reader.schema, name) for name in names}
         missing = tuple(name for name, there in found.items() if there is None)
         if missing:
-            raise MissingColumns("select", missing, tuple(reader.schema.names))
+            raise MissingColumns("select", missing, tuple((reader.whole or reader.schema).names))
         for batch in reader:
             columns = {n: to_numpy(batch.column(batch.schema.get_field_index(s)), s) for n, s in found.items()}
             keep = reduce(np.logical_and, (rule.judge(*(columns[c] for c in rule.columns))[0] for rule in before), True)

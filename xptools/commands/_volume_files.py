@@ -34,7 +34,7 @@ def law_of(path: str, feh: float):
     """The density law of a TOML file: [[component]] tables with weight, h_r, h_z or slope, q, and perhaps feh."""
     import tomllib
 
-    from xptools.cores.galaxy import Disc, Halo, Mixture
+    from xptools.cores.galaxy import Mixture
 
     try:
         with open(path, "rb") as stream:
@@ -43,21 +43,30 @@ def law_of(path: str, feh: float):
         raise InputError(f"cannot read the density law: {fault.strerror}. {path}. TRY: ls {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise DataError(f"the density law is not TOML: {fault}. {path}. TRY: xp help veff") from None
-    laws = []
-    for part in parts:
-        lo, hi = part.get("feh", (-99.0, 99.0))
-        kind = Disc if "h_z" in part else Halo
-        own = {k: float(x) for k, x in part.items() if k not in ("weight", "feh", "name")}
-        try:
-            law = kind(**own)
-        except TypeError:
-            words = f"the density law has a component with {', '.join(sorted(own)) or 'nothing'}"
-            raise DataError(f"{words}. {path}. TRY: h_r and h_z, or slope and q") from None
-        if lo <= feh < hi:
-            laws.append((float(part.get("weight", 1.0)), law))
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise DataError(f"the density law is no list of components. {path}. TRY: [[component]], as in xp help veff")
+    found = [_component(part, path) for part in parts]
+    laws = [(weight, law) for weight, law, (lo, hi) in found if lo <= feh < hi]
     if not laws:
         raise DataError(f"the density law has no component for [Fe/H] = {feh:.2f}. {path}. TRY: xp help veff")
     return Mixture(tuple(laws))
+
+
+def _component(part: dict[str, Any], path: str):
+    """(weight, law, (lowest, highest [Fe/H])) of a component; DataError for what is no law."""
+    from xptools.cores.galaxy import Disc, Halo
+
+    own = {k: v for k, v in part.items() if k not in ("weight", "feh", "name")}
+    try:
+        lo, hi = (float(x) for x in part.get("feh", (-99.0, 99.0)))
+        weight, sizes = float(part.get("weight", 1.0)), {k: float(x) for k, x in own.items()}
+        law = (Disc if "h_z" in part else Halo)(**sizes)
+    except (TypeError, ValueError):
+        words = f"the density law has a component with {', '.join(sorted(own)) or 'nothing'}"
+        raise DataError(f"{words}. {path}. TRY: h_r and h_z, or slope and q, each a number") from None
+    if not (0 < weight < float("inf") and all(x > 0 for k, x in sizes.items() if k != "slope")):
+        raise DataError(f"weights and lengths of the density law must be above 0. {path}. TRY: xp help veff")
+    return weight, law, (lo, hi)
 
 
 def completeness_of(path: str) -> Completeness:
@@ -68,6 +77,8 @@ def completeness_of(path: str) -> Completeness:
 
     c = columns_of(path, ("g", "completeness"), ("healpix", "bp_rp"))
     value = c["completeness"].astype(float)
+    if not len(value) or not np.all(np.isfinite(c["g"])):
+        raise DataError(f"the completeness has no rows, or a magnitude that is no number. {path}. TRY: xp info {path}")
     if not np.all((value >= 0) & (value <= 1)):
         raise DataError(f"completeness must lie between 0 and 1. {path}. TRY: xp info {path}")
     g, at_g = np.unique(c["g"].astype(float), return_inverse=True)

@@ -140,8 +140,10 @@ def _table(settings: tuple) -> BinTable:
     import numpy as np
 
     from xptools.cores.bins import BinTable
+    from xptools.cores.isochrone import load
 
     v = Volumes(*settings)
+    load(v.isochrones or None).known(v.age)
     sky, known = v.sky(), {}
     rows = [_row(v, b, lo, hi, sky, known) for b, (lo, hi) in enumerate(pairwise(v.feh_edges))]
     veff, error, fine = (np.stack(column) for column in zip(*rows, strict=True))

@@ -9,7 +9,7 @@ import click
 
 from xptools.columns import Column
 from xptools.commands import _plot_input as shared_input
-from xptools.commands._plot_words import both, numbers_of_list, pair
+from xptools.commands._plot_words import both, pair
 from xptools.errors import UsageError
 from xptools.options import About, edges, plain_command, shared
 
@@ -77,7 +77,7 @@ def cmd(
     Log density where stars crowd; a cell with fewer than 5 stars shows each of them. Cells are counted as the table
     streams by, in fixed memory, so 10 or 10 million stars take the same.
     """
-    from xptools.commands._plot_cmd import counted, preview, track, with_background
+    from xptools.commands._plot_cmd import counted, preview, with_background, with_isochrones
 
     where = None if terminal else shared_input.target(input, output, form, data_out, column, no_clobber)
     shared_input.need_input(input)
@@ -90,15 +90,8 @@ def cmd(
     numbers = cloud.numbers()
     if background:
         numbers = with_background(numbers, background, x, y, cloud.grid)
-    if locus:
-        from xptools.cores import isochrone
-
-        table = isochrone.load(isochrones or None)
-        metals = numbers_of_list("locus", locus)
-        numbers = drawing.with_lines(numbers, "locus", {mh: table.locus(mh, age) for mh in metals})
-        if tracks:
-            masses = numbers_of_list("tracks", tracks)
-            numbers = drawing.with_lines(numbers, "track", {m: track(table, m, metals, age) for m in masses})
+    if locus or tracks:
+        numbers = with_isochrones(numbers, isochrones, locus, tracks, age)
         about["locus_note"] = f", {age:g} Gyr"
     options = {"x": about["x"], "y": about["y"], "cell": cell, "locus": locus, "tracks": tracks, "age": age}
     columns = {

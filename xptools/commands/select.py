@@ -345,6 +345,8 @@ def command(
     }  # fmt: skip
     if eta_from and eta_quantile is None:
         raise UsageError("--eta-from goes with --eta-quantile")
+    if cutflow and cutflow_out:
+        raise UsageError("--cutflow gives the cut-flow itself, to -o. TRY: without --cutflow-out, or without --cutflow")
     if eta_quantile is not None:
         given["eta_above"] = quantile_threshold(Cuts(**given), eta_from or input, eta_quantile)
     _checked(Cuts(**given))

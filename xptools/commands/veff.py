@@ -169,7 +169,7 @@ SAMPLES = click.IntRange(1000, 10_000_000)
 def command(
     table, mass_edges, feh_edges, g_limit, max_distance, mg_limit, isochrones, age, alpha_fe, r_sun, z_sun, h_r, h_z,
     density, method, samples, bin_point, feh_points, mdf, veff_mode, veff_feh, veff_scale, veff_error, plx_sn,
-    map_, map_file, curve_unit, completeness, eta_completeness, seed,
+    map_, map_file, curve_unit, completeness, eta_completeness, seed, input,
 ):  # fmt: skip
     """Append the effective volume of each star's (mass, [Fe/H]) bin, averaged over the bin.
 
@@ -179,6 +179,13 @@ def command(
     """
     if max_distance <= 0 or max_distance >= r_sun:
         raise UsageError(f"--max-distance must lie between 0 and --r-sun, not {max_distance:g}")
+    for option, value in (("veff-scale", veff_scale), ("veff-error", veff_error), ("alpha-fe", alpha_fe)):
+        if abs(value) == float("inf"):
+            raise UsageError(f"--{option} must be finite")
+    if edges(mass_edges)[0] < 0:
+        raise UsageError(f"--mass-edges are masses, not {mass_edges}")
+    if table and input != "-":
+        raise UsageError(f"--table reads no INPUT, but {input} is given. TRY: without --table, or without {input}")
     kind, shape = VeffTable if table else Veff, mean_and_width(mdf)
     return kind(
         mass_edges=edges(mass_edges), feh_edges=edges(feh_edges), g_limit=g_limit, max_distance=max_distance,

@@ -54,11 +54,13 @@ class BinTable:
         return cls(*arrays).checked()
 
     def checked(self) -> BinTable:
-        """Itself if the shapes fit together; else a DataError."""
+        """Itself if the shapes fit together and no volume is negative; else a DataError."""
         shape = (len(self.feh_edges) - 1, len(self.mass_edges) - 1)
         fits = self.veff.shape == shape == self.veff_err.shape and self.fine.shape[:2] == shape
         if not fits or np.any(np.diff(self.mass_edges) <= 0) or np.any(np.diff(self.feh_edges) <= 0):
             raise DataError("the table of effective volumes does not fit its own edges. TRY: xp veff again")
+        if any(np.any((a < 0) | np.isinf(a)) for a in (self.veff, self.veff_err, self.fine)):
+            raise DataError("the table of effective volumes has some below 0 or infinite. TRY: xp veff again")
         return self
 
     @property

@@ -37,12 +37,20 @@ class Sequence:
             raise DataError(f"the built-in sequence knows 1 to 13.5 Gyr, not {low:g} to {high:g}. TRY: another --ages")
         return first * (last / first) ** u
 
+    def known(self, age: float) -> None:
+        """DataError for an age [Gyr] beyond its range, where `absolute` keeps to the nearest."""
+        if not self.age_range[0] <= age <= self.age_range[1]:
+            raise DataError(f"the built-in sequence knows 1 to 13.5 Gyr, not {age:g}. TRY: another --age")
+
     def mh_covering(self, age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest [M/H] described at each age."""
         return np.full(np.shape(age), self.mh_range[0]), np.full(np.shape(age), self.mh_range[1])
 
     def locus(self, mh: float, age: float = 10.0) -> tuple[np.ndarray, np.ndarray]:
         """(BP-RP rising, M_G) [mag] of the main sequence up to the turn-off, 400 points."""
+        self.known(age)
+        if not self.mh_range[0] <= mh <= self.mh_range[1]:
+            raise DataError(f"the built-in sequence knows [M/H] from -2.5 to 0.5, not {mh:g}. TRY: another --locus")
         end = min(float(sequence.turn_off(mh, age)), self.mass_range[1])
         M_G, bp_rp = sequence.absolute(np.linspace(end, self.mass_range[0], 400), mh, age)
         return bp_rp, M_G
@@ -168,6 +176,11 @@ class Grid:
         value = np.where(w > 1e-6, (1 - w) * value + w * self._node(right, mass, log_age), value)
         return np.where((left >= 0)[:, None], value, np.nan)
 
+    def known(self, age: float) -> None:
+        """DataError for an age [Gyr] that no isochrone has or encloses."""
+        if self._cell(np.log10(np.float64(age))) < 0:
+            raise DataError(f"no isochrone is {age:g} Gyr old. {self.origin}. TRY: another --age")
+
     def turn_off(self, mh, age=10.0) -> np.ndarray:
         """The largest mass [Msun] that `absolute` answers at [M/H] and age [Gyr]; NaN where nothing covers them."""
         shape = np.broadcast_shapes(np.shape(mh), np.shape(age))
@@ -248,7 +261,10 @@ def _listed(paths) -> list[Path]:
         paths = [paths] if Path(paths).exists() else paths.split(",")
     elif isinstance(paths, Path):
         paths = [paths]
-    return [Path(str(p).strip()).expanduser() for p in paths]
+    named = [Path(str(p).strip()).expanduser() for p in paths if str(p).strip()]
+    if not named:
+        raise InputError("no isochrone table is named. TRY: a folder with PARSEC, BaSTI or MIST tables")
+    return named
 
 
 def load(isochrones: str | Path | Iterable[str | Path] | None = None) -> Grid | Sequence:

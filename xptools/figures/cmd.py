@@ -175,9 +175,12 @@ def _loci(axes: Any, numbers: Numbers, about: dict[str, Any]) -> None:
             label=f"{feh:.1f}".replace("-", "\u2212"), path_effects=style.outlined(),
         )  # fmt: skip
     if values.size:
+        handles, names = axes.get_legend_handles_labels()
+        order = sorted(range(len(names)), key=lambda i: names[i].startswith("$"))  # tracks come last
         legend = axes.legend(
-            title="[M/H]" + about.get("locus_note", ""), title_fontsize=7.5, loc=emptiest_corner(axes, numbers),
-            handlelength=2.4, frameon=True, framealpha=0.8, edgecolor="none",
+            [handles[i] for i in order], [names[i] for i in order], title="[M/H]" + about.get("locus_note", ""),
+            title_fontsize=7.5, loc=emptiest_corner(axes, numbers), handlelength=2.4, frameon=True,
+            framealpha=0.8, edgecolor="none",
         )  # fmt: skip
         legend.set_zorder(6)
 
@@ -185,9 +188,9 @@ def _loci(axes: Any, numbers: Numbers, about: dict[str, Any]) -> None:
 def _tracks(axes: Any, numbers: Numbers, limits: tuple[tuple, tuple]) -> None:
     """Lines of one mass across the loci, the mass at their metal-rich end."""
     rows = numbers["kind"] == "track"
-    for mass in np.unique(numbers["feh"][rows]):
+    for k, mass in enumerate(np.unique(numbers["feh"][rows])):
         x, y = (numbers[axis][rows & (numbers["feh"] == mass)] for axis in ("x", "y"))
-        axes.plot(x, y, color=style.BLACK, lw=0.6, zorder=4)
+        axes.plot(x, y, color=style.BLACK, lw=0.6, zorder=4, label=None if k else r"$M\ [M_\odot]$")
         inside = np.flatnonzero((x > limits[0][0]) & (x < limits[0][1]) & (y > limits[1][0]) & (y < limits[1][1]))
         if inside.size:
             axes.annotate(f"{mass:g}", (x[inside[-1]], y[inside[-1]]), (2, -2), textcoords="offset points",

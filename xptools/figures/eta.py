@@ -23,8 +23,10 @@ def validation(numbers: Numbers, about: dict[str, Any], column: str = "single") 
     image = _painted(axes, *(numbers[k][cells] for k in ("x", "y", "density")), Density.STEP, "Blues", (0, 1))
     m = ~cells
     x, y, lo, hi = (numbers[k][m] for k in ("x", "y", "lo", "hi"))
-    axes.errorbar(x, y, yerr=[y - lo, hi - y], ls="", marker="o", ms=2.4, color=style.RED, elinewidth=0.7, zorder=4)
-    axes.axhline(1.0, color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2)
+    axes.errorbar(x, y, yerr=[y - lo, hi - y], ls="", marker="o", ms=2.4, color=style.RED, elinewidth=0.7, zorder=4,
+                  label="median, 68 %")  # fmt: skip
+    axes.axhline(1.0, color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2, label="odds of 10")
+    axes.legend(loc="upper right")
     shown = cells & (numbers["density"] > 0.02)
     axes.set(xlabel=f"{about['x_label']} [dex]", ylabel=rf"{ETA} = log$_{{10}}$ odds",
              xlim=_span(numbers["x"][shown], Density.STEP[0]), ylim=_span(numbers["y"][shown], 0.2))  # fmt: skip

@@ -113,6 +113,7 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
         axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     figure.supxlabel(about["x_label"], fontsize=9)
     figure.supylabel(about["y_label"], fontsize=9)
     if image is not None:
@@ -150,17 +151,17 @@ def _panel(axes, rows: Numbers, panel: tuple[float, float], norm):
     """One panel: cells, the line of equality, the running median with its 68 %, what it comes to."""
     cells = rows["kind"] == "cell"
     image = _cells(axes, {k: v[cells] for k, v in rows.items()}, norm)
-    axes.plot([LOW, HIGH], [LOW, HIGH], color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2)
+    axes.plot([LOW, HIGH], [LOW, HIGH], color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2, label="equal")
     m = rows["kind"] == "median"
     errors = np.stack([rows["y"][m] - rows["lo"][m], rows["hi"][m] - rows["y"][m]])
     axes.errorbar(rows["x"][m], rows["y"][m], yerr=errors, ls="", marker="o", ms=2.6, color=style.RED,
-                  elinewidth=0.8, zorder=4)  # fmt: skip
+                  elinewidth=0.8, zorder=4, label="median, 68 %")  # fmt: skip
     axes.text(0.05, 0.95, rf"${panel[0]:g} < M_G < {panel[1]:g}$", transform=axes.transAxes, va="top", fontsize=7.5)
     whole = np.flatnonzero(rows["kind"] == "panel")
     if len(whole):
         k = whole[0]
         bias = f"{round(float(rows['y'][k]), 2) + 0.0:+.2f}".replace("-", "\u2212")
         words = f"$N$ = {rows['n'][k]:,}"
-        words += f"\nbias {bias}\nscatter {rows['hi'][k]:.2f}" if rows["n"][k] >= FEWEST else ""
+        words += f"\nbias {bias} dex\nscatter {rows['hi'][k]:.2f} dex" if rows["n"][k] >= FEWEST else ""
         axes.text(0.96, 0.05, words, transform=axes.transAxes, ha="right", fontsize=7)
     return image

@@ -22,6 +22,8 @@ REFERENCES = {  # column -> (label, colour, dashes)
 }
 BAND, INNER = "#C9DDEE", "#7FAFD4"
 OTHERS = (style.ORANGE, style.PURPLE, style.GREEN, style.BLUE)
+FIRST = ("median", "68%", "95%", "counts", "truth")  # in the legend; then references and what is compared
+REACH = 1.0  # [dex] that other functions may stretch the axis by
 NEAR = 2e-3  # bins whose lower edges differ by less are one
 
 
@@ -78,6 +80,7 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
     figure.supxlabel(about.get("x_label", style.label("mass", "solMass")), fontsize=9)
     figure.supylabel(about.get("y_label", r"$\log_{10}\,\Phi\ [{\rm kpc}^{-3}\,M_\odot^{-1}]$"), fontsize=9)
     handles = {t: h for axes in grid.flat for h, t in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles = {t: handles[t] for t in sorted(handles, key=lambda t: FIRST.index(t) if t in FIRST else len(FIRST))}
     wide = 8 if column == "double" else 3
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=wide, handlelength=2.2)
     return figure
@@ -121,8 +124,17 @@ def _steps(axes: Any, rows: Numbers) -> None:
         axes.plot(rows["mass"], rows["log_phi_true"], ls="", zorder=5, label="truth", **style.TRUTH)
 
 
+def _unseen(axes: Any, rows: Numbers) -> None:
+    """Masses at which no star can be in the sample, shaded."""
+    empty = np.concatenate([[False], ~(rows["veff"] > 0), [False]])
+    edges = np.append(rows["mass_lo"], rows["mass_hi"][-1])
+    for first, last in np.flatnonzero(empty[1:] != empty[:-1]).reshape(-1, 2):
+        axes.axvspan(edges[first], edges[last], color="#EEEEEE", lw=0, zorder=0, label="not seen")
+
+
 def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
     cells = about.get("cells", 0)
+    _unseen(axes, rows)
     if cells:
         _curve(axes, rows, cells)
     else:
@@ -169,6 +181,10 @@ def _scales(grid: Any, numbers: Numbers, curve: bool) -> None:
     lowest = np.maximum(numbers["log_phi_lo95"], numbers["log_phi_lo"] - 0.8)
     bottom = np.where((numbers["n"] > 0) | curve, lowest, numbers["log_phi_hi95"] - 0.5)
     bottom = bottom[np.isfinite(bottom)]
+    if bottom.size and top.size:
+        others = [v[np.isfinite(v)] for k, v in numbers.items() if k.startswith(("log_phi_true", "log_phi_other"))]
+        others = np.clip(np.concatenate([[], *others]), bottom.min() - REACH, top.max() + REACH)
+        bottom, top = np.append(bottom, others), np.append(top, others)
     round_masses = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 2.0, 5.0)
     ticks = [t for t in round_masses if low * 0.97 <= t <= high * 1.03]
     for axes in grid.flat:

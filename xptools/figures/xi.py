@@ -48,9 +48,11 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "single") -> Any
     axes.axhline(value, color=style.GREY, lw=0.9, ls=(0, (4, 1.5)), zorder=2,
                  label=f"Kroupa, {value:.2f} \u00b1 {error:.2f}")  # fmt: skip
     laws = [law for law in CURVES if (numbers["kind"] == law).any()]
-    for law, colour in zip(laws, (style.GREEN, style.ORANGE), strict=False):
+    # both are nearly one line at low [Fe/H], so the second is dashed
+    for law, colour, dashes in zip(laws, (style.GREEN, style.ORANGE), ("-", (0, (3, 3))), strict=False):
         rows = numbers["kind"] == law
-        axes.plot(numbers["feh"][rows], numbers["xi"][rows], color=colour, lw=1.1, zorder=3, label=CURVES[law])
+        axes.plot(numbers["feh"][rows], numbers["xi"][rows], color=colour, ls=dashes, lw=1.3, zorder=3,
+                  label=CURVES[law])  # fmt: skip
     rows = numbers["kind"] == "measured"
     one = {k: v[rows] for k, v in numbers.items()}
     if "xi_lo95" in one:
