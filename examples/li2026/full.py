@@ -54,6 +54,8 @@ def measured(commands: list[list[str]]) -> tuple[float, list[tuple[str, float, f
 def main(rows: str, xp: str, folder: str) -> None:
     import pyarrow.parquet as pq
 
+    if not rows.isdecimal() or int(rows) < 1000:
+        sys.exit(f"full.py: {rows!r} is no number of rows from 1000 on. TRY: make full ROWS=1000000")
     place = Path(folder)
     wall, found = measured(stages(xp, int(rows), place))
     stars = pq.read_table(place / "full-cutflow.parquet")["rows_in"][0].as_py()

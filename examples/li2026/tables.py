@@ -6,6 +6,7 @@ Each part writes a CSV and prints it. A result of `xp mf` goes by its file's nam
 import argparse
 import csv
 import json
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -237,6 +238,14 @@ def main() -> None:
     parser.add_argument("files", nargs="*")
     parser.add_argument("-o", "--output")
     args = parser.parse_args()
+    try:
+        made(args)
+    except (OSError, pa.ArrowException) as fault:
+        sys.exit(f"tables.py {args.part}: {fault}. TRY: remove the file, and make again")
+
+
+def made(args: argparse.Namespace) -> None:
+    """What the command line asks for."""
     if args.part == "share":
         print(f"{share(args.files):.6f}")
     elif args.part == "published":

@@ -43,7 +43,7 @@ def same(one, other) -> bool:
 
 
 def judged(check: dict, folder: Path) -> tuple[float, float, float]:
-    """The result, what is expected, and the tolerance."""
+    """The result, what is expected, and the tolerance; KeyError if the row of the file lacks a word."""
     row = picked(rows_of(folder / check["file"]), check.get("where", {}))
     value = check["value"] if not isinstance(check["value"], str) else row[check["value"]]
     tol = check.get("tol", abs(value) * check.get("rel", 0.0))
@@ -51,9 +51,20 @@ def judged(check: dict, folder: Path) -> tuple[float, float, float]:
     return float(row[check["column"]]), float(value), float(tol)
 
 
+def checks_of(path: str) -> list[dict]:
+    """The rows of the file; ends the program with a sentence if it is none."""
+    try:
+        checks = tomllib.loads(Path(path).read_text())["check"]
+        lacking = [c for c in checks if not {"name", "source", "file", "column", "value"} <= set(c)]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        sys.exit(f"verify: {path} is no file of checks: {fault}. TRY: [[check]] tables, as in expected.toml")
+    if lacking or not checks:
+        sys.exit(f"verify: {path} has a check without name, source, file, column or value: {lacking[:1]}")
+    return checks
+
+
 def main(data: str, folder: str, expected: str) -> int:
-    checks = tomllib.loads(Path(expected).read_text())["check"]
-    failed = 0
+    checks, failed = checks_of(expected), 0
     for check in checks:
         if check.get("data", "any") not in ("any", data):
             continue
@@ -72,4 +83,6 @@ def main(data: str, folder: str, expected: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4 or sys.argv[1] not in ("mock", "gaia"):
+        sys.exit(__doc__)
     sys.exit(main(*sys.argv[1:]))
