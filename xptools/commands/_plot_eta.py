@@ -142,4 +142,5 @@ def diagram(stars: Stars, cell: tuple[float, float]) -> Counted:
 
 
 def _metallicity(name: str) -> str:
-    return {"true_feh": "True [Fe/H]", "feh": "[Fe/H]"}.get(name, name)
+    known = {"true_feh": "True [Fe/H]", "feh": "[Fe/H]", "moh_xp": "[M/H] of AspGap", "fe_h": "[Fe/H] of ASPCAP"}
+    return known.get(name, name)
