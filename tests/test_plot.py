@@ -334,6 +334,7 @@ def test_labels_carry_units():
         (("cmd", "stars.parquet", "-o", "a.png", "--tracks", "0.5"), UsageError, "goes with --locus"),
         (("cmd", "stars.parquet", "-o", "a.png", "--locus", "-1,0", "--tracks", "90"), UsageError, "no star of 90"),
         (("mf", "mf.parquet", "-o", "a.png", "--compare", "=mf.parquet"), UsageError, "no name before"),
+        (("mf", "mf.parquet", "-o", "a.png", *2 * ("--compare", "mf.parquet")), UsageError, "two functions mf"),
         (("cmd", "stars.parquet", "-o", "a.png", "--x-range", "8:9"), DataError, "none of 4,000 rows"),
         (("cmd", "flow.parquet", "-o", "a.png"), MissingColumns, "bp_rp"),
         (("mf", "stars.parquet", "-o", "a.png"), DataError, "xp mf first"),

@@ -230,6 +230,11 @@ def test_wrong_files(tmp_path):
         xptools.op(f"veff --completeness {bad}").table()
 
 
+def test_masses_below_the_isochrones_are_told(capsys):
+    xptools.op("veff --mass-edges 0,0.3,0.5 --feh-edges=-1.6,-1.4").table()
+    assert "begin at 0.1 Msun" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text",
     [

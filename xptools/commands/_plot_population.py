@@ -78,7 +78,10 @@ def other_functions(compare: tuple[str, ...]) -> dict[str, Numbers]:
         if text.startswith("="):
             raise UsageError(f"--compare {text!r} has no name before the =. TRY: --compare NAME=FILE, or FILE alone")
         table = small_table(path, ("feh_lo", "mass_lo", "log_phi"), "mf")
-        out[name or Path(path).stem] = arrays(table)
+        name = name or Path(path).stem
+        if name in out:
+            raise UsageError(f"--compare names two functions {name}. TRY: --compare NAME=FILE with other names")
+        out[name] = arrays(table)
     return out
 
 

@@ -143,7 +143,10 @@ def _table(settings: tuple) -> BinTable:
     from xptools.cores.isochrone import load
 
     v = Volumes(*settings)
-    load(v.isochrones or None).known(v.age)
+    isochrones = load(v.isochrones or None)
+    isochrones.known(v.age)
+    if v.mass_edges[0] < (least := isochrones.mass_range[0]) - 1e-6:
+        warn(f"veff: the isochrones begin at {least:g} Msun; lighter stars count as never seen")
     sky, known = v.sky(), {}
     rows = [_row(v, b, lo, hi, sky, known) for b, (lo, hi) in enumerate(pairwise(v.feh_edges))]
     veff, error, fine = (np.stack(column) for column in zip(*rows, strict=True))
