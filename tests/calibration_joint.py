@@ -9,7 +9,7 @@ Stars are Poisson in (mass, [Fe/H]) far beyond the table, get a Gaussian error o
 from star to star, and are counted. `plain` is what counting gives. A prior that allows for steps is too wide for a
 function without any and too narrow for the largest jump; averaged over functions drawn from the prior itself its
 intervals must hold the truth at their nominal rate and the ranks be flat (`drawn`). `make calibration` runs this at
-full size. --quick draws from Laplace's approximations at each value of the hyperparameters, which the command takes for
+full size, and with --pool, where the errors are those of a chain instead of Gaussian. --quick draws from Laplace's approximations at each value of the hyperparameters, which the command takes for
 coordinates only: a third of the time, for more universes.
 """
 
@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--prior", type=int, default=0, help="functions drawn from the prior, beside")
     given = parser.parse_args()
     pool = Pool(given.pool) if given.pool else None
-    for sigma in given.sigma:
+    for sigma in given.sigma[: 1 if pool else None]:
         if given.prior:
             tallies = drawn(given.prior, sigma, given.seed, given.draws)
             sys.stdout.write("\n".join([*lines(f"{given.prior} draws of the prior, {sigma} dex", tallies), "", ""]))

@@ -42,9 +42,10 @@ stars with small errors resolve bins that the others cannot. They are counted th
 result (a negative binomial instead of Poisson): thousands are needed where the sample has thousands. It takes half a
 minute with a table, a minute or two without.""",
     "COVERAGE OF --DECONVOLVE": """How often the 68 % and 95 % intervals held the truth, and the rms error of log Phi,
-from tests/calibration_joint.py --pool --quick (Laplace's approximation): stars with the errors that xp feh and xp mass make of mock spectra to G = 17,
-400,000 others that are known with their masses, 16 universes of 48 bins for each kind (so +-0.02 and +-0.01 at best;
-+-0.06 and +-0.03 for the 64 slopes). In the first row functions are drawn from the prior and seen through known errors.
+from tests/calibration_joint.py --pool --quick (Laplace's approximation): stars with the errors that xp feh and xp mass
+make of mock spectra to G = 17, 400,000 others that are known with their masses, 16 universes of 48 bins for each kind
+(so +-0.02 and +-0.01 at best; +-0.06 and +-0.03 for the 64 slopes). In the first row functions are drawn from the
+prior and seen through known errors.
 
   universes                      log Phi       alpha1        alpha2        rms [dex]   by counting
   drawn from the prior (40)      0.71  0.96    0.77  0.98    0.68  0.96
