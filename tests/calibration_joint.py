@@ -9,8 +9,9 @@ Stars are Poisson in (mass, [Fe/H]) far beyond the table, get a Gaussian error o
 from star to star, and are counted. `plain` is what counting gives. A prior that allows for steps is too wide for a
 function without any and too narrow for the largest jump; averaged over functions drawn from the prior itself its
 intervals must hold the truth at their nominal rate and the ranks be flat (`drawn`). `make calibration` runs this at
-full size, and with --pool, where the errors are those of a chain instead of Gaussian. --quick draws from Laplace's approximations at each value of the hyperparameters, which the command takes for
-coordinates only: a third of the time, for more universes.
+full size, and with --pool, where the errors are those of a chain instead of Gaussian. --quick draws from Laplace's
+approximations at each value of the hyperparameters, which the command takes for coordinates only: a third of the time,
+for more universes.
 """
 
 import argparse
