@@ -36,7 +36,9 @@ $(OUT)/dust.whole: | $(OUT)
 	$(XP) fetch recipe li2026 dust --to $(OUT)
 	touch $@
 
+# xp fetch recipe takes a file that is there for done: one that is spoilt, or of other candidates, is not.
 $(OUT)/catalogue.parquet: | $(OUT)
+	rm -f $@
 	$(XP) fetch recipe li2026 gaia --to $(OUT)
 	$(noted)
 
@@ -48,6 +50,7 @@ $(OUT)/stars.parquet: $(OUT)/catalogue.parquet $(OUT)/dust.whole $(ETA_MODEL)
 	$(noted)
 
 $(OUT)/spectra-all.parquet: $(OUT)/candidates.parquet
+	rm -f $@
 	$(XP) fetch recipe li2026 spectra --to $(OUT)
 	$(noted)
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from servers import serving
@@ -47,6 +48,16 @@ def test_from_the_archives_to_mass_functions(archive):
     assert len(pq.read_table(out / "phi-text.parquet")) == 56
     assert pq.read_schema(out / "known.parquet").names == ["source_id", "mass", "feh", "feh_err", "fe_h"]
     assert "model_flux" in pq.read_schema(out / "spectra.parquet").names
+
+
+def test_a_spoilt_file_is_fetched_again(archive):
+    spectra = archive.out / "spectra-all.parquet"
+    whole = spectra.read_bytes()
+    spectra.write_bytes(whole[:-500])
+    done = archive("table1")
+    assert done.returncode == 0 and "not as it was made" in done.stdout, done.stderr[-3000:]
+    assert pq.read_table(spectra).equals(pq.read_table(pa.BufferReader(whole)))
+    assert archive("table5").returncode == 0
 
 
 def test_what_is_there_is_not_asked_for_again(archive):
