@@ -169,7 +169,7 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
     tokens = {e.name: vocabulary.span(e.name) for e in plan.asked}
     requests = np.concatenate(list(tokens.values()))
     mean, variance = ask.moments(*engine.answers(z, requests))
-    total, net = engine.total(mean, variance, np.isfinite(z), there, requests), np.sqrt(variance)
+    (mean, total), net = engine.corrected(mean, variance, np.isfinite(z), there, requests), np.sqrt(variance)
     draws = None
     if plan.step.joint:
         u = ask.uniforms(plan.step.seed, columns["source_id"], plan.step.joint, 2 * len(requests))
