@@ -123,6 +123,7 @@ def test_parts_of_an_array_may_be_shown_or_hidden(giants):
     less = few.set_column(few.schema.get_field_index("bp_coefficients"), "bp_coefficients", column)
     want = asked("mass --context bp_coefficients --suffix _x", less)["mass_x"]
     np.testing.assert_array_equal(asked("mass --context bp[0:3] --suffix _x", few)["mass_x"], want)
+    np.testing.assert_array_equal(asked("mass --context BP[0:3] --suffix _x", few)["mass_x"], want)
     others = "-bp[3:],-rp,-bprp,-g_fakemag,-ext_e,-teff,-logg,-mh,-alpha_m,-age"
     np.testing.assert_array_equal(asked(f"mass --context {others} --suffix _x", few)["mass_x"], want)
 
@@ -220,7 +221,13 @@ def test_wrong_requests_say_so(giants):
         ("mass --given teff --context logg", UsageError, "both"),
         ("mass --context teff,-logg", UsageError, "minus"),
         ("mass --context bp[0-3]", UsageError, "no column or token"),
+        ("mass --context bp[5:2]", UsageError, "no part of bp, which has 55"),
+        ("mass --given BP[60:70]", UsageError, "no part of bp, which has 55"),
+        ("mass --given ,", UsageError, "names nothing"),
+        ("mass --context -bp,-rp,-bprp,-g_fakemag,-ext_e,-teff,-logg,-mh,-alpha_m,-age", UsageError, "nothing is left"),
+        ("mass --joint 1", UsageError, "no scatter"),
         ("bp_coefficients --joint 4", UsageError, "single numbers"),
+        ("bp_coefficients --explain", UsageError, "single numbers"),
     ):
         with pytest.raises(kind, match=words):
             xptools.op(f"ask {line}").schema(giants.schema)

@@ -185,6 +185,8 @@ def command(labels, model, given, context, joint, explain, suffix, precision, se
         if name.startswith("-"):
             raise UsageError(f"{name!r} is no label. TRY: xp ask --help")
     chosen = words(context)
+    if joint == 1:
+        raise UsageError("one joint sample has no scatter. TRY: --joint 100")
     if given and chosen:
         raise UsageError("--given and --context both say what is shown. TRY: one of them")
     if len({n.startswith("-") for n in chosen}) > 1:
