@@ -13,7 +13,7 @@ Numbers = dict[str, np.ndarray]
 CELLS, FAR = 80, 1.5  # cells across the axes, reach of the bins of residuals and errors in units of the axis
 FINE, LEAST = 20_000, 1e-6  # those bins, in equal steps of asinh (x / LEAST), in the same unit
 HEIGHT = {("single", 1): 72.0, ("single", 2): 46.0, ("double", 1): 100.0, ("double", 2): 82.0, ("double", 3): 60.0,
-          ("double", 4): 48.0}  # of a row [mm], by the number of panels in it
+          ("double", 4): 54.0}  # of a row [mm], by the number of panels in it
 
 
 @dataclass
