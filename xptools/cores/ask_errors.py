@@ -26,7 +26,7 @@ from xptools.errors import DataError
 
 LEAST = np.exp(-18.0)  # variance, standardised, below which e^2 is not told from nothing
 EDGES = (4, 8, 16, 32)  # orders of an array that begin a segment
-WIDTHS, ROWS, BATCH, STEPS = (32, 32), 1024, 1024, 6000  # BATCH rows of each kind
+WIDTHS, ROWS, BATCH, STEPS = (32, 32), 1024, 1024, 12000  # BATCH rows of each kind
 MOST, FAR = 9.0, 6.0  # |c| and |b| at most; answers, standardised, beyond which there is only "far"
 ALIKE = 500  # answers that share a usual error of the label
 WILD = 100.0  # squared pull beyond which a star does not count more
