@@ -45,10 +45,11 @@ class Plan:
         if unknown:
             known = ", ".join(e.value if e.width else e.name for e in self.vocabulary.entries)
             raise UsageError(f"the model has no {unknown[0]!r} in its vocabulary. TRY: one of {known}")
-        spectra = any(e.width for e in self.asked)
-        for name in ("joint", "explain"):
-            if getattr(step, name) and spectra:
-                raise UsageError(f"--{name} is for single numbers, not for spectra. TRY: without --{name}")
+        wide = [e.width > 0 for e in self.asked]
+        if step.joint and any(wide):
+            raise UsageError("--joint is for single numbers, not for spectra. TRY: without --joint")
+        if step.explain and all(wide):
+            raise UsageError("--explain is for single numbers, not for spectra. TRY: without --explain")
         if not self.allowed.any():
             raise UsageError("nothing is left that may be shown. TRY: fewer names with a minus in --context")
 
