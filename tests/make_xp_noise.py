@@ -49,7 +49,7 @@ def main(stars: str, correlated: str) -> None:
         out[f"{band}.size"] = np.sqrt(np.maximum(own, LEAST**2))
         rho = pair[f"{band}_coefficient_correlations"].mean(axis=0)
         out[f"{band}.correlations"] = rho.astype(np.float32)
-    np.savez_compressed(Path(xpdesign.__file__).parent.parent / "data" / mock_spectra.FILE, **out)
+    np.savez_compressed(mock_spectra.TABLE, **out)
 
 
 def columns(path: str) -> dict[str, np.ndarray]:
