@@ -6,11 +6,10 @@ correlation matrix is one of two stars.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from xptools.cores import mock_spectra, xpdesign
+from xptools.cores import mock_spectra
 from xptools.io import open_reader
 from xptools.protocol import to_numpy
 
