@@ -13,6 +13,7 @@ from tables import read, same, stars, write
 
 from xptools import metadata
 from xptools.scale import units
+from xptools.scale.conduct import Merged
 
 PIPE = "convert --rename odd=o | select --where 'parallax > 5' | convert --drop note"
 NAMES = ("a.parquet", "b.arrow", "deep/c.fits")
@@ -163,6 +164,26 @@ def test_a_fold_over_files_is_the_fold_over_all_rows(run, xp, made, tmp_path):
     one, whole = read(tmp_path / "one.parquet"), read(tmp_path / "whole.parquet")
     assert one.equals(whole)
     assert [r["cmd"] for r in metadata.history(one.schema)] == [r["cmd"] for r in metadata.history(whole.schema)]
+
+
+def test_states_are_merged_in_order_and_not_kept():
+    class Joined:
+        def merge(self, state, other):
+            return state + other
+
+    merged = Merged(Joined(), "")
+    held = []
+    for place in (1, 0, 2, 5, 4, 3, 6):
+        merged.take(place, str(place))
+        held.append(len(merged.early))
+    assert merged.state == "0123456" and held == [1, 0, 0, 1, 2, 0, 0]
+
+
+def test_a_link_to_nowhere_is_named(run, made, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").symlink_to(made / "a.parquet")
+    (tmp_path / "in/gone.parquet").symlink_to(tmp_path / "nowhere.parquet")
+    assert "gone.parquet: no such file" in run("convert", tmp_path / "in", tmp_path / "out", code=66)
 
 
 def test_the_mass_function_of_many_files_is_that_of_one(run, tmp_path):
