@@ -152,6 +152,16 @@ def test_steps_from_python():
             xptools.op(wrong)
 
 
+@pytest.mark.parametrize(
+    ("step", "cure"),
+    [("mass", "xp deredden first"), ("calibrate", "xp fetch xp"), ("eta", "xp fetch gaia"), ("mf", "xp veff first")],
+)
+def test_missing_columns_name_where_they_are_had(inside, tmp_path, step, cure):
+    (tmp_path / "t.csv").write_text("source_id,n\n1,2\n")
+    code, _, err = inside(step, tmp_path / "t.csv", "-o", tmp_path / "out.parquet")
+    assert code == 65 and f"TRY: {cure}" in err
+
+
 def test_makers_are_found():
     assert cli.makers("mg0")[0] == "deredden"
     assert cli.makers("mass")[0] == "mass"
