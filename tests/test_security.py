@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import stat
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
@@ -86,6 +87,22 @@ def test_xml_reads_no_other_file_and_does_not_grow(inside, tmp_path):
     code, _, err = inside("convert", tmp_path / "t.vot", "-o", tmp_path / "o.csv")
     assert code == 65 and "damaged" in err
     assert not (tmp_path / "o.csv").exists()
+
+
+@pytest.mark.parametrize("serial", ["BINARY", "BINARY2", "FITS"])
+@pytest.mark.parametrize("where", ["before", "within"])
+def test_votable_data_are_not_had_from_elsewhere(inside, tmp_path, serial, where):
+    """A STREAM may name a file or a server for its data, and astropy would go there."""
+    (tmp_path / "secret").write_bytes(struct.pack(">d", 42.5))
+    table = '<TABLE><FIELD name="x" datatype="double"/><DATA>{}</DATA></TABLE>'
+    plain = table.format("<TABLEDATA><TR><TD>1</TD></TR></TABLEDATA>")
+    for href in ((tmp_path / "secret").as_uri(), "http://127.0.0.1:9/x"):
+        far = table.format(f'<{serial}><STREAM href="{href}"/></{serial}>')
+        odd = plain.replace('"double"', '"bit"')  # a type for astropy
+        tables = far if where == "before" else odd + far
+        (tmp_path / "t.vot").write_text(f'<VOTABLE version="1.4"><RESOURCE>{tables}</RESOURCE></VOTABLE>')
+        code, out, err = inside("convert", tmp_path / "t.vot", "-O", "csv")
+        assert code == 65 and f"but in {href[:80]}" in err and "42.5" not in out, err
 
 
 def packed(path: Path, members: dict[str, bytes]) -> Path:

@@ -51,6 +51,8 @@ CASES = {
     "another one": ECSV.format(kind="float30").encode(),
     "a VOTable whose column has no name": b'<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD namecd="pos"/>'
     b"<DATA><TABLEDATA><TR><TD>1</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>",
+    "a VOTable whose data are nowhere": b'<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD name="a" datatype="int"/>'
+    b"<DATA><BINARY2></BINARY2></DATA></TABLE></RESOURCE></VOTABLE>",
     "a VOTable in no known encoding": b'<?xml version="1.0" encoding="UTF--1"?><VOTABLE version="1.4"></VOTABLE>',
 }
 
