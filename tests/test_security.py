@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from xptools import cli
+from xptools import cli, progress
 from xptools.archive import unpack
 from xptools.errors import DataError
 
@@ -143,6 +143,16 @@ def test_holes_of_a_sparse_member_count(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="unpacks to more"):
         unpack._members(archive, half, "*.iso")
     assert sum(p.stat().st_size for p in half.iterdir()) <= 1 << 20
+
+
+def test_names_from_a_file_do_not_command_the_terminal(inside, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"source_id": [1], "\x1b]0;owned\x07x": [1.0], "y\x9b2J": [2.0]}), tmp_path / "t.parquet")
+    code, _, err = inside("mass", tmp_path / "t.parquet", "-o", tmp_path / "o.parquet")
+    assert code == 65 and "?]0;owned?x" in err and "\x1b" not in err and "\x9b" not in err
+    assert progress.harmless("\x1b[1mx\x1b[0m \x1b[2Jy\n") == "\x1b[1mx\x1b[0m ?[2Jy\n"
 
 
 @pytest.mark.parametrize("mask", [0o027, 0o077])
