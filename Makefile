@@ -70,6 +70,8 @@ recovery: $(READY)
 calibration: $(READY)
 	$(PYTHON) tests/calibration.py
 	$(PYTHON) tests/calibration_joint.py --prior 40 --tails 0.1 --known 20000
+	$(MAKE) -C examples/li2026 OUT=out/errors KNOWN=4000000 out/errors/known.parquet
+	$(PYTHON) tests/calibration_joint.py --pool examples/li2026/out/errors/known.parquet --known 400000 --universes 16 --quick
 	$(PYTHON) tests/calibration_pairs.py
 	$(PYTHON) tests/calibration_gp.py
 

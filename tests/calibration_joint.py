@@ -9,8 +9,9 @@ Stars are Poisson in (mass, [Fe/H]) far beyond the table, get a Gaussian error o
 from star to star, and are counted. `plain` is what counting gives. A prior that allows for steps is too wide for a
 function without any and too narrow for the largest jump; averaged over functions drawn from the prior itself its
 intervals must hold the truth at their nominal rate and the ranks be flat (`drawn`). `make calibration` runs this at
-full size. --quick draws from Laplace's approximations at each value of the hyperparameters, which the command takes for
-coordinates only: a third of the time, for more universes.
+full size, and with --pool, where the errors are those of a chain instead of Gaussian. --quick draws from Laplace's
+approximations at each value of the hyperparameters, which the command takes for coordinates only: a third of the time,
+for more universes.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 from calibration import FEH, SEGMENTS, Tally, lines
 from threadpoolctl import threadpool_limits
 
@@ -65,6 +67,16 @@ def observed(t, ln_phi, sigma: float, rng: np.random.Generator, relative=None, t
     Volumes that the stars come from are off by `relative` (B, K) in the log. A share `tails` of the stars has three
     times the [Fe/H] error that is stated, and 0.3 dex too much of it.
     """
+    mass, feh, truth = drawn_stars(t, ln_phi, rng, relative)
+    feh_err = sigma * np.exp(0.3 * rng.standard_normal(len(feh)) - 0.2 * (feh + 1.65))
+    mass_err = np.full(len(mass), 0.012)
+    off = feh_err * rng.standard_normal(len(feh))
+    off = np.where(rng.random(len(feh)) < tails, 0.3 + 3 * off, off) if tails else off
+    return mass + mass_err * rng.standard_normal(len(mass)), feh + off, feh_err, mass_err, feh, truth
+
+
+def drawn_stars(t, ln_phi, rng: np.random.Generator, relative=None):
+    """True mass and [Fe/H] of the stars of a universe, and log10 Phi (B, K) of the bins."""
     m, f = (np.linspace(lo, hi, n) for lo, hi, n in ((0.08, 0.82, 741), (-3.3, -0.2, 621)))
     dm, df = m[1] - m[0], f[1] - f[0]
     m, f = 0.5 * (m[1:] + m[:-1]), 0.5 * (f[1:] + f[:-1])
@@ -79,17 +91,48 @@ def observed(t, ln_phi, sigma: float, rng: np.random.Generator, relative=None, t
     n = rng.poisson(density * off * dm * df)
     i, c = np.divmod(np.repeat(np.arange(n.size), n.ravel()), n.shape[1])
     mass, feh = m[i] + dm * (rng.random(len(i)) - 0.5), f[c] + df * (rng.random(len(i)) - 0.5)
-    feh_err = sigma * np.exp(0.3 * rng.standard_normal(len(i)) - 0.2 * (feh + 1.65))
-    mass_err = np.full(len(i), 0.012)
-    off = feh_err * rng.standard_normal(len(i))
-    off = np.where(rng.random(len(i)) < tails, 0.3 + 3 * off, off) if tails else off
-    seen = mass + mass_err * rng.standard_normal(len(i)), feh + off, feh_err, mass_err, feh
     truth = np.full(t.veff.shape, np.nan)
     for x, y in np.ndindex(truth.shape):
         part = np.ix_((m >= t.mass_edges[y]) & (m < t.mass_edges[y + 1]),
                       (f >= t.feh_edges[x]) & (f < t.feh_edges[x + 1]))  # fmt: skip
         truth[x, y] = np.log10(density[part].sum() * df / V[part][:, 0].sum())
-    return *seen, truth
+    return mass, feh, truth
+
+
+class Pool:
+    """Stars of a file (mass, mass_err, feh, feh_err, true_mass, true_feh) that stand for others of their truth.
+
+    Every other one of them makes universes, the rest are known: errors are those of the chain that made the file.
+    """
+
+    NAMES = ("mass", "feh", "feh_err", "mass_err", "true_feh", "true_mass")
+    STEPS = (0.01, 0.05)  # stars of the same cell of true mass [Msun] and [Fe/H] stand for each other
+
+    def __init__(self, path: str):
+        table = pq.read_table(path, columns=list(self.NAMES))
+        c = {name: table[name].to_numpy().astype(float) for name in self.NAMES}
+        ok = np.all([np.isfinite(v) for v in c.values()], axis=0)
+        self.columns = {name: v[ok] for name, v in c.items()}
+        self.own = np.flatnonzero(np.arange(ok.sum()) % 2 == 0)
+        where = self._cell(self.columns["true_mass"][self.own], self.columns["true_feh"][self.own])
+        self.own, self.cells = self.own[np.argsort(where, kind="stable")], np.sort(where)
+
+    def _cell(self, mass, feh):
+        return np.int64(np.floor(mass / self.STEPS[0])) * 1000 + np.int64(np.floor((feh + 5) / self.STEPS[1]))
+
+    def observed(self, t, ln_phi, rng: np.random.Generator):
+        """As `observed`; stars whose cell is empty are not seen."""
+        mass, feh, truth = drawn_stars(t, ln_phi, rng)
+        cell = self._cell(mass, feh)
+        low, high = (np.searchsorted(self.cells, cell, side=side) for side in ("left", "right"))
+        low, high = low[high > low], high[high > low]
+        star = self.own[low + np.int64(rng.random(len(low)) * (high - low))]
+        return *(self.columns[name][star] for name in self.NAMES[:5]), truth
+
+    def known(self, most: int, rng: np.random.Generator) -> ErrorTable:
+        """At most so many of the others."""
+        some = rng.permutation(np.setdiff1d(np.arange(len(self.columns["mass"])), self.own))[:most]
+        return ErrorTable.of(*(self.columns[n][some] for n in ("mass", "feh", "true_feh", "feh_err", "true_mass")))
 
 
 def _beyond(m, nodes, ln_v):
@@ -100,22 +143,25 @@ def _beyond(m, nodes, ln_v):
 
 
 def joint(
-    universes: int, kind: str, sigma: float, seed=0, error=0.0, draws=1000, tails=0.0, known=0, quick=False
+    universes: int, kind: str, sigma: float, seed=0, error=0.0, draws=1000, tails=0.0, known=0, quick=False, pool=None
 ) -> tuple[dict[str, Tally], dict]:
     """Tallies of log Phi by `xp mf --deconvolve` and by counting, of slopes by the former, and their errors [dex].
 
     known: stars of known [Fe/H] (as many at most), drawn from another universe of the same kind: --error-table.
+    pool: the stars come from there instead, with their own errors, and so do the known ones.
     """
     t, out = table(error), {name: Tally() for name in ("log Phi", "the same, plain", "alpha1", "alpha2")}
     off = {"plain": [], "joint": [], "sd": []}
     for i in range(universes):
         rng = np.random.default_rng((seed, i, KINDS.index(kind)))
         relative = error * rng.standard_normal(t.veff.shape)
-        *seen, _, truth = observed(t, law(kind, rng), sigma, rng, relative, tails)
+        phi = law(kind, rng)
+        *seen, _, truth = pool.observed(t, phi, rng) if pool else observed(t, phi, sigma, rng, relative, tails)
         counts = response.count(t, *seen)
         step = JointMassFunction(seed=i, draws=draws, warmup=draws, force=True)
         if known:
-            step = Known(_known(t, kind, sigma, tails, known, rng), seed=i, draws=draws, warmup=draws, force=True)
+            table_of = pool.known(known, rng) if pool else _known(t, kind, sigma, tails, known, rng)
+            step = Known(table_of, seed=i, draws=draws, warmup=draws, force=True)
         ln_phi = approximated(step, counts, t, rng) if quick else step.inferred(counts, t)[3].ln_phi
         _slopes(out, t, truth * np.log(10), ln_phi)
         use = np.isfinite(ln_phi[0])
@@ -213,17 +259,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tails", type=float, default=0.0, help="share of stars with errors other than stated")
     parser.add_argument("--known", type=int, default=0, help="stars of known [Fe/H]: --error-table")
+    parser.add_argument("--pool", metavar="FILE", help="stars whose errors are taken, half of them known")
     parser.add_argument("--quick", action="store_true", help="Laplace's approximation in place of Monte Carlo")
     parser.add_argument("--prior", type=int, default=0, help="functions drawn from the prior, beside")
     given = parser.parse_args()
-    for sigma in given.sigma:
+    pool = Pool(given.pool) if given.pool else None
+    for sigma in given.sigma[: 1 if pool else None]:
         if given.prior:
             tallies = drawn(given.prior, sigma, given.seed, given.draws)
             sys.stdout.write("\n".join([*lines(f"{given.prior} draws of the prior, {sigma} dex", tallies), "", ""]))
         for kind in given.kinds:
             tallies, rms = joint(given.universes, kind, sigma, given.seed, 0.0, given.draws, given.tails, given.known,
-                                 given.quick)  # fmt: skip
-            title = f"{given.universes} universes, {kind}, sigma([Fe/H]) about {sigma}"
+                                 given.quick, pool)  # fmt: skip
+            errors = f"errors of {given.pool}" if pool else f"sigma([Fe/H]) about {sigma}"
+            title = f"{given.universes} universes, {kind}, {errors}"
             title += f", {given.tails:.0%} in tails, {given.known} known stars" if given.tails or given.known else ""
             told = ", ".join(f"{name} {value:.3f}" for name, value in rms.items())
             sys.stdout.write("\n".join([*lines(title, tallies), f"rms of log Phi [dex]: {told}", "", ""]))

@@ -31,10 +31,10 @@ MEASURING := $(if $(SPECTRA),$(FROM_SPECTRA),| deredden $(DUST))
 $(OUT)/stars.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(FEH_MODEL) $(ETA_MODEL)
 	$(XP) run --config conf/universe.toml "mock $(STARS) --binaries $(PAIRS) --map-file $(MAP) $(MEASURING) | $(ETA)" -o $@
 
-# Other stars of the same Galaxy, whose [Fe/H] is taken as known: by them the errors of [Fe/H] are measured.
+# Other stars of the same Galaxy, whose [Fe/H] and mass are taken as known: by them the errors of both are measured.
 $(OUT)/known.parquet: $(MAP) conf/universe.toml $(OUT)/universe.settings $(OUT)/known.settings $(FEH_MODEL) $(OUT)/mass.safetensors
 	$(XP) run --config conf/universe.toml "mock $(KNOWN) --seed 21 --fractions 0.03 0.17 0.8 --binaries $(PAIRS) --map-file $(MAP) \
-	    $(MEASURING) | mass --model $(OUT)/mass.safetensors | $(SOUND) | convert --keep source_id,mass,feh,feh_err,true_feh" -o $@
+	    $(MEASURING) | mass --model $(OUT)/mass.safetensors | $(SOUND) | convert --keep source_id,mass,mass_err,feh,feh_err,true_feh,true_mass" -o $@
 
 $(OUT)/validation.parquet: $(OUT)/stars.parquet
 	$(XP) select --cstar-nsigma 3 --fidelity 0.5 $< -o $@

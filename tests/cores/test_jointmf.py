@@ -89,7 +89,7 @@ def test_response_is_the_share_of_scattered_stars():
     sigma = np.sqrt(response.MASS_CLASSES[1:-2] * response.MASS_CLASSES[2:-1])
     sigma = sigma[np.argmin(np.abs(np.log(sigma / 0.012)))]  # the class that 0.012 Msun falls in stands for it
     seen = np.histogram(drawn + sigma * rng.standard_normal(400_000), MASSES)[0] / 400_000
-    np.testing.assert_allclose(mass[:, 3], seen, atol=4e-3)
+    np.testing.assert_allclose(mass[:, 3, c], seen, atol=4e-3)
 
 
 def test_classes_of_error_share_out_every_true_slice():

@@ -127,7 +127,7 @@ def whole(values: np.ndarray, inside: np.ndarray, rows: int) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def known_stars(path: str) -> ErrorTable:
-    """Stars whose [Fe/H] is measured (feh) and known (true_feh, or fe_h as of APOGEE), with their mass."""
+    """Stars whose [Fe/H] is measured (feh) and known (true_feh, or fe_h as of APOGEE), with mass, perhaps true_mass."""
     import numpy as np
 
     from xptools import io
@@ -139,13 +139,13 @@ def known_stars(path: str) -> ErrorTable:
         name = next((n for n in REFERENCES if spelled(reader.schema, n)), None)
     if name is None:
         raise DataError(f"no column says what [Fe/H] is true. {path}. TRY: a column true_feh, or fe_h as APOGEE has it")
-    c = columns_of(path, ("mass", "feh", name), ("feh_err",), maker="mf")
+    c = columns_of(path, ("mass", "feh", name), ("feh_err", "true_mass"), maker="mf")
     if (err := c.get("feh_err")) is not None:
         whole = np.isfinite(c["mass"]) & np.isfinite(c["feh"]) & np.isfinite(c[name])
         lost = int((whole & ~(np.isfinite(err) & (err >= 0))).sum())
         if lost:
             raise DataError(f"{lost:,} known stars have no feh_err. {path}. TRY: xp select --where 'feh_err > 0'")
-    found = errortable.ErrorTable.of(c["mass"], c["feh"], c[name], err)
+    found = errortable.ErrorTable.of(c["mass"], c["feh"], c[name], err, c.get("true_mass"))
     if len(found.off) < errortable.LEAST:
         words = f"{len(found.off)} stars with mass, feh and {name} tell nothing about errors"
         raise DataError(f"{words}. {path}. TRY: {errortable.LEAST} or more, better thousands")

@@ -9,7 +9,7 @@ same limits, and are counted themselves: their own noise widens the result (lapl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -29,23 +29,26 @@ SHARE, CLASS, RAREST = 0.01, 1000, 1e-4  # of a class of stated errors: known st
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """Known stars: mass [Msun], true [Fe/H], measured - true [dex], stated error of it [dex], each (N,).
+    """Known stars: mass, true [Fe/H], measured - true [dex], stated error of it [dex], true mass [Msun], each (N,).
 
-    Without stated errors those are 0.
+    Without stated errors those are 0; true masses that are not known are NaN.
     """
 
     mass: np.ndarray
     feh: np.ndarray
     off: np.ndarray
     err: np.ndarray
+    true_mass: np.ndarray
 
     @classmethod
-    def of(cls, mass, measured, true, err=None) -> ErrorTable:
-        """Of columns (N,), rows with something missing left out."""
+    def of(cls, mass, measured, true, err=None, true_mass=None) -> ErrorTable:
+        """Of columns (N,), rows with something missing left out, but for true masses."""
         err = np.zeros(len(mass)) if err is None else np.asarray(err)
+        true_mass = np.full(len(mass), np.nan) if true_mass is None else np.asarray(true_mass)
         ok = np.isfinite(mass) & np.isfinite(measured) & np.isfinite(true) & np.isfinite(err) & (err >= 0)
-        mass, measured, true, err = (np.asarray(v, np.float64)[ok] for v in (mass, measured, true, err))
-        return cls(mass, true, np.clip(measured - true, GRID[1], GRID[-2]), err)
+        rows = (np.asarray(v, np.float64)[ok] for v in (mass, measured, true, err, true_mass))
+        mass, measured, true, err, true_mass = rows
+        return cls(mass, true, np.clip(measured - true, GRID[1], GRID[-2]), err, true_mass)
 
     def classes(self, edges: np.ndarray) -> np.ndarray:
         """Those of `edges` [dex] of the stated error that leave enough stars in every class to tell of it."""
@@ -61,7 +64,7 @@ class ErrorTable:
     def part(self, low: float, high: float) -> ErrorTable:
         """Those of a stated error from `low` to below `high`."""
         ok = (self.err >= low) & (self.err < high)
-        return ErrorTable(self.mass[ok], self.feh[ok], self.off[ok], self.err[ok])
+        return ErrorTable(*(getattr(self, f.name)[ok] for f in fields(self)))
 
     def shares(self, edges: np.ndarray, mass: np.ndarray, feh: np.ndarray) -> np.ndarray:
         """P (N, len(edges) - 1) of the classes of stated error at masses and true [Fe/H] (N,)."""
@@ -108,6 +111,18 @@ class ErrorTable:
         inside = (found >= feh_edges[0]) & (found < feh_edges[-1])
         return float(np.sqrt(np.mean(np.square(self.off[inside] if inside.any() else self.off))))
 
-    def seen(self, mass_edges: np.ndarray, feh_edges: np.ndarray) -> np.ndarray:
-        """How many of them (K, O) are observed in bins of mass by slices of [Fe/H]."""
-        return np.histogram2d(self.mass, self.feh + self.off, [mass_edges, feh_edges])[0]
+    def cells(self, mass_edges: np.ndarray, true_edges: np.ndarray, classes: np.ndarray, edges: np.ndarray):
+        """How many (K, S, O + 1, C) of each mass and true slice are of a class and observed in a slice, or in none."""
+        seen = np.column_stack([self.mass, self.err, _inside(self.feh + self.off, edges), self.feh])
+        return np.histogramdd(seen, [mass_edges, classes, np.append(edges, np.inf), true_edges])[0]
+
+    def masses(self, true_masses: np.ndarray, true_edges: np.ndarray, mass_edges: np.ndarray) -> np.ndarray:
+        """How many (M, K + 1, C) of each true mass and slice are observed in a bin of mass, or in none."""
+        seen = np.column_stack([self.true_mass, _inside(self.mass, mass_edges), self.feh])
+        edges = [true_masses, np.append(mass_edges, np.inf), true_edges]
+        return np.histogramdd(seen[np.isfinite(self.true_mass)], edges)[0]
+
+
+def _inside(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """`values` (N,), those outside of the edges as the last of them."""
+    return np.where((values >= edges[0]) & (values < edges[-1]), values, edges[-1])

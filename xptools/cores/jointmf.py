@@ -34,7 +34,7 @@ POINTS = 24  # values of the hyperparameters
 
 @dataclass(frozen=True)
 class Joint:
-    """The problem: counts n (K, J), true cells, P(observed | true) of masses (K, K + 2) and of slices (K, J, C).
+    """The problem: counts n (K, J), true cells, P(observed | true) of masses (K, K + 2, C) and of slices (K, J, C).
 
     J are slices by class of error, or slices.
     """
@@ -111,7 +111,7 @@ def prepare(
     """
     truth = response.truth_of(table, counts, None if known is None else known.spread(table.feh_edges))
     edges, _ = response.slices(table.feh_edges)
-    mass, bins = response.mass_matrix(truth, counts), len(table.feh_edges) - 1
+    mass, bins = response.mass_matrix(truth, counts, known), len(table.feh_edges) - 1
     if known is not None:
         return _as_known(truth, counts, mass, known, edges, bins, breaks)
     weight = _by_class(truth, counts, mass, response.feh_matrix(truth, counts, edges), bins, breaks)

@@ -43,7 +43,7 @@ TRIALS, WIDER = 256, 1.4  # points at which the posterior of theta is evaluated,
 
 @dataclass(frozen=True)
 class Problem:
-    """Counts n (K, J), P of mass (K, M) and of [Fe/H] (K, J, C), exposure (M, C), level, coordinates (M,) and (C,).
+    """Counts n (K, J), P of mass (K, M, C) and of [Fe/H] (K, J, C), exposure (M, C), level, coordinates (M,) and (C,).
 
     `kinks` (M, S) are max(ln M - ln M_s, 0) of the breaks.
     The process lives on `knots` (Q,) in [Fe/H]; a cubic spline carries it to the C slices. `steps` (C, G) says which
@@ -85,7 +85,8 @@ class Problem:
         true = (phi.reshape(self.exposure.shape) * self.exposure)[:, :, None] * self.design.reshape(
             *self.exposure.shape, -1
         )
-        return (self.weight @ np.tensordot(self.mass, true, 1)).reshape(self.n.size, -1)
+        seen = self.mass.transpose(2, 0, 1) @ true.transpose(1, 0, 2)  # (C, K, D)
+        return (self.weight @ seen.transpose(1, 0, 2)).reshape(self.n.size, -1)
 
     def ln_phi(self, y: np.ndarray) -> np.ndarray:
         """ln Phi (..., M C) without the errors of V, from y (..., D)."""
@@ -110,7 +111,8 @@ class Problem:
 
 def rates(phi, mass, weight, exposure, xp):
     """Expected stars (K, J) where Phi is (M C,): masses are scattered first, [Fe/H] then, both as in response.py."""
-    return (weight @ (mass @ (phi.reshape(exposure.shape) * exposure))[:, :, None])[:, :, 0] + 1e-12
+    seen = xp.sum(mass * (phi.reshape(exposure.shape) * exposure), axis=1)
+    return (weight @ seen[:, :, None])[:, :, 0] + 1e-12
 
 
 def fitted(n, rate, shape, xp):

@@ -4,7 +4,7 @@ True cells are the mass bins with one more at each end, by slices of [Fe/H] that
 because stars from there are scattered in. Observed cells are the mass bins by slices of [Fe/H], and by class of
 sigma([Fe/H]), because a star with a small error says more. With rates T (K, C) of true cells after the mass errors,
 
-    rate(k, s, o) = sum_c P(o | s, c) P(s | k, c) T(k, c),    T = P(k | k') rate_true(k', c),
+    rate(k, s, o) = sum_c P(o | s, c) P(s | k, c) T(k, c),    T = P(k | k', c) rate_true(k', c),
 
 where P(o | s, c) is a Gaussian of the class's error, averaged over the true slice, and P(s | k, c), how errors are
 spread at a true [Fe/H], is found from the counts themselves (`shares`).
@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import ndtr
 
+from xptools.cores import dirichlet
 from xptools.cores.bins import BinTable
 from xptools.cores.errortable import GRID, ErrorTable
 
@@ -125,8 +126,12 @@ def _along(feh, middle, V):
     return np.exp(np.interp(feh, middle, np.log(V)))
 
 
-def mass_matrix(truth: Truth, counts: Counts) -> np.ndarray:
-    """P (K, K + 2) that a star of a true mass bin is observed in a bin, by the errors of the stars seen there."""
+def mass_matrix(truth: Truth, counts: Counts, known: ErrorTable | None = None) -> np.ndarray:
+    """P (K, K + 2, C) that a star of a true mass bin and slice is observed in a bin.
+
+    By the errors of the stars seen there, and as known stars tell whose true mass is known, too: errors of photometric
+    masses are not all scatter, and a slope is easily mistaken by what is not.
+    """
     edges, K = truth.mass_edges, counts.mass.shape[0]
     centre = np.r_[0.0, np.sqrt(MASS_CLASSES[1:-2] * MASS_CLASSES[2:-1]), MASS_CLASSES[-2]]
     spread = np.maximum(counts.mass, 0) + 1e-9 * (np.arange(len(centre)) == 0)  # an empty bin: exact
@@ -135,7 +140,12 @@ def mass_matrix(truth: Truth, counts: Counts) -> np.ndarray:
     at = edges[:-1, None] + np.diff(edges)[:, None] * u
     z = (edges[None, None, 1:-1, None] - at[:, :, None, None]) / np.maximum(centre, 1e-9)
     inside = np.diff(ndtr(z), axis=2)  # (K + 2, nodes, K, M)
-    return np.einsum("inkm,im->ki", inside, spread) / NODES if K else np.zeros((0, 2))
+    stated = np.einsum("inkm,im->ik", inside, spread) / NODES if K else np.zeros((2, 0))
+    stated = np.repeat(stated[:, :, None], len(truth.bin), axis=2)
+    if known is not None and np.isfinite(known.true_mass).any():
+        stars = known.masses(edges, truth.feh_edges, edges[1:-1])
+        stated = dirichlet.posterior(stars, _with_none(stated, axis=1))[:, :-1]
+    return stated.transpose(1, 0, 2)
 
 
 def feh_matrix(truth: Truth, counts: Counts, edges: np.ndarray) -> np.ndarray:
@@ -159,18 +169,28 @@ def by_known(truth: Truth, counts: Counts, edges: np.ndarray, known: ErrorTable)
     """By class of stated error: counts, known stars (K, S, O), P of a slice (K, S, O, C), P of the class (K, S, C).
 
     A star with a small error says more of where it belongs; what a stated error is worth, known stars tell. Where the
-    counted ones state none, all are of one class.
+    counted ones state none, all are of one class. Where many are known in a cell their shares are what counts, where
+    few, what the stars near there say (dirichlet.py).
     """
-    classes = known.classes(CLASSES) if counts.square.any() else CLASSES[[0, -1]]
-    n, stars, given = [], [], []
+    stated = counts.square.any()
+    classes = known.classes(CLASSES) if stated else CLASSES[[0, -1]]
+    n, near = [], []
     for low, high in pairwise(classes):
-        mine = known.part(low, high)
         n.append(counts.n[:, (CLASSES[:-1] >= low) & (CLASSES[:-1] < high)].sum(axis=1))
-        stars.append(mine.seen(truth.mass_edges[1:-1], edges))
-        given.append(measured_matrix(truth, edges, mine))
+        near.append(measured_matrix(truth, edges, known.part(low, high)))
     k, c, shape = _places(truth)
     share = known.shares(classes, k, c).reshape(*shape, -1).transpose(0, 2, 1)
-    return *(np.stack(v, axis=1) for v in (n, stars, given)), share
+    stars = known.cells(truth.mass_edges[1:-1], truth.feh_edges, classes, edges)
+    near = _with_none(np.stack(near, axis=1), axis=2) * share[:, :, None, :]
+    flat = [v.reshape(len(v), -1, v.shape[-1]) for v in (stars, near)]
+    P = dirichlet.posterior(*flat).reshape(stars.shape)
+    share = P.sum(axis=2)
+    return np.stack(n, axis=1), stars[:, :, :-1].sum(axis=3), P[:, :, :-1] / share[:, :, None], share
+
+
+def _with_none(P: np.ndarray, axis: int) -> np.ndarray:
+    """P with one place more along `axis`: what is left to 1."""
+    return np.concatenate([P, np.maximum(1.0 - P.sum(axis=axis, keepdims=True), 0.0)], axis=axis)
 
 
 def _places(truth: Truth) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
