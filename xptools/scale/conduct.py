@@ -88,7 +88,8 @@ def _apart(wish: Wish, inputs: Inputs) -> None:
         return
     root, out = Path(wish.input).resolve(), Path(wish.out).resolve()
     if out == root or root in out.parents:
-        raise UsageError(f"{wish.out} lies in {wish.input}, so parts would be input. TRY: a folder elsewhere")
+        where = "is" if out == root else "lies in"
+        raise UsageError(f"{wish.out} {where} {wish.input}, so parts would be input. TRY: a folder elsewhere")
 
 
 def _first(plans: list[stream.Plan], units: tuple[Unit, ...], options: stream.Options) -> stream.Flow:
