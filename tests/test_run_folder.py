@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -340,6 +341,19 @@ def test_shards_complete_a_catalogue_and_collections_are_found(run, sky, tmp_pat
     assert not (tmp_path / "out/properties").exists()
     run("mass", collection, tmp_path / "out", "--shard", "1/2")
     assert said_in(tmp_path / "out")["hats_nrows"] == "900"
+
+
+def test_shards_at_the_same_time_complete_a_catalogue(run, xp, sky, tmp_path):
+    """None of them has found the others' parts when it began."""
+    run("mass", sky[0], tmp_path / "one")
+    with ThreadPoolExecutor(3) as crowd:
+        done = list(crowd.map(lambda k: xp("run", "mass", sky[0], tmp_path / "out", "--shard", f"{k}/3"), range(3)))
+    assert [d.returncode for d in done] == [0, 0, 0], done
+    files = [
+        {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file() and ".xp-run" not in p.parts}
+        for f in (tmp_path / "one", tmp_path / "out")
+    ]
+    assert files[0] == files[1] and Path("hats.properties") in files[0]
 
 
 def test_partitions_may_be_folders(tmp_path, sky):

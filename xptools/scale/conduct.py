@@ -128,11 +128,13 @@ def _parts(job: work.Job, inputs: Inputs, wish: Wish, options: stream.Options) -
         _watch(job, todo, wish, tale, bar, len(mine) - len(todo))
         folder.sweep(todo if wish.shard else None)
         _judge(tale, len(mine))
+        if wish.shard:  # others may have done theirs meanwhile: whoever looks last sees all
+            tale.records |= _kept(folder, inputs.units, say=False)
         if len(tale.records) == len(inputs.units):
             _complete(job, inputs, tale, options, folder, bar.seconds)
 
 
-def _kept(folder: Folder, units: tuple[Unit, ...]) -> dict[str, Record]:
+def _kept(folder: Folder, units: tuple[Unit, ...], say: bool = True) -> dict[str, Record]:
     """The parts that need not be made again; those whose input has changed are named."""
     known, kept = folder.records(), {}
     named = {u.part for u in units}
@@ -145,7 +147,8 @@ def _kept(folder: Folder, units: tuple[Unit, ...]) -> dict[str, Record]:
         if record is None:
             continue
         if not record.of(unit):
-            progress.warn(f"{unit.name} has changed since its part was made, so it is made again")
+            if say:
+                progress.warn(f"{unit.name} has changed since its part was made, so it is made again")
         elif folder.there(unit.part, record):
             kept[unit.part] = record
     return kept
