@@ -140,6 +140,8 @@ def test_wrong_recipes_say_so(inside, files, tmp_path):
         assert (got, word in err) == (code, True), (name, err)
     code, _, err = inside("train", "ask", source, "--recipe", plain, "--where", "blue > 99", "-o", tmp_path / "m.s")
     assert code == 65 and "fewer than" in err
+    code, _, err = inside("train", "ask", source, "--recipe", plain, "--components", 8, "-o", tmp_path / "m.s")
+    assert code == 2 and "--head mixture" in err
 
 
 @pytest.mark.parametrize(("name", "tokens"), [("lb23", 118), ("distmass", 120), ("giants", 119)])

@@ -54,8 +54,10 @@ def separated(table, axis):
         r = np.corrcoef(teff, E)[0, 1]
         print(f"{words:12} {mad_std(teff):16.1f} {mad_std(E):16.4f} {r:16.2f}")
         axis.plot(E[:3000], teff[:3000], ".", ms=1.5, mew=0, color=colour, label=words, rasterized=True)
-    axis.set(xlabel="Answered - true E", ylabel="Answered - true Teff [K]", ylim=(-600, 600), xlim=(-0.25, 0.25))
-    axis.legend(markerscale=5)
+    axis.set(xlabel=r"$\Delta E$, answered $-$ true", ylabel=r"$\Delta T_{\rm eff}$, answered $-$ true [K]",
+             ylim=(-450, 450), xlim=(-0.2, 0.2))  # fmt: skip
+    axis.set_title("(a) from colour, from spectra", fontsize=8, pad=3)
+    axis.legend(markerscale=5, loc="upper left")
 
 
 def luminosity(table, axis):
@@ -79,9 +81,10 @@ def luminosity(table, axis):
         print(f"{low:.1f} to {high:.1f} {use.sum():8,} {slopes[0]:24.2f} {slopes[1]:12.2f} "
               f"{np.abs(star - told).max():20.3f}")  # fmt: skip
         axis.plot(m, star, "o", ms=4, mfc="none", color=colour)
-        axis.plot(m, told, color=colour, label=f"log g {low:.1f} to {high:.1f}")
+        axis.plot(m, told, color=colour, label=rf"${low:.1f} < \log g < {high:.1f}$")
     axis.invert_yaxis()
-    axis.set(xlabel=r"Mass [$M_\odot$]", ylabel=r"$M_G + A_G$: stars (circles), answered (lines)")
+    axis.set(xlabel=r"Mass [$M_\odot$]", ylabel=r"Median $M_G + A_G$ [mag]")
+    axis.set_title("(b) stars (circles), answered (lines)", fontsize=8, pad=3)
     axis.legend()
 
 

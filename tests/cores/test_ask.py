@@ -107,12 +107,17 @@ def test_scores_against_the_integral():
     assert got["nll"] == pytest.approx(-np.log((weight * norm.pdf(0.3, mean, np.sqrt(variance + 0.04))).sum()))
 
 
-def corrected(e, mean, variance, known, off, sigma):
-    """Total variances of some of the answers to b, as a function of which, after a fit to all of them."""
+def corrected(e, mean, variance, known, off, sigma, kind=2):
+    """Means and total variances of some of the answers to b, as a function of which, after a fit to all of them."""
     x = e.errors.inputs(mean[:, None], variance[:, None].astype(np.float32), known, known)[:, 0]
-    layers = ask_errors.fitted({2: ask_errors.Rows.of(x, variance, mean, off, sigma)}, 12, len(x))
+    layers = ask_errors.fitted({kind: ask_errors.Rows.of(x, variance, mean, off, sigma)}, 12, len(x))
     made = ask_errors.Errors(e.vocabulary, e.usable, layers)
-    return lambda p: made.total(mean[p, None], variance[p, None], known[p], known[p], np.array([1]))[:, 0]
+
+    def found(p):
+        moved, total = made.corrected(mean[p, None], variance[p, None], known[p], known[p], np.array([1]))
+        return moved[:, 0], total[:, 0] ** 2
+
+    return found
 
 
 def test_errors_are_corrected_for_what_was_shown_and_have_a_floor():
@@ -125,13 +130,25 @@ def test_errors_are_corrected_for_what_was_shown_and_have_a_floor():
     known[:, 1] = False
     truth = np.where(known[:, 2], variance + 0.4**2, 1.6**2 * variance)
     mean, off = rng.normal(size=n), rng.normal(size=n) * np.sqrt(truth + sigma**2)
-    total = corrected(e, mean, variance, known, off, sigma)
-    found = total(slice(None))
+    answers = corrected(e, mean, variance, known, off, sigma)
+    found = answers(slice(None))[1]
     assert np.median(np.abs(np.log(found / truth))) < 0.06
     pulls = off / np.sqrt(found + sigma**2)
     for part in (known[:, 2], ~known[:, 2], variance < 0.2, known[:, 5]):
         assert pulls[part].std() == pytest.approx(1.0, abs=0.03)
-    np.testing.assert_array_equal(total(slice(5)), found[:5])
+    np.testing.assert_array_equal(answers(slice(5))[1], found[:5])
+
+
+def test_answers_that_err_to_one_side_are_moved():
+    """Of b, which is shown, by half where c is shown as well, by nothing where not; the total is what is left."""
+    rng, n = np.random.default_rng(8), 20_000
+    known = rng.random((n, 6)) < 0.5
+    known[:, 1] = True
+    mean, variance = rng.normal(size=n), np.full(n, 0.01)
+    off = 0.3 * rng.normal(size=n) + 0.5 * known[:, 2]
+    moved, total = corrected(engine(), mean, variance, known, off, np.zeros(n), kind=3)(slice(None))
+    np.testing.assert_allclose(moved - mean, 0.5 * known[:, 2], atol=0.1)
+    assert np.median(np.abs(np.log(total / 0.09))) < 0.06
 
 
 def test_what_is_withheld_of_an_array_counts_only_where_some_of_it_is_shown():
@@ -142,9 +159,10 @@ def test_what_is_withheld_of_an_array_counts_only_where_some_of_it_is_shown():
     x = e.errors.inputs(np.zeros((3, 1)), np.ones((3, 1)), known, there)[:, 0]
     np.testing.assert_allclose(x[:, -1], [0.5, 0.0, 0.0])
     np.testing.assert_array_equal(x[0, :-1], x[1, :-1])
-    layers = {"errors.0.w": np.zeros((4, x.shape[1] - 1, 1), "f4"), "errors.0.b": np.zeros((4, 1, 1), "f4")}
-    with pytest.raises(DataError, match="another version"):
-        ask_errors.Errors.of(e.vocabulary, e.usable, layers)
+    for wide, deep in ((x.shape[1] - 1, 2), (x.shape[1], 1)):
+        layers = {"errors.0.w": np.zeros((4, wide, deep), "f4"), "errors.0.b": np.zeros((4, 1, deep), "f4")}
+        with pytest.raises(DataError, match="another version"):
+            ask_errors.Errors.of(e.vocabulary, e.usable, layers)
 
 
 def test_errors_are_right_where_a_label_s_error_goes_with_its_value():
@@ -153,8 +171,8 @@ def test_errors_are_right_where_a_label_s_error_goes_with_its_value():
     truth, n = np.exp(0.4 * rng.normal(size=40_000)), 40_000
     sigma, mean = 0.25 * truth, np.full(n, truth.mean())
     off = truth - mean + sigma * rng.normal(size=n)
-    total = corrected(engine(), mean, np.ones(n), np.zeros((n, 6), bool), off, sigma)
-    assert np.sqrt(total(slice(1))[0]) == pytest.approx(truth.std(), rel=0.04)
+    answers = corrected(engine(), mean, np.ones(n), np.zeros((n, 6), bool), off, sigma)
+    assert np.sqrt(answers(slice(1))[1][0]) == pytest.approx(truth.std(), rel=0.04)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.03])
@@ -163,8 +181,8 @@ def test_wild_errors_of_labels_do_not_hide_what_the_others_say(share):
     rng, n = np.random.default_rng(7), 20_000
     sigma = np.where(rng.random(n) < share, 100.0, 0.3)
     off = np.sqrt(0.4) * rng.normal(size=n) + sigma * rng.normal(size=n)
-    total = corrected(engine(), np.zeros(n), np.full(n, 0.1), np.zeros((n, 6), bool), off, sigma)
-    assert total(slice(1))[0] == pytest.approx(0.4, rel=0.06)
+    answers = corrected(engine(), np.zeros(n), np.full(n, 0.1), np.zeros((n, 6), bool), off, sigma)
+    assert answers(slice(1))[1][0] == pytest.approx(0.4, rel=0.06)
 
 
 # --- the linear model ----------------------------------------------------------------------------------------------

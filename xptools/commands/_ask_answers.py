@@ -26,6 +26,8 @@ def words(text: str) -> tuple[str, ...]:
     wrong = [w for w in found if not PART.fullmatch(w)]
     if wrong:
         raise UsageError(f"{wrong[0]!r} is no column or token. TRY: bp_rp, or bp[0:5] for its first five numbers")
+    if text and not found:
+        raise UsageError(f"{text!r} names nothing to show. TRY: --given teff,logg")
     return found
 
 
@@ -43,8 +45,13 @@ class Plan:
         if unknown:
             known = ", ".join(e.value if e.width else e.name for e in self.vocabulary.entries)
             raise UsageError(f"the model has no {unknown[0]!r} in its vocabulary. TRY: one of {known}")
-        if step.joint and any(e.width for e in self.asked):
+        wide = [e.width > 0 for e in self.asked]
+        if step.joint and any(wide):
             raise UsageError("--joint is for single numbers, not for spectra. TRY: without --joint")
+        if step.explain and all(wide):
+            raise UsageError("--explain is for single numbers, not for spectra. TRY: without --explain")
+        if not self.allowed.any():
+            raise UsageError("nothing is left that may be shown. TRY: fewer names with a minus in --context")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -85,8 +92,11 @@ class Plan:
         for word in (*self.step.given, *self.step.context):
             _, name, first, end = PART.fullmatch(word).groups()
             if "[" in word:
+                name = self._named(name)[0].name  # however it was spelled
                 span = self.vocabulary.span(name)
                 part = span[int(first or 0) : int(end or len(span))]
+                if not len(part):
+                    raise UsageError(f"{word!r} is no part of {name}, which has {len(span)}. TRY: {name}[0:1]")
                 ranged[name] = np.union1d(ranged.get(name, part), part)
         for name, tokens in ranged.items():
             mine = np.isin(np.arange(len(out)), self.vocabulary.span(name))
@@ -169,12 +179,12 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
     tokens = {e.name: vocabulary.span(e.name) for e in plan.asked}
     requests = np.concatenate(list(tokens.values()))
     mean, variance = ask.moments(*engine.answers(z, requests))
-    total, net = engine.total(mean, variance, np.isfinite(z), there, requests), np.sqrt(variance)
+    (mean, total), net = engine.corrected(mean, variance, np.isfinite(z), there, requests), np.sqrt(variance)
     draws = None
     if plan.step.joint:
         u = ask.uniforms(plan.step.seed, columns["source_id"], plan.step.joint, 2 * len(requests))
         draws = ask.joint(engine, z, there, requests, u.reshape(rows, plan.step.joint, len(requests), 2))
-        mean, total = draws.mean(1), draws.std(1)
+        mean, total = draws.mean(1), draws.std(1, ddof=1)
     lost = {}
     if plan.step.explain:
         names = np.array([e.group or e.name for e in vocabulary.entries])[vocabulary.entry_of]

@@ -1,11 +1,13 @@
 """`xp train ask`: the generalist behind `xp ask`, from any table with holes."""
 
 import click
+from click.core import ParameterSource
 
-from xptools.errors import DataError, UnavailableError
+from xptools.errors import DataError, UnavailableError, UsageError
 from xptools.options import plain_command, shared
 
 VERSIONS = ("xptools", "numpy", "torch")
+COMMANDLINE = ParameterSource.COMMANDLINE
 STARS = 200  # fewest that are trained on
 # passes, batch, rate, last rate, cycles
 SCHEDULES = {
@@ -33,13 +35,13 @@ its answers from whatever is shown: differences of a hundredth are learned in mi
 stay on disk (XP_TMPDIR), so a table may be larger than memory. A training that is killed goes on from
 OUTPUT.checkpoint when the same command is given again, to the same result.""",
     "ERRORS": """Half of the held-out stars correct the errors: a small network makes a factor of the predicted
-variance, from that variance, the answer, the token that is asked for, the parts of each group of tokens that are shown
-and of each array that are withheld. It learns it from 30 contexts of each star, drawn as in training or as xp ask meets
-them, and takes the labels' own errors off. The other half is what is told, without labels, of every other star the
-spectra alone. Printed per label: 1.48 MAD of label - answer, which has the
-label's own error in it, the median of that error and of the answer's, the width of the pulls with the network's own
-error and with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head
-mixture.""",
+variance, from that variance, the answer, the token that is asked for, the parts of each group of tokens that are
+shown and of each array that are withheld. It learns it from 64 contexts of each star, drawn as in training or as xp
+ask meets them, and takes the labels' own errors off. An answer to a token that is itself shown is moved as well, by
+what it is off under such contexts, a thousandth of the label's scatter. The other half is what is told, without
+labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the label's
+own error in it, the median of that error and of the answer's, the width of the pulls with the network's own error and
+with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head mixture.""",
 }
 
 
@@ -91,6 +93,8 @@ def command(
     from xptools.cores.ask_training import AskLearner
     from xptools.io import digest
 
+    if head == "gaussian" and click.get_current_context().get_parameter_source("components") is COMMANDLINE:
+        raise UsageError("--components is of --head mixture. TRY: --head mixture as well")
     artefact.writable(output)
     say, told = sayer(quiet), Recipe(recipe)
     device = chosen_device()

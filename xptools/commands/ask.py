@@ -132,8 +132,9 @@ numbers of an array.""",
 held-out stars gave for the label, its answer and what is shown, so that answers are as far from the truth as LABEL_err
 says (standard deviation, wild stars included) whatever the context. Coefficients that a table has but that --context
 hides are hidden from the answer, yet the factor knows that there are such: the network takes a star of few orders for a
-faint one. Labels that come as expressions have their unit in the model file. A number that is wrong, rather than noisy,
-is believed: see bits 2 and 4 of ask_flag.""",
+faint one. A label that is shown comes back to about a thousandth of its scatter; LABEL_err is the error of that, not of
+the label. Labels that come as expressions have their unit in the model file. A number that is wrong, rather than
+noisy, is believed: see bits 2 and 4 of ask_flag.""",
     "JOINT ANSWERS": """--joint N chains the requests in the order of LABELS: the first is drawn from its answer, shown,
 and the second drawn given it, N times over. LABEL_samples are the draws, LABEL and LABEL_err their mean and standard
 deviation. Deviates follow from --seed and source_id.""",
@@ -184,6 +185,8 @@ def command(labels, model, given, context, joint, explain, suffix, precision, se
         if name.startswith("-"):
             raise UsageError(f"{name!r} is no label. TRY: xp ask --help")
     chosen = words(context)
+    if joint == 1:
+        raise UsageError("one joint sample has no scatter. TRY: --joint 100")
     if given and chosen:
         raise UsageError("--given and --context both say what is shown. TRY: one of them")
     if len({n.startswith("-") for n in chosen}) > 1:

@@ -8,6 +8,7 @@ from xptools.options import shared, source_command
 
 NOTES = {
     "SELECTION": """STARS is how many are drawn from the part of the Galaxy that could be selected; almost half are.
+They are drawn on the processor, whatever --device says.
 Written are those that the archive's query keeps (Li+ 2026 Sec. 2): parallax > 1 mas, parallax_over_error > 10,
 phot_g_mean_mag < 17.5 and phot_g_mean_mag + 5 log10(parallax / 100) > 4, all as observed. With --select true the same
 limits act on true distance, G and absolute G, which is what xp veff integrates, and parallax_over_error on nothing.""",

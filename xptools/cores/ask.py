@@ -121,12 +121,12 @@ class Engine:
         tensors = (torch.from_numpy(a).to(self.device) for a in (ids, values))
         return network.encode(*tensors, Runs(_runs(shown.sum(1))))[: len(star)]
 
-    def total(
+    def corrected(
         self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray, requests: np.ndarray
-    ) -> np.ndarray:
-        """Calibrated standard errors (N, R), standardised, of the network's answers; known (N, V) what was shown of
-        what was there (N, V)."""
-        return np.sqrt(self.errors.total(mean, variance, known, there, requests))
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Calibrated answers and standard errors (N, R), standardised, from the network's; known (N, V) what was shown
+        of what was there (N, V)."""
+        return self.errors.corrected(mean, variance, known, there, requests)
 
 
 def _runs(lengths: np.ndarray) -> tuple[tuple[int, int], ...]:
@@ -165,15 +165,15 @@ def joint(engine: Engine, z: np.ndarray, there: np.ndarray, requests: np.ndarray
         source, repeat = (z, samples) if r == 0 else (state, 1)
         told = engine.answers(source, one)
         middle, spread = moments(*told)
-        # a component's error is corrected as the whole answer's
+        # a component is moved, and its error corrected, as the whole answer is
         whole = there if r == 0 else there.repeat(samples, axis=0)
-        total = engine.total(middle, spread, np.isfinite(source), whole, one)
-        factor = (total / np.sqrt(spread)).repeat(repeat, axis=0)
+        moved, total = engine.corrected(middle, spread, np.isfinite(source), whole, one)
+        factor, shift = ((total / np.sqrt(spread)).repeat(repeat, axis=0), (moved - middle).repeat(repeat, axis=0))
         mean, variance, weight = (np.repeat(a[:, 0], repeat, axis=0) for a in told)
         pick = np.minimum((u[:, r, :1] > weight.cumsum(-1)).sum(-1), weight.shape[-1] - 1)[:, None]
         mean, variance = (np.take_along_axis(a, pick, 1) for a in (mean, variance))
         deviate = torch.special.ndtri(torch.from_numpy(u[:, r, 1:])).numpy()
-        state[:, token] = (mean + factor * np.sqrt(variance) * deviate)[:, 0]
+        state[:, token] = (mean + shift + factor * np.sqrt(variance) * deviate)[:, 0]
     return state[:, requests].reshape(n, samples, len(requests))
 
 

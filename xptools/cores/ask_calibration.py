@@ -1,9 +1,9 @@
 """What held-out stars say of a generalist: the correction of its errors, its scatter, its proper scores.
 
 Every other held-out star corrects the errors (ask_errors), under contexts as they are drawn in training and as xp ask
-meets them: all numbers but the labels (entries with ask = true), the spectra alone, a few single numbers. The others
-are what is told: pulls are (label - answer) / sqrt(total^2 + sigma^2), sigma the label's own error. A label that is
-itself shown has to come back as it is, so sigma is not counted there.
+meets them: all numbers but the labels (entries with ask = true), the spectra alone or parts of them, a few single
+numbers. The others are what is told: pulls are (label - answer) / sqrt(total^2 + sigma^2), sigma the label's own error.
+A label that is itself shown has to come back as it is, so sigma is not counted there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xptools.cores.ask_errors import Errors, Rows
 from xptools.cores.ask_training import Plan, Sample, Sampler
 
 MOST, FEWEST = 16384, 20  # stars that correct, and as many that tell; that a token needs to be told of
-PASSES, OTHERS = 30, 4  # contexts of each star, tokens of arrays that are asked for in each
+PASSES, OTHERS = 64, 4  # contexts of each star, tokens of arrays that are asked for in each
 EMPTY, LOST = 0.05, 0.3  # share of the contexts without anything, and of some without an array
 LOW = 0.7  # share of the cut arrays that keep their low orders
 
@@ -71,7 +71,7 @@ class Contexts:
         self.sampler = Sampler(engine.vocabulary, engine.network.sizes.context, plan, engine.usable > 0)
 
     def drawn(self, z: np.ndarray, k: int) -> np.ndarray:
-        """What is shown (N, V) of stars z if it is known, by the k-th way of six, over and over."""
+        """What is shown (N, V) of stars z if it is known, by the k-th way of eight, over and over."""
         coin, other = self.rng.random((2, len(z), 1))
         some = self.rng.random((2, len(z), self.entries[-1] + 1))[..., self.entries]
         few = some[0] < 2 * coin - 0.5  # of single numbers none, a few, or all
@@ -83,6 +83,8 @@ class Contexts:
             lambda: self.wide | few,
             lambda: ~self.labels & (self.wide | few) & band & (cut | (other < 0.5)),
             lambda: np.where(self.wide, (some[1] < LOST) & (cut | (other < 0.3)), few),
+            lambda: ~self.wide & (some[0] < coin),
+            lambda: np.where(self.wide, cut, some[0] < coin),
         )
         return ways[k % len(ways)]()
 
@@ -102,7 +104,7 @@ def _told(engine: Engine, z: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:
     known[1::2, ~wide] = False
     mean, variance, weight = engine.answers(np.where(known, z, np.nan), tokens)
     middle, spread = moments(mean, variance, weight)
-    total = engine.total(middle, spread, known, np.isfinite(z), tokens)
+    middle, total = engine.corrected(middle, spread, known, np.isfinite(z), tokens)
     metrics = {}
     for r, token in enumerate(tokens):
         use = np.isfinite(z[:, token])

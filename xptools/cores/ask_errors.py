@@ -1,14 +1,15 @@
-"""Total errors of the generalist's answers: the network's own, corrected for what was shown.
+"""Corrected answers of the generalist and their total errors: the network's own, corrected for what was shown.
 
-    total^2 = max(e^2, LEAST) exp(c),      c = MLP (ln e^2, answer, shares, withheld)
+    total^2 = max(e^2, LEAST) exp(c),    corrected = answer + b total,    c, b = MLP (ln e^2, answer, shares, withheld)
 
 e is the network's error, shares are the parts of each group of tokens that are shown, of arrays by the orders at
 EDGES; withheld is the part of what is known of an array that is not shown, where some is; every entry of the vocabulary
 has two small networks of its own, for tokens that are not shown and for those that are. Contexts that are rare in
 training are learned less well than others, and answers far from the middle less well than those near it; e knows it
 only in part. A star of which few orders are shown is taken for a faint one, of which few are relevant: only c knows if
-the others were withheld. c is fitted to held-out stars under contexts of every kind (ask_calibration), so that answers
-are as far from the truth as total says, in each of them.
+the others were withheld. A label that is shown comes back to a thousandth, and in each context a little to one side:
+that is b, which is 0 for what is hidden. Both are fitted to held-out stars under contexts of every kind
+(ask_calibration), so that answers are as far from the truth as total says, in each of them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from xptools.errors import DataError
 
 LEAST = np.exp(-18.0)  # variance, standardised, below which e^2 is not told from nothing
 EDGES = (4, 8, 16, 32)  # orders of an array that begin a segment
-WIDTHS, ROWS, BATCH, STEPS = (32, 32), 1024, 1024, 6000  # BATCH rows of each kind
-MOST, FAR = 9.0, 6.0  # |c| at most; answers, standardised, beyond which there is only "far"
+WIDTHS, ROWS, BATCH, STEPS = (32, 32), 1024, 1024, 12000  # BATCH rows of each kind
+MOST, FAR = 9.0, 6.0  # |c| and |b| at most; answers, standardised, beyond which there is only "far"
 ALIKE = 500  # answers that share a usual error of the label
 WILD = 100.0  # squared pull beyond which a star does not count more
-DOUBT = 8.0  # stars that say c = 0: few held-out stars change little
+DOUBT = 8.0  # stars that say c = b = 0: few held-out stars change little
 
 
 @dataclass
@@ -66,26 +67,27 @@ class Errors:
         """Which of the networks (N, R) is meant: twice the entry, and one more where the token is shown."""
         return 2 * self.vocabulary.entry_of[requests] + known[:, requests].astype(bool)
 
-    def total(
+    def corrected(
         self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray, requests: np.ndarray
-    ) -> np.ndarray:
-        """Total variances (N, R)."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answers (N, R) and their total errors (N, R), standardised."""
         if not self.layers or not variance.size:
-            return variance
-        x, c = self.inputs(mean, variance, known, there), np.empty_like(variance)
+            return mean, np.sqrt(variance)
+        x, found = self.inputs(mean, variance, known, there), np.empty((*variance.shape, 2), variance.dtype)
         kinds = self.kinds(known, requests)
         for kind in np.unique(kinds):
             own = x[kinds == kind]
             # products of one shape: a row's bits depend on its own numbers only
             padded = np.pad(own, ((0, -len(own) % ROWS), (0, 0))).reshape(-1, ROWS, x.shape[2])
-            c[kinds == kind] = np.concatenate([self._correction(part, kind) for part in padded])[: len(own)]
-        return np.maximum(variance, LEAST) * np.exp(c)
+            found[kinds == kind] = np.concatenate([self._correction(part, kind) for part in padded])[: len(own)]
+        total = np.sqrt(np.maximum(variance, np.float32(LEAST)) * np.exp(found[..., 0]))
+        return mean + found[..., 1] * total, total
 
     def _correction(self, x: np.ndarray, kind: int) -> np.ndarray:
         for weight, bias in self.layers[:-1]:
             x = np.tanh(x @ weight[kind] + bias[kind])
         weight, bias = self.layers[-1]
-        return MOST * np.tanh((x @ weight[kind] + bias[kind])[:, 0] / MOST)
+        return MOST * np.tanh((x @ weight[kind] + bias[kind]) / MOST)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For a model file."""
@@ -97,7 +99,8 @@ class Errors:
         count = sum(name.startswith("errors.") for name in arrays) // 2
         out = cls(vocabulary, usable, tuple((arrays[f"errors.{k}.w"], arrays[f"errors.{k}.b"]) for k in range(count)))
         nobody = np.zeros((1, len(vocabulary.tokens)), bool)
-        if out.layers and out.layers[0][0].shape[1] != out.inputs(*np.ones((2, 1, 1)), nobody, nobody).shape[2]:
+        ends = out.layers and (out.layers[0][0].shape[1], out.layers[-1][0].shape[2])
+        if ends and ends != (out.inputs(*np.ones((2, 1, 1)), nobody, nobody).shape[2], 2):
             raise DataError("the model's correction of errors is of another version of xp. TRY: xp train ask again")
         return out
 
@@ -128,24 +131,26 @@ class Rows(NamedTuple):
 
 
 def fitted(rows: dict[int, Rows], kinds: int, stars: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Layers of the correction: total^2 = max(variance, LEAST) e^c is the mean of off^2 - sigma^2, as far as x tells.
+    """Layers of the correction: b total is the mean of off, total^2 that of (off - b total)^2 - sigma^2, as x tells;
+    b is 0 of the kinds that are hidden.
 
-    It minimises the mean of w^2 [(off^2 - sigma^2) / total^2 + ln total^2], w = total^2 / (total^2 + usual), which is
-    the likelihood of N(0, total^2 + sigma^2) where all labels have the usual error. With a label's own sigma^2 in w it
-    would be biased where sigma goes with the truth, as that of a mass does, or with what makes an answer wrong, as
-    faintness. `rows` by kind, of that many stars.
+    It minimises the mean of w^2 [((off - b total)^2 - sigma^2) / total^2 + ln total^2], w = total^2 / (total^2 +
+    usual), the likelihood of N(b total, total^2 + sigma^2) where all labels have the usual error. With a label's own
+    sigma^2 in w it would be biased where sigma goes with the truth, as that of a mass does, or with what makes an
+    answer wrong, as faintness. `rows` by kind, of that many stars.
     """
     torch.manual_seed(seed)
     which = sorted(rows)
-    widths = (rows[which[0]].x.shape[1], *WIDTHS, 1)
-    weights = [torch.randn(len(which), n, m) / n**0.5 * (m > 1) for n, m in pairwise(widths)]
+    widths = (rows[which[0]].x.shape[1], *WIDTHS, 2)
+    weights = [torch.randn(len(which), n, m) / n**0.5 * (m > 2) for n, m in pairwise(widths)]
     layers = [(w.requires_grad_(), torch.zeros(len(which), 1, w.shape[2], requires_grad=True)) for w in weights]
     optimiser = torch.optim.AdamW([a for pair in layers for a in pair], lr=1e-2, weight_decay=0.02)
     steps = min(STEPS, 100 + max(len(r.x) for r in rows.values()) // 50)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, 1e-5)
     rng = np.random.default_rng(seed)
+    shown = torch.tensor([k % 2 for k in which])[:, None]
     for _ in range(steps):
-        loss = _loss(layers, [_some(rows[k], rng) for k in which], stars)
+        loss = _loss(layers, [_some(rows[k], rng) for k in which], shown, stars)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -165,13 +170,15 @@ def _some(rows: Rows, rng: np.random.Generator) -> list[np.ndarray]:
     return [np.float32(a[pick]) for a in rows]
 
 
-def _loss(layers: list, parts: list, stars: int) -> torch.Tensor:
+def _loss(layers: list, parts: list, shown: torch.Tensor, stars: int) -> torch.Tensor:
     h, variance, off, sigma, usual = (torch.from_numpy(np.stack(a)) for a in zip(*parts, strict=True))
     for weight, bias in layers[:-1]:
         h = torch.tanh(h @ weight + bias)
     weight, bias = layers[-1]
-    c = MOST * torch.tanh((h @ weight + bias)[..., 0] / MOST)
+    c, b = (MOST * torch.tanh((h @ weight + bias) / MOST)).unbind(-1)
     total = variance.clamp(min=float(LEAST)) * c.exp()
-    excess = torch.minimum(off**2, WILD * (total.detach() + sigma**2)) - sigma**2
+    b = b * shown
+    square = (off - b * total.sqrt()) ** 2
+    excess = torch.minimum(square, WILD * (total.detach() + sigma**2)) - sigma**2
     weight = ((total / (total + usual)) ** 2).detach()
-    return (weight * (excess / total + total.log()) + DOUBT / stars * c**2).mean(1).sum()
+    return (weight * (excess / total + total.log()) + DOUBT / stars * (c**2 + b**2)).mean(1).sum()

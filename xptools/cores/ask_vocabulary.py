@@ -26,7 +26,7 @@ from xptools.cores.photometry import POGSON, ZERO_POINT
 from xptools.errors import DataError, InputError
 
 MAGNITUDE = "phot_g_mean_mag"
-WIDEST = 4096  # numbers of an array
+WIDEST, ABSURD = 4096, 100.0  # numbers of an array; magnitudes
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class Vocabulary:
 
 
 def flux_of(G: np.ndarray) -> np.ndarray:
-    """Flux [electron/s] of a G magnitude; NaN of one that is not finite."""
-    return np.exp((ZERO_POINT["G"] - np.where(np.isfinite(G), G, np.nan)) / POGSON)
+    """Flux [electron/s] of a G magnitude; NaN of one that no star has (ABSURD or beyond, or not finite)."""
+    return np.exp((ZERO_POINT["G"] - np.where(np.abs(G) < ABSURD, G, np.nan)) / POGSON)
 
 
 def _spectrum(e: Entry, there: dict[str, np.ndarray], whole: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,10 @@ import numpy as np
 from xptools.figures import style
 
 Numbers = dict[str, np.ndarray]
-CELLS, FINE, FAR = 80, 4000, 1.5  # cells across the axes, bins of the residual, their reach in units of the axis
+CELLS, FAR = 80, 1.5  # cells across the axes, reach of the bins of residuals and errors in units of the axis
+FINE, LEAST = 20_000, 1e-6  # those bins, in equal steps of asinh (x / LEAST), in the same unit
+HEIGHT = {("single", 1): 72.0, ("single", 2): 46.0, ("double", 1): 100.0, ("double", 2): 82.0, ("double", 3): 60.0,
+          ("double", 4): 54.0}  # of a row [mm], by the number of panels in it
 
 
 @dataclass
@@ -37,9 +40,9 @@ class Tally:
         x, y, span = reference[known], answer[known], self.high - self.low
         edges = np.linspace(self.low, self.high, CELLS + 1)
         self.cells[panel] += np.histogram2d(x, y, (edges, edges))[0].astype(np.int64)
-        self.residuals[panel] += _counted((y - x) / (2 * FAR * span) + 0.5)
+        self.residuals[panel] += _counted(0.5 + 0.5 * _place((y - x) / span))
         if error is not None:
-            self.errors[panel] += _counted(error[known] / (FAR * span))
+            self.errors[panel] += _counted(_place(error[known] / span))
 
     def numbers(self) -> Numbers:
         """Rows of kind cell (panel, x, y, n) and panel (bias in y, scatter, error, n)."""
@@ -61,12 +64,22 @@ class Tally:
     def _summary(self, k: int) -> tuple[float, float, float]:
         """Median residual, 1.4826 MAD of the residuals, median error."""
         span = self.high - self.low
-        r = ((np.arange(FINE) + 0.5) / FINE - 0.5) * 2 * FAR * span
+        centre = (np.arange(FINE) + 0.5) / FINE
+        r, e = span * _value(2 * centre - 1), span * _value(centre)
         middle = _median(r, self.residuals[k])
         off = np.abs(r - middle)
         order = np.argsort(off)
-        e = (np.arange(FINE) + 0.5) / FINE * FAR * span
         return middle, 1.4826 * _median(off[order], self.residuals[k][order]), _median(e, self.errors[k])
+
+
+def _place(x: np.ndarray) -> np.ndarray:
+    """Place of a residual among the bins, -1 ... 1 of -FAR ... FAR: what is small is told apart too."""
+    return np.arcsinh(x / LEAST) / np.arcsinh(FAR / LEAST)
+
+
+def _value(u: np.ndarray) -> np.ndarray:
+    """The residual at a place."""
+    return LEAST * np.sinh(u * np.arcsinh(FAR / LEAST))
 
 
 def _counted(u: np.ndarray) -> np.ndarray:
@@ -85,9 +98,10 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
     from matplotlib.colors import LogNorm
 
     panels = list(dict.fromkeys(numbers["panel"].tolist()))
-    across = min(len(panels), 3 if column == "double" else 2)
+    widest = 2 if column == "single" else 4 if len(panels) == 4 else 3  # of four, one would stand alone
+    across = min(len(panels), widest)
     down = -(-len(panels) // across)
-    figure = style.canvas(column, {"single": 42.0, "double": 56.0}[column] * down + 6)
+    figure = style.canvas(column, HEIGHT[column, across] * down)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     most = max(int(numbers["n"][numbers["kind"] == "cell"].max(initial=1)), 2)
     image = None
@@ -96,10 +110,13 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
         letter = panel if len(panel) == 1 else chr(ord("a") + k)
         image = _panel(axes, here, about, letter, panel, LogNorm(1, most)) or image
         axes.set(xlim=(about["low"], about["high"]), ylim=(about["low"], about["high"]), aspect="equal")
+        if k + across >= len(panels):  # nothing is below it
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel(about["x_label"])
+        if k % across == 0:
+            axes.set_ylabel(about["y_label"])
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel(about["x_label"], fontsize=9)
-    figure.supylabel(about["y_label"], fontsize=9)
     figure.colorbar(image, ax=grid, label="Stars per cell", fraction=0.03, pad=0.01)
     return figure
 
@@ -116,10 +133,9 @@ def _panel(axes, rows: Numbers, about: dict[str, Any], letter: str, panel: str, 
                             rasterized=True, zorder=1)  # fmt: skip
     axes.plot([low, high], [low, high], color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2)
     whole = np.flatnonzero(rows["kind"] == "panel")[0]
-    axes.text(0.05, 0.95, f"({letter}) {about['titles'].get(panel, panel)}", transform=axes.transAxes, va="top",
-              fontsize=7.5)  # fmt: skip
-    words = rf"$\sigma$ = {rows['scatter'][whole]:.3g} {about['unit']}"
+    axes.set_title(f"({letter}) {about['titles'].get(panel, panel)}", fontsize=8, pad=3)
+    words = rf"$\sigma$ = {rows['scatter'][whole]:#.3g} {about['unit']}"
     if np.isfinite(rows["error"][whole]):
-        words += f"\nerror {rows['error'][whole]:.3g}"
+        words += f"\nerror {rows['error'][whole]:#.3g} {about['unit']}"
     axes.text(0.96, 0.05, words, transform=axes.transAxes, ha="right", fontsize=7)
     return image
