@@ -6,11 +6,10 @@ correlation matrix is one of two stars.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from xptools.cores import mock_spectra, xpdesign
+from xptools.cores import mock_spectra
 from xptools.io import open_reader
 from xptools.protocol import to_numpy
 
@@ -49,7 +48,7 @@ def main(stars: str, correlated: str) -> None:
         out[f"{band}.size"] = np.sqrt(np.maximum(own, LEAST**2))
         rho = pair[f"{band}_coefficient_correlations"].mean(axis=0)
         out[f"{band}.correlations"] = rho.astype(np.float32)
-    np.savez_compressed(Path(xpdesign.__file__).parent.parent / "data" / mock_spectra.FILE, **out)
+    np.savez_compressed(mock_spectra.TABLE, **out)
 
 
 def columns(path: str) -> dict[str, np.ndarray]:

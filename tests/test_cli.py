@@ -152,6 +152,24 @@ def test_steps_from_python():
             xptools.op(wrong)
 
 
+@pytest.mark.parametrize("value", ["inf", "1e400", "nan", "[1]", "1.5", "true", "2020-01-01", "'x'"])
+@pytest.mark.parametrize("table", ["seed = {}", "[mock]\nfractions = {}", "[mock]\nsample = {}"])
+def test_a_value_of_the_wrong_kind_is_wrong_usage(inside, tmp_path, table, value):
+    (tmp_path / "c.toml").write_text(table.format(value) + "\n")
+    code, _, err = inside("mock", 5, "--config", tmp_path / "c.toml", "-o", tmp_path / "out.parquet")
+    assert code == 2 and "Invalid value for" in err, err
+
+
+@pytest.mark.parametrize(
+    ("step", "cure"),
+    [("mass", "xp deredden first"), ("calibrate", "xp fetch xp"), ("eta", "xp fetch gaia"), ("mf", "xp veff first")],
+)
+def test_missing_columns_name_where_they_are_had(inside, tmp_path, step, cure):
+    (tmp_path / "t.csv").write_text("source_id,n\n1,2\n")
+    code, _, err = inside(step, tmp_path / "t.csv", "-o", tmp_path / "out.parquet")
+    assert code == 65 and f"TRY: {cure}" in err
+
+
 def test_makers_are_found():
     assert cli.makers("mg0")[0] == "deredden"
     assert cli.makers("mass")[0] == "mass"

@@ -1,5 +1,6 @@
 """The same steps inside other engines, as the manual of xp run shows them: equal to xp's own rows."""
 
+import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -44,7 +45,6 @@ def test_polars_streams_batches(table, wanted):
 
 
 def test_duckdb(table, wanted):
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
     base = duckdb.connect()
     base.register("catalogue", table)
     base.register("masses", xptools.through("mass", base.sql("from catalogue where parallax > 5")).read_all())

@@ -23,7 +23,7 @@ ALLOWED = {
     "settings": set(),
     "config": {"errors"},
     "session": {"errors"},
-    "terminal": {"errors"},
+    "terminal": {"errors", "progress"},
     "progress": set(),
     "metadata": {"columns", "errors"},
     "arrowcalls": set(),

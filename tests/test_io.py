@@ -397,19 +397,27 @@ def test_csv_types_do_not_hang_on_the_first_block(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "BLOCK", 1 << 12)
     n = 3000
     path = tmp_path / "t.csv"
-    lines = ["a,q,c,d,e,source_id"]
+    lines = ["source_id,ra,a,q,c,d,e"]
     for i in range(n):
         late = i > n - 50
         a = "1.5" if late else "1"
         b = str(2**60 + i) if late else ""
         c = "text" if late else "true"
-        lines.append(f"{a},{b},{c},2020-01-0{1 + i % 9},,{2**61 + i}")
+        lines.append(f"{2**61 + i},1.5,{a},{b},{c},2020-01-0{1 + i % 9},")
     path.write_text("\n".join(lines) + "\n")
     back = read(path)
-    assert [str(t) for t in back.schema.types] == ["double", "int64", "string", "string", "double", "int64"]
+    types = ["int64", "double", "double", "int64", "string", "string", "double"]
+    assert [str(t) for t in back.schema.types] == types
     assert back["q"][-1].as_py() == 2**60 + n - 1
     assert back["c"].to_pylist()[0] == "true"
     assert back["source_id"][0].as_py() == 2**61
+
+
+@pytest.mark.parametrize("number", ["4.9e+18", "4900000000000000000.0"])
+def test_identifiers_that_have_lost_digits_are_refused(tmp_path, inside, number):
+    (tmp_path / "t.csv").write_text(f"ra,source_id\n1,{number}\n")
+    code, _, err = inside("convert", tmp_path / "t.csv", "-o", tmp_path / "t.parquet")
+    assert code == 65 and f"source_id has {number}" in err and "lose their last digits" in err
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,13 @@ def write(path, ids, **columns):
     return str(path)
 
 
+@pytest.fixture(params=["small", "large"], autouse=True)
+def size(request, monkeypatch):
+    """The other table is held in memory, or taken for a large one."""
+    if request.param == "large":
+        monkeypatch.setattr(lookup, "SMALL", 0)
+
+
 @pytest.fixture(params=["ascending", "shuffled"])
 def order(request):
     return request.param

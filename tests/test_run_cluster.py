@@ -12,6 +12,8 @@ import pytest
 from tables import stars, write
 from test_run_failures import bytes_of, ended, plain, source, start, whole, writing  # noqa: F401 - fixtures
 
+from xptools.errors import BusyError
+from xptools.scale import cluster as cluster_of_dask
 from xptools.scale.cluster import clock, parsed
 
 pytest.importorskip("distributed", reason="dask[distributed] is not installed")
@@ -75,6 +77,19 @@ def test_a_worker_that_is_killed_and_then_the_scheduler(cluster, start, source, 
     cluster.begin()
     ended(start(PIPE, source, out, "--scheduler-file", cluster.file), 0)
     whole(out, plain)
+
+
+def test_a_scheduler_that_goes_between_status_and_result_is_said():
+    from distributed.client import FutureCancelledError
+
+    class Lost:
+        status = "finished"
+
+        def result(self):
+            raise FutureCancelledError("xp-0", "scheduler-connection-lost")
+
+    with pytest.raises(BusyError, match="the Dask scheduler has gone"):
+        cluster_of_dask._became(Lost(), None)
 
 
 def test_files_of_steps_bad_files_and_folds(cluster, xp, tmp_path):

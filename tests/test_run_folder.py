@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tables import read, same, stars, write
 
 from xptools import metadata
 from xptools.scale import units
+from xptools.scale.conduct import Merged
 
 PIPE = "convert --rename odd=o | select --where 'parallax > 5' | convert --drop note"
 NAMES = ("a.parquet", "b.arrow", "deep/c.fits")
@@ -163,6 +165,26 @@ def test_a_fold_over_files_is_the_fold_over_all_rows(run, xp, made, tmp_path):
     one, whole = read(tmp_path / "one.parquet"), read(tmp_path / "whole.parquet")
     assert one.equals(whole)
     assert [r["cmd"] for r in metadata.history(one.schema)] == [r["cmd"] for r in metadata.history(whole.schema)]
+
+
+def test_states_are_merged_in_order_and_not_kept():
+    class Joined:
+        def merge(self, state, other):
+            return state + other
+
+    merged = Merged(Joined(), "")
+    held = []
+    for place in (1, 0, 2, 5, 4, 3, 6):
+        merged.take(place, str(place))
+        held.append(len(merged.early))
+    assert merged.state == "0123456" and held == [1, 0, 0, 1, 2, 0, 0]
+
+
+def test_a_link_to_nowhere_is_named(run, made, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").symlink_to(made / "a.parquet")
+    (tmp_path / "in/gone.parquet").symlink_to(tmp_path / "nowhere.parquet")
+    assert "gone.parquet: no such file" in run("convert", tmp_path / "in", tmp_path / "out", code=66)
 
 
 def test_the_mass_function_of_many_files_is_that_of_one(run, tmp_path):
@@ -319,6 +341,19 @@ def test_shards_complete_a_catalogue_and_collections_are_found(run, sky, tmp_pat
     assert not (tmp_path / "out/properties").exists()
     run("mass", collection, tmp_path / "out", "--shard", "1/2")
     assert said_in(tmp_path / "out")["hats_nrows"] == "900"
+
+
+def test_shards_at_the_same_time_complete_a_catalogue(run, xp, sky, tmp_path):
+    """None of them has found the others' parts when it began."""
+    run("mass", sky[0], tmp_path / "one")
+    with ThreadPoolExecutor(3) as crowd:
+        done = list(crowd.map(lambda k: xp("run", "mass", sky[0], tmp_path / "out", "--shard", f"{k}/3"), range(3)))
+    assert [d.returncode for d in done] == [0, 0, 0], done
+    files = [
+        {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file() and ".xp-run" not in p.parts}
+        for f in (tmp_path / "one", tmp_path / "out")
+    ]
+    assert files[0] == files[1] and Path("hats.properties") in files[0]
 
 
 def test_partitions_may_be_folders(tmp_path, sky):

@@ -6,13 +6,14 @@ import io
 import os
 import pickle
 import stat
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from xptools import cli
+from xptools import cli, progress
 from xptools.archive import unpack
 from xptools.errors import DataError
 
@@ -88,6 +89,22 @@ def test_xml_reads_no_other_file_and_does_not_grow(inside, tmp_path):
     assert not (tmp_path / "o.csv").exists()
 
 
+@pytest.mark.parametrize("serial", ["BINARY", "BINARY2", "FITS"])
+@pytest.mark.parametrize("where", ["before", "within"])
+def test_votable_data_are_not_had_from_elsewhere(inside, tmp_path, serial, where):
+    """A STREAM may name a file or a server for its data, and astropy would go there."""
+    (tmp_path / "secret").write_bytes(struct.pack(">d", 42.5))
+    table = '<TABLE><FIELD name="x" datatype="double"/><DATA>{}</DATA></TABLE>'
+    plain = table.format("<TABLEDATA><TR><TD>1</TD></TR></TABLEDATA>")
+    for href in ((tmp_path / "secret").as_uri(), "http://127.0.0.1:9/x"):
+        far = table.format(f'<{serial}><STREAM href="{href}"/></{serial}>')
+        odd = plain.replace('"double"', '"bit"')  # a type for astropy
+        tables = far if where == "before" else odd + far
+        (tmp_path / "t.vot").write_text(f'<VOTABLE version="1.4"><RESOURCE>{tables}</RESOURCE></VOTABLE>')
+        code, out, err = inside("convert", tmp_path / "t.vot", "-O", "csv")
+        assert code == 65 and f"but in {href[:80]}" in err and "42.5" not in out, err
+
+
 def packed(path: Path, members: dict[str, bytes]) -> Path:
     """An archive as they are published."""
     with gzip.open(path, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as archive:
@@ -126,6 +143,16 @@ def test_holes_of_a_sparse_member_count(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="unpacks to more"):
         unpack._members(archive, half, "*.iso")
     assert sum(p.stat().st_size for p in half.iterdir()) <= 1 << 20
+
+
+def test_names_from_a_file_do_not_command_the_terminal(inside, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"source_id": [1], "\x1b]0;owned\x07x": [1.0], "y\x9b2J": [2.0]}), tmp_path / "t.parquet")
+    code, _, err = inside("mass", tmp_path / "t.parquet", "-o", tmp_path / "o.parquet")
+    assert code == 65 and "?]0;owned?x" in err and "\x1b" not in err and "\x9b" not in err
+    assert progress.harmless("\x1b[1mx\x1b[0m \x1b[2Jy\n") == "\x1b[1mx\x1b[0m ?[2Jy\n"
 
 
 @pytest.mark.parametrize("mask", [0o027, 0o077])

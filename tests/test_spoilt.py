@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tables import gallery, write
 
@@ -28,8 +29,15 @@ def stream(batch: pa.RecordBatch, file: bool = False) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
 BEYOND = pa.RecordBatch.from_arrays([strings([0, 134217850, 6], b"abcdef")], ["label"])
 NO_TEXT = pa.RecordBatch.from_arrays([strings([0, 3, 6], b"ab\xff\xfe\x80f")], ["label"])
+NO_TEXT_EITHER = pa.table({"label": pa.array([b"ab\xff\xfe"]).view(pa.string())})
 PLAIN = pa.RecordBatch.from_arrays([pa.array([1.0])], ["label"])
 ECSV = "# %ECSV 1.0\n# ---\n# datatype:\n# - {{name: a, datatype: {kind}}}\n# schema: astropy-2.0\na\n1\n"
 CASES = {
@@ -37,11 +45,14 @@ CASES = {
     "the same in a stream": stream(BEYOND),
     "text that is no UTF-8": stream(NO_TEXT),
     "a column's name that is no UTF-8": stream(PLAIN).replace(b"label", b"la\x80el"),
+    "the same in Parquet": parquet(NO_TEXT_EITHER),
     "the same in CSV": b"a,b\xff\n1,2\n",
     "a type of ECSV that there is not": ECSV.format(kind="int10").encode(),
     "another one": ECSV.format(kind="float30").encode(),
     "a VOTable whose column has no name": b'<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD namecd="pos"/>'
     b"<DATA><TABLEDATA><TR><TD>1</TD></TR></TABLEDATA></DATA></TABLE></RESOURCE></VOTABLE>",
+    "a VOTable whose data are nowhere": b'<VOTABLE version="1.4"><RESOURCE><TABLE><FIELD name="a" datatype="int"/>'
+    b"<DATA><BINARY2></BINARY2></DATA></TABLE></RESOURCE></VOTABLE>",
     "a VOTable in no known encoding": b'<?xml version="1.0" encoding="UTF--1"?><VOTABLE version="1.4"></VOTABLE>',
 }
 

@@ -272,8 +272,20 @@ def _helped(fault: XpError) -> str:
 
     near = difflib.get_close_matches(fault.missing[0], fault.present, 1)
     words = str(fault) + (f"; nearest is {near[0]}" if near else "")
-    made = makers(fault.missing[0])
-    return f"{words}. TRY: xp {made[0]} first" if made else f"{words}. TRY: xp info on the input"
+    return f"{words}. TRY: {_source(fault.missing[0])}"
+
+
+def _source(column: str) -> str:
+    """Where a missing column is to be had."""
+    from xptools.columns import ASTROMETRY, GAIA, XP
+
+    if made := makers(column):
+        return f"xp {made[0]} first"
+    if column in XP:
+        return "xp fetch xp, which gets the spectra of a table's stars, or xp info on the input"
+    if column in GAIA or column in ASTROMETRY:
+        return "xp fetch gaia, or xp convert --rename if xp info shows it under another name"
+    return "xp info on the input"
 
 
 def _flushed(code: int) -> int:

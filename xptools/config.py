@@ -44,13 +44,25 @@ def defaults(ctx: click.Context, args: list[str], common: tuple[str, ...]) -> di
     if not isinstance(table, dict):
         raise ConfigError(f"{path[-1]!r} is a table of the configuration. TRY: [{'.'.join(path)}]")
     own |= {k: v for k, v in table.items() if not isinstance(v, dict)}
-    names = {spelling.lstrip("-").replace("-", "_"): p.name for p in ctx.command.params for spelling in p.opts}
+    names = {spelling.lstrip("-").replace("-", "_"): p for p in ctx.command.params for spelling in p.opts}
     unknown = [k for k in table if k.replace("-", "_") not in names and not isinstance(table[k], dict)]
     if unknown:
         raise ConfigError(
             f"the configuration of {' '.join(path)} has {unknown[0]!r}, which is no option. TRY: xp {' '.join(path)} -P"
         )
-    return {names[k.replace("-", "_")]: v for k, v in own.items() if k.replace("-", "_") in names}
+    found = ((names[key], v) for k, v in own.items() if (key := k.replace("-", "_")) in names)
+    return {p.name: _written(p, v) for p, v in found}
+
+
+def _written(option: click.Parameter, value: Any) -> Any:
+    """A value as the command line has it: text, so that click says itself what is wrong with it."""
+    if option.multiple or option.nargs != 1:
+        return [_text(option, v) for v in (value if isinstance(value, list) else [value])]
+    return _text(option, value)
+
+
+def _text(option: click.Parameter, value: Any) -> Any:
+    return value if isinstance(value, bool) and getattr(option, "is_flag", False) else str(value)
 
 
 def _check(config: dict[str, Any], ctx: click.Context, common: tuple[str, ...]) -> None:

@@ -159,7 +159,7 @@ def _data(quick: bool) -> Iterator[Finding]:
     for folder in settings.data_roots():
         if not folder.is_dir():
             yield Finding("fault", "data", f"{folder} (from --data or XP_DATA) is no folder.", "another XP_DATA")
-    roots = manifest.roots()
+    roots = settings.map_roots()
     for file in manifest.external():
         path = file.find(roots)
         if path is None:

@@ -4,7 +4,6 @@ Whatever the map's own unit, `DustMap.query` answers with E of Zhang, Green & Ri
 there through A_V, their own A_V per unit over A_V / E of the extinction curve.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,11 +98,11 @@ def locate(name: str, map_file: str = "", flavor: str = "main", samples: bool = 
     about = MAPS[name]
     file = about.file if name != "edenhofer2023" else FLAVORS[flavor] + _edenhofer_file(samples)
     places = (("dustmaps", about.folder), (about.folder,), ())
-    tried = [root.joinpath(*place, file) for root in roots() for place in places]
+    tried = [root.joinpath(*place, file) for root in settings.map_roots() for place in places]
     found = next((path for path in tried if path.is_file()), None)
     if found is None:
         size = "" if flavor != "main" else " (19.5 GB)" if samples else f" ({about.size})" if about.size else ""
-        looked = ", ".join(str(root) for root in roots())
+        looked = ", ".join(str(root) for root in settings.map_roots())
         raise UnavailableError(
             f"the dust map {name} is not on this machine: {about.folder}/{file}{size} was looked for in {looked}. "
             f"{cure(name)}"
@@ -130,12 +129,6 @@ def check(name: str, map_file: str = "", flavor: str = "main", samples: bool = F
 
         check_sights(path)
     return path
-
-
-def roots() -> list[Path]:
-    """Folders that may hold maps: XP_DATA, the cache, and the data folder of dustmaps' own configuration."""
-    cache = settings.cache_dir()
-    return [*settings.data_roots(), *([cache] if cache else []), dustmaps_folder()]
 
 
 def open_map(
@@ -251,18 +244,3 @@ def cure(name: str) -> str:
         f"TRY: {get} python -c \"import dustmaps.{module} as m; m.{fetch}\", then --map-file FILE; "
         "or --map none for no correction"
     )
-
-
-def dustmaps_folder() -> Path:
-    """data_dir of dustmaps' configuration file; read here, because importing dustmaps takes a second."""
-    config = Path(os.path.expandvars(os.environ.get("DUSTMAPS_CONFIG_FNAME", "~/.dustmapsrc"))).expanduser()
-    try:
-        named = json.loads(config.read_text()).get("data_dir")
-    except (OSError, ValueError):
-        named = None
-    if named:
-        return Path(os.path.expandvars(named)).expanduser()
-    from importlib.util import find_spec
-
-    package = find_spec("dustmaps")
-    return Path(package.origin).parent / "data" if package and package.origin else Path("dustmaps")

@@ -1,8 +1,8 @@
 """Rows of a table by identifier, for `xp join`: read along where both sides ascend, indexed on disk where not.
 
-While the wanted identifiers ascend, the other table is read once, side by side, and only a window of it is held. At
-the first step back (or if the other table itself does not ascend) it is sorted into a temporary file in pieces that
-fit in memory; rows are then found by bisection in memory-mapped arrays.
+A small table is held in memory, sorted. Of another, while the wanted identifiers ascend, it is read once, side by side,
+and only a window is held; at the first step back (or if it does not ascend itself) it is sorted into a temporary file
+in pieces that fit in memory, and rows are found by bisection in memory-mapped arrays.
 """
 
 import os
@@ -18,6 +18,7 @@ from xptools.protocol import spelled
 
 PIECE_ROWS = 1 << 21
 BLOCK_ROWS = 1 << 16
+SMALL = 1 << 23  # bytes of a table that is held
 
 
 class Lookup:
@@ -27,12 +28,12 @@ class Lookup:
         self.path, self.key, self.columns = path, key, columns
         with io.open_reader(path) as reader:
             self.schema = _payload(reader.schema, path, key, columns)
-        self.finder: Along | Index | None = None
+        self.finder: Held | Along | Index | None = None
 
     def rows(self, ids: np.ndarray) -> tuple[pa.Table, np.ndarray]:
         """The payload rows for identifiers (n,) and a boolean (n,) telling which were found."""
         if self.finder is None:
-            self.finder = Along(self) if _ascends(self) else Index(self)
+            self.finder = _held(self) or (Along(self) if _ascends(self) else Index(self))
         if isinstance(self.finder, Along) and not self.finder.can(ids):
             self.finder = Index(self)
         return self.finder.rows(ids)
@@ -43,6 +44,16 @@ class Lookup:
         key = spelled(reader.schema, self.key)
         for batch in reader:
             yield identifiers(batch.column(key), key, self.path), batch.select(self.schema.names)
+
+
+class Held:
+    """All of the other table, sorted by identifier, in memory."""
+
+    def __init__(self, ids: np.ndarray, rows: pa.Table):
+        self.ids, self.table = ids, rows
+
+    def rows(self, ids: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+        return _taken(self.table, self.ids, ids)
 
 
 class Along:
@@ -80,7 +91,7 @@ class Along:
         self.ids, self.window = np.concatenate(ids), pa.concat_tables(tables)
 
 
-class Index:
+class Index(Held):
     """The other table sorted by identifier in a temporary folder: memory-mapped identifiers and rows."""
 
     def __init__(self, table: Lookup):
@@ -93,9 +104,6 @@ class Index:
             self.ids = _sorted(table, len(bounds) + 1, folder)
             # The files lose their names here; what is mapped stays until the process ends, however it ends.
             self.table = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow"))).read_all()
-
-    def rows(self, ids: np.ndarray) -> tuple[pa.Table, np.ndarray]:
-        return _taken(self.table, self.ids, ids)
 
 
 def identifiers(column: pa.Array, name: str, where: str) -> np.ndarray:
@@ -117,6 +125,22 @@ def _payload(schema: pa.Schema, path: str, key: str, columns: tuple[str, ...]) -
         raise DataError(f"{path} has no column {absent}. TRY: xp info {path}")
     names = [spelled(schema, c) for c in columns] or [n for n in schema.names if n != own]
     return pa.schema([schema.field(n) for n in names], schema.metadata)
+
+
+def _held(table: Lookup) -> Held | None:
+    """The table in memory, if it is small."""
+    ids, parts, size = [np.zeros(0, np.int64)], [], 0
+    for own, batch in table.batches():
+        size += own.nbytes + batch.nbytes
+        if size > SMALL:
+            return None
+        ids.append(own)
+        parts.append(batch)
+    known = np.concatenate(ids)
+    order = np.argsort(known, kind="stable")
+    known = known[order]
+    _no_double(known[1:][np.diff(known) == 0], table)
+    return Held(known, taken(pa.Table.from_batches(parts, table.schema), wrapped(order)))
 
 
 def _ascends(table: Lookup) -> bool:

@@ -102,20 +102,11 @@ def _read(path: Path) -> list[External]:
     return [External(**entry) for entry in tomllib.loads(path.read_text())["file"]]
 
 
-def roots() -> list[Path]:
-    """Folders that may hold them: XP_DATA, INPUT_DIR, the cache, and the data folder of dustmaps' own configuration."""
-    from xptools import dustfiles  # numpy and numba, which only a search needs
-
-    return dustfiles.roots()
-
-
 def home(file: External) -> Path | None:
     """The folder that a file is downloaded to: where dustmaps looks for a map, else a place in the cache, if any."""
-    from xptools import dustfiles
-
     cache_dir = settings.cache_dir()
     if file.home == "dustmaps":
-        return dustfiles.dustmaps_folder() / file.folder
+        return settings.dustmaps_folder() / file.folder
     return cache_dir / file.folder if cache_dir else None
 
 
@@ -139,4 +130,4 @@ def digest(path: Path, kind: str) -> str:
         return hashlib.file_digest(f, kind).hexdigest()
 
 
-__all__ = ["External", "digest", "external", "home", "note_sum", "own_sum", "roots"]
+__all__ = ["External", "digest", "external", "home", "note_sum", "own_sum"]

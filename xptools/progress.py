@@ -2,19 +2,27 @@
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections import Counter
 
+# Colours may pass; what moves the cursor or names the window may not, for files decide how their columns are called.
+_CONTROL = re.compile(r"(\x1b\[[\d;]*m)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _said: Counter[str] = Counter()
 _held: list[Counter[str]] = []
+
+
+def harmless(text: str) -> str:
+    """Text for a screen: control characters, but those of colours, become question marks."""
+    return _CONTROL.sub(lambda found: found[1] or "?", text)
 
 
 def say(message: str) -> None:
     """One line on stderr, for people."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one place that writes to stderr
+            print(harmless(message), file=sys.stderr, flush=True)  # noqa: T201 - the one place that writes to stderr
 
 
 def warn(message: str, times: int = 1) -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from xptools import progress
 from xptools.errors import OutputError
 
 _claimed: dict[str, object] = {}
@@ -56,7 +57,7 @@ def show(*renderables) -> None:
     for renderable in renderables:
         console.print(renderable)
     raw = claim()
-    raw.write(text.getvalue().encode())
+    raw.write(progress.harmless(text.getvalue()).encode())
     raw.flush()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xptools import manifest, progress
+from xptools import manifest, progress, settings
 from xptools.errors import DataError, DiskError, UnavailableError, UsageError
 from xptools.manifest import External
 
@@ -44,7 +44,7 @@ def every(other: str = "") -> tuple[External, ...]:
 
 def states(files: list[External], whole: bool = False, to: Path | None = None) -> list[State]:
     """Which of the files are here, `to` being one more place; sums are compared only with `whole`."""
-    roots = [*([to] if to else []), *manifest.roots()]
+    roots = [*([to] if to else []), *settings.map_roots()]
     found = [(f, f.find(roots)) for f in files]
     return [State(f, path, f.fault(path, whole) or _unread(f, path, whole) if path else "") for f, path in found]
 

@@ -53,6 +53,14 @@ def table(
     return Table(Sample(labels, whole, exact), plan.wavelength, source_id, plan.labels, origin)
 
 
+def _unlabelled(absent: list[str]) -> str:
+    """What is said of a table without these reference labels."""
+    names = ", ".join(SPELLINGS[k][0] for k in absent)
+    words = ", ".join(f"--{k} NAME" for k in absent)
+    more = "; xp deredden appends mg0" if "mg" in absent else ""
+    return f"no reference labels to train on: {names} missing. TRY: {words}, or xp join --with a table of labels{more}"
+
+
 class _Columns:
     """Which columns of a table are used, and what a batch of it gives."""
 
@@ -63,8 +71,9 @@ class _Columns:
 
         self.schema, self.curve_unit = schema, curve_unit
         self.labels = {k: self._label(k, names[k]) for k in SPELLINGS}
-        absent = tuple(SPELLINGS[k][0] for k, v in self.labels.items() if v is None)
-        self.spectrum = _feh_input.reads("train feh", schema, ("parallax", "parallax_error", *absent))
+        self.spectrum = _feh_input.reads("train feh", schema, ("parallax", "parallax_error"))
+        if absent := [k for k, v in self.labels.items() if v is None]:
+            raise DataError(_unlabelled(absent))
         self.wavelength = np.array(self._grid())
         self.cuts = Cuts(schema, "feh", quality, where)
 

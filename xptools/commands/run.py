@@ -65,7 +65,7 @@ DuckDB  masses = xptools.through("mass", duckdb.sql("from 'stars.parquet'")).rea
 LSDB    def masses(frame):
             table = pa.Table.from_pandas(pd.DataFrame(frame), preserve_index=False)
             return xptools.through("mass", table).read_all().to_pandas()
-        lsdb.open_catalog("gaia.hats").map_partitions(masses).compute()
+        lsdb.open_catalog("gaia.hats", columns="all").map_partitions(masses).compute()
 Spark   step = xptools.op("mass")
         frame.mapInArrow(lambda batches: map(step, batches), "source_id long, ...")""",
 }

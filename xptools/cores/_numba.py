@@ -1,5 +1,6 @@
 """numba as xp uses it: without the interpreter's lock, kept on disk where there is a cache."""
 
+import contextlib
 from collections.abc import Callable
 
 import numba
@@ -48,5 +49,13 @@ class Kept(FunctionCache):
 
     def load_overload(self, sig, target_context):
         rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
+        try:
             return self._load_overload(sig, target_context)
+        except Exception:  # what a damaged file makes pickle raise: it is compiled anew, and kept in its stead
+            with contextlib.suppress(OSError):
+                self._cache_file.flush()
+            return None
+
+    def save_overload(self, sig, data):
+        with contextlib.suppress(OSError):  # the disk is full: it works without
+            super().save_overload(sig, data)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from xptools.cores.photometry import ZERO_POINT
 
+DATA = Path(__file__).parent.parent / "data"
 TAU_TO_MAG = 2.5 / np.log(10.0)  # A [mag] = 1.0857 tau
 HC_OVER_K = 0.014387768775039337  # [m K], CODATA 2018
 V_BAND = 541.4  # [nm], where A_V is compared between extinction laws (Landolt V)
@@ -153,4 +154,4 @@ def _curve():
 
 
 def _data(name: str) -> dict:
-    return json.loads((resources.files("xptools") / "data" / name).read_text())
+    return json.loads((DATA / name).read_text())

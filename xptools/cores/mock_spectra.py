@@ -14,7 +14,7 @@ mean of two real stars', the same for all: the only ones at hand. Noise is norma
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from xptools.cores import spectra_model, xpdesign
 from xptools.cores.cubic import Cubic
 from xptools.cores.photometry import POGSON, ZERO_POINT
 
-FILE = "xp_noise.npz"
+TABLE = Path(__file__).parent.parent / "data" / "xp_noise.npz"
 BANDS = ("bp", "rp")
 GRID = np.arange(330.0, 1050.1, 2.0)  # [nm] of the model spectra
 REACH = {"bp": (330.0, 690.0), "rp": (615.0, 1050.0)}  # [nm] where a band's response counts
@@ -33,7 +33,7 @@ STEPS = 5  # of Newton's method: the photometry is met to 1e-9
 @lru_cache(maxsize=1)
 def learned() -> dict[str, np.ndarray]:
     """The arrays of data/xp_noise.npz, which says what they are."""
-    with (resources.files("xptools") / "data" / FILE).open("rb") as stream, np.load(stream) as file:
+    with TABLE.open("rb") as stream, np.load(stream) as file:
         return {name: file[name] for name in file.files if name != "what"}
 
 

@@ -49,7 +49,8 @@ _TURN_OFF = (-0.0048, 0.0992, 0.0386, 0.0046, -0.2728, 0.0555, -0.0022)
 @lru_cache(maxsize=1)
 def coefficients() -> np.ndarray:
     """C (33, 13, 4, 2): mass, [M/H], age, (M_G, BP-RP) [mag], from the package's own table."""
-    flat = np.loadtxt(TABLE, delimiter=",")
+    with TABLE.open() as file:  # by its name, numpy would load all that it could be packed with
+        flat = np.loadtxt(file, delimiter=",")
     return flat.reshape(KNOTS[0] + 3, KNOTS[1] + 3, 4, 2)
 
 

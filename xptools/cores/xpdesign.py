@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from xptools.cores.cubic import Cubic
 
 Arrays = dict[str, np.ndarray]
 
+TABLE = Path(__file__).parent.parent / "data" / "xp_design.npz"
 RANGE = (330.0, 1050.0)  # [nm] where the instrument model holds
 OVERLAP = (635.0, 643.0)  # [nm]
 PUPIL = 0.7278  # [m^2]
@@ -107,5 +108,5 @@ def passbands() -> tuple[np.ndarray, np.ndarray]:
 @lru_cache(maxsize=1)
 def gaia_dr3() -> Arrays:
     """The arrays of the design file that comes with xp (data/xp_design.npz, which says where they come from)."""
-    with (resources.files("xptools") / "data" / "xp_design.npz").open("rb") as stream, np.load(stream) as file:
+    with TABLE.open("rb") as stream, np.load(stream) as file:
         return {name: file[name] for name in file.files if name != "what"}

@@ -239,6 +239,7 @@ def _parquet(whole: BinaryIO, name: str, columns: list[str] | None, batch_rows: 
 
 def _parquet_batches(file, schema: pa.Schema, batch_rows: int, groups: range) -> Iterator[pa.RecordBatch]:
     for batch in file.iter_batches(fitting(schema, batch_rows), row_groups=list(groups), columns=schema.names):
+        batch.validate(full=True)  # Parquet's texts are any bytes
         yield batch.cast(schema) if batch.schema != schema else batch
 
 

@@ -38,6 +38,7 @@ class Plan:
     flags: set[str] = field(default_factory=set)
     words: dict[str, dict[str, str]] = field(default_factory=dict)
     history: dict[bytes, bytes] | None = None
+    columns: list[str] = field(default_factory=list)
 
     def open(
         self, whole: BinaryIO, columns: list[str] | None = None, names: list[str] | None = None
@@ -77,10 +78,10 @@ def read_csv(whole: BinaryIO, name: str) -> Reader:
         c: pa.string() if pa.types.is_boolean(t) else pa.int64() if pa.types.is_integer(t) else t
         for c, t in types.items()
     }
-    plan = Plan(name, delimiter, skip, types, flags={c for c, k in known.items() if k.type == "bool"})
+    plan = Plan(name, delimiter, skip, types, flags={c for c, k in known.items() if k.type == "bool"}, columns=columns)
     plan.words = {c: {"unit": k.unit or "", "ucd": k.ucd, "description": k.text} for c, k in known.items()}
     try:
-        _guess(plan, whole, columns)
+        _guess(plan, whole)
     except pa.ArrowInvalid as fault:
         raise _bad(plan, fault) from fault
     return _read(plan, whole)
@@ -98,6 +99,7 @@ def read_ecsv(whole: BinaryIO, name: str) -> Reader:
     plan = Plan(name, header.get("delimiter", " "), len(lines), {d["name"]: _ecsv_type(d) for d in declared})
     plan.arrays = {d["name"]: _ecsv_array(d) for d in declared if _shaped(d)}
     plan.flags = {d["name"] for d in declared if d["datatype"] == "bool"}
+    plan.columns = [d["name"] for d in declared]
     for d in declared:
         words = {**(d.get("meta") or {}), "unit": d.get("unit"), "description": d.get("description")}
         plan.words[d["name"]] = {k: str(words[k]) for k in ("unit", "ucd", "description") if words.get(k)}
@@ -153,9 +155,9 @@ def _ecsv_array(declared: dict) -> pa.DataType:
     return pa.list_(value, int(np.prod([int(s) for s in sizes])))
 
 
-def _guess(plan: Plan, whole: BinaryIO, columns: list[str]) -> None:
+def _guess(plan: Plan, whole: BinaryIO) -> None:
     """Types of the columns that nobody knows, into `plan.types`; the whole file is looked at."""
-    first = _first(plan, whole, columns)
+    first = _first(plan, whole)
     if first is None:
         return
     guesses = {f.name: f.type for f in first.schema if f.name not in plan.types}
@@ -178,7 +180,7 @@ def _guess(plan: Plan, whole: BinaryIO, columns: list[str]) -> None:
             plan.arrays[f.name] = kind
 
 
-def _first(plan: Plan, whole: BinaryIO, columns: list[str]) -> pa.RecordBatch | None:
+def _first(plan: Plan, whole: BinaryIO) -> pa.RecordBatch | None:
     """The first block. A column that only shares its name with one of Gaia's loses that one's type and unit."""
     while True:
         try:
@@ -186,7 +188,7 @@ def _first(plan: Plan, whole: BinaryIO, columns: list[str]) -> pa.RecordBatch | 
         except StopIteration:
             return None
         except pa.ArrowInvalid as fault:
-            name = _column_in(fault, columns)
+            name = _column_in(fault, plan)
             if name not in plan.types or name.strip().lower() == "source_id":
                 raise
             for known in (plan.types, plan.words):
@@ -202,16 +204,16 @@ def _looked_through(plan: Plan, whole: BinaryIO, columns: list[str]) -> set[str]
                 empty -= {n for n in list(empty) if batch[n].null_count < batch.num_rows}
             return empty
         except pa.ArrowInvalid as fault:
-            name = _column_in(fault, columns)
+            name = _column_in(fault, plan)
             wider = {pa.int64(): pa.float64(), pa.float64(): pa.string(), pa.bool_(): pa.string()}
             if name is None or plan.types[name] not in wider:
                 raise
             plan.types[name] = wider[plan.types[name]]
 
 
-def _column_in(fault: Exception, columns: list[str]) -> str | None:
+def _column_in(fault: Exception, plan: Plan) -> str | None:
     number = re.search(r"In CSV column #(\d+)", str(fault))
-    return columns[int(number[1])] if number and int(number[1]) < len(columns) else None
+    return plan.columns[int(number[1])] if number and int(number[1]) < len(plan.columns) else None
 
 
 def _array_type(column: pa.Array) -> pa.DataType | None:
@@ -289,5 +291,9 @@ def _arrays(column: pa.Array, field: pa.Field) -> pa.Array:
 
 
 def _bad(plan: Plan, fault: Exception) -> DataError:
+    rounded = re.search(r"to u?int64: invalid value '([-+]?\d*\.?\d*(?:[eE][-+]?\d+)?)'", str(fault))
+    if rounded and (name := _column_in(fault, plan)):
+        words = f"{name} has {rounded[1]}, which is no integer: written so, identifiers lose their last digits"
+        return DataError(f"{plan.name}: {words}. TRY: save the table again with {name} as an integer of 64 bits")
     reason = str(fault).splitlines()[0].rstrip(".")
     return DataError(f"{plan.name}: {reason}. TRY: mend that row, or save the table as FITS, VOTable or Parquet")

@@ -8,6 +8,7 @@ import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import BinaryIO
+from xml.parsers import expat
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow as pa
 from xptools import metadata
 from xptools.errors import DataError
 from xptools.io import votablestream
-from xptools.io.reader import Reader
+from xptools.io.reader import DAMAGE, Reader
 
 LISTED = {
     "boolean": pa.bool_(),
@@ -34,19 +35,18 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
     if streamed is not None:
         return streamed
     whole.seek(0)
-    from xml.parsers.expat import ExpatError
-
     from astropy.io import votable
     from astropy.io.votable.exceptions import VOTableSpecError
 
     try:
+        _self_contained(whole, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             document = votable.parse(whole, verify="ignore")
             infos = [(i.name or "", i.value or "", i.content or "") for r in document.resources for i in r.infos]
             votablestream.refuse_status(infos, name)
             table = document.get_first_table()
-    except (VOTableSpecError, Warning, ExpatError, ValueError, IndexError, OSError, TypeError, EOFError) as fault:
+    except (*DAMAGE, VOTableSpecError, Warning, expat.ExpatError, UnboundLocalError) as fault:  # the last: no STREAM
         reason = str(fault).splitlines()[0][:120] if str(fault) else type(fault).__name__
         raise DataError(f"{name} is a damaged or cut-off VOTable ({reason}). TRY: download it again") from fault
     if table.array.dtype.names is None:
@@ -55,6 +55,20 @@ def read(whole: BinaryIO, name: str, batch_rows: int) -> Reader:
     fields = _own_units(whole, fields)
     schema = pa.schema(fields, _history(document))
     return Reader(name, "votable", schema, len(table.array), _rows(table.array, schema, batch_rows))
+
+
+def _self_contained(whole: BinaryIO, name: str) -> None:
+    """DataError if any data are elsewhere: astropy would get them, by the network or from any file of this machine."""
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        href = next((value for key, value in attributes.items() if key.rpartition(":")[2] == "href"), None)
+        if tag.rpartition(":")[2] == "STREAM" and href is not None:
+            raise DataError(f"the data of {name} are not in it, but in {href[:80]}. TRY: xp convert on that file")
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.ParseFile(whole)
+    whole.seek(0)
 
 
 def _history(document) -> dict[bytes, bytes] | None:

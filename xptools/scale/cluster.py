@@ -37,13 +37,20 @@ def _done(client: Any, job: Job, units: Iterable[Unit]) -> Iterator[Result]:
     run = uuid4().hex  # two runs on one scheduler must not share results
     flying = {client.submit(work, job, u, key=f"xp-{run}-{u.place}", pure=False): u for u in units}
     for future in as_completed(list(flying)):
-        unit = flying.pop(future)
+        yield _became(future, flying.pop(future))
+
+
+def _became(future: Any, unit: Unit) -> Result:
+    from concurrent.futures import CancelledError
+
+    from distributed.comm.core import CommClosedError
+
+    with contextlib.suppress(CancelledError, CommClosedError):  # it may go between a status and its result
         if future.status == "finished":
-            yield future.result()
-        elif future.status == "error":
-            yield Result(unit, fault=_fault(future.exception()))
-        else:
-            raise BusyError("the Dask scheduler has gone. TRY: start it, and run again: what is done stays done")
+            return future.result()
+        if future.status == "error":
+            return Result(unit, fault=_fault(future.exception()))
+    raise BusyError("the Dask scheduler has gone. TRY: start it, and run again: what is done stays done")
 
 
 def _fault(fault: BaseException) -> tuple[str, int, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import xptools
 from xptools import metadata, progress, stream
 from xptools.errors import DataError, UsageError, XpError
-from xptools.protocol import Source, Tally
+from xptools.protocol import Fold, Source, Tally
 from xptools.scale import hats, pool, work
 from xptools.scale.folder import Folder, Record
 from xptools.scale.units import Inputs, Unit, listed
@@ -34,11 +34,31 @@ class Wish:
 
 
 @dataclass
+class Merged:
+    """States of a Fold, merged in the order of their units whoever is first: the same bits for any number of workers.
+
+    `early` holds those that were ready before one in front of them; the others are gone when they are merged.
+    """
+
+    step: Fold
+    state: Any
+    early: dict[int, Any] = field(default_factory=dict)
+    place: int = 0
+
+    def take(self, place: int, state: Any) -> None:
+        """The state of the unit at this place."""
+        self.early[place] = state
+        while self.place in self.early:
+            self.state = self.step.merge(self.state, self.early.pop(self.place))
+            self.place += 1
+
+
+@dataclass
 class Tale:
-    """How the run went: records by part, states of a Fold by place, who failed."""
+    """How the run went: records by part, the state of a Fold, who failed."""
 
     records: dict[str, Record] = field(default_factory=dict)
-    states: dict[int, Any] = field(default_factory=dict)
+    merged: Merged | None = None
     failed: dict[str, int] = field(default_factory=dict)
 
 
@@ -68,7 +88,8 @@ def _apart(wish: Wish, inputs: Inputs) -> None:
         return
     root, out = Path(wish.input).resolve(), Path(wish.out).resolve()
     if out == root or root in out.parents:
-        raise UsageError(f"{wish.out} lies in {wish.input}, so parts would be input. TRY: a folder elsewhere")
+        where = "is" if out == root else "lies in"
+        raise UsageError(f"{wish.out} {where} {wish.input}, so parts would be input. TRY: a folder elsewhere")
 
 
 def _first(plans: list[stream.Plan], units: tuple[Unit, ...], options: stream.Options) -> stream.Flow:
@@ -107,11 +128,13 @@ def _parts(job: work.Job, inputs: Inputs, wish: Wish, options: stream.Options) -
         _watch(job, todo, wish, tale, bar, len(mine) - len(todo))
         folder.sweep(todo if wish.shard else None)
         _judge(tale, len(mine))
+        if wish.shard:  # others may have done theirs meanwhile: whoever looks last sees all
+            tale.records |= _kept(folder, inputs.units, say=False)
         if len(tale.records) == len(inputs.units):
             _complete(job, inputs, tale, options, folder, bar.seconds)
 
 
-def _kept(folder: Folder, units: tuple[Unit, ...]) -> dict[str, Record]:
+def _kept(folder: Folder, units: tuple[Unit, ...], say: bool = True) -> dict[str, Record]:
     """The parts that need not be made again; those whose input has changed are named."""
     known, kept = folder.records(), {}
     named = {u.part for u in units}
@@ -124,7 +147,8 @@ def _kept(folder: Folder, units: tuple[Unit, ...]) -> dict[str, Record]:
         if record is None:
             continue
         if not record.of(unit):
-            progress.warn(f"{unit.name} has changed since its part was made, so it is made again")
+            if say:
+                progress.warn(f"{unit.name} has changed since its part was made, so it is made again")
         elif folder.there(unit.part, record):
             kept[unit.part] = record
     return kept
@@ -166,18 +190,15 @@ def _together(flow: stream.Flow, records: list[Record]) -> stream.Outcome:
 
 
 def _reduce(job: work.Job, inputs: Inputs, wish: Wish, options: stream.Options) -> None:
-    """States of the units, merged in their order whoever was first: the same bits for any number of workers."""
-    tale, step = Tale(), job.plans[-1].step
+    step = job.plans[-1].step
+    tale = Tale(merged=Merged(step, step.zero()))
     bar = progress.Bar(" | ".join(p.step.name for p in job.plans), len(inputs.units), stream.draws(options), "parts")
     _watch(job, list(inputs.units), wish, tale, bar, 0)
     _judge(tale, len(inputs.units))
-    state = step.zero()
-    for unit in inputs.units:
-        state = step.merge(state, tale.states.pop(unit.place))
     records = [tale.records[u.part] for u in inputs.units]
     flow = _whole(list(job.plans), inputs, records, options)
     outcome = _together(flow, records)
-    table = step.table(state, metadata.without(flow.schema, (metadata.ROWS_HINT,)))
+    table = step.table(tale.merged.state, metadata.without(flow.schema, (metadata.ROWS_HINT,)))
     outcome.table, outcome.written = table, table.num_rows
     stream.write_report(table, options)
     stream.close(flow, options, outcome, step.name, bar.seconds)
@@ -197,7 +218,9 @@ def _watch(job: work.Job, todo: list[Unit], wish: Wish, tale: Tale, bar: progres
             if result.fault is not None:
                 _failed(result, tale, wish.debug)
             else:
-                tale.records[result.unit.part], tale.states[result.unit.place] = result.record, result.state
+                tale.records[result.unit.part] = result.record
+                if tale.merged is not None and not tale.failed:
+                    tale.merged.take(result.unit.place, result.state)
             bar.add(1)
     finally:
         if hasattr(results, "close"):

@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -15,6 +16,7 @@ from xptools.scale.units import Unit
 from xptools.scale.work import Job, Result, work
 
 TRIES = 2
+HUSH = "ignore:resource_tracker"  # it removes the semaphores of a run that is stopped, and would say so
 
 
 def pooled(job: Job, units: Iterable[Unit], jobs: int) -> Iterator[Result]:
@@ -23,6 +25,8 @@ def pooled(job: Job, units: Iterable[Unit], jobs: int) -> Iterator[Result]:
     When a worker dies (killed, out of memory), which of the units in work did it is not known: each of them is done
     again by a process of its own, and fails if that dies twice.
     """
+    if HUSH not in sys.warnoptions:
+        sys.warnoptions.append(HUSH)
     waiting = deque(units)
     while waiting:
         suspects = yield from _crowd(job, waiting, jobs)

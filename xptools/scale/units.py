@@ -62,7 +62,8 @@ def _is_table(path: Path, root: Path) -> bool:
     # What begins with . or _ is no data for any reader of Parquet folders either.
     if any(word.startswith((".", "_")) for word in path.relative_to(root).parts):
         return False
-    return _bare(path.name) != path.name and path.is_file()
+    # A link to nowhere is no reason to be silent: it is named when it is opened.
+    return _bare(path.name) != path.name and (path.is_file() or not path.exists())
 
 
 def _bare(name: str) -> str:
