@@ -242,7 +242,10 @@ def test_volumes_that_are_none(stars, tmp_path, column, value, words):
 def test_what_the_bins_cannot_tell_is_told(stars, capsys):
     run(f"{EXACT} --segments 0.15,0.55,2,3 --xi-upper 5", stars[0])
     said = capsys.readouterr().err
-    assert "between 2 and 3 Msun, so no slope there" in said and "0.2 to 5 Msun, so xi_MR is unknown" in said
+    assert "slope between 2 and 3 Msun is unknown in" in said and "from 0.2 to 5 Msun are wanted" in said
+    assert "between 0.15 and 0.55" not in said
+    run(f"{EXACT} --segments 0.15,0.55,0.9", stars[0])
+    assert "slope" not in capsys.readouterr().err
 
 
 def test_history_does_not_name_the_report(stars, tmp_path):

@@ -62,7 +62,9 @@ def _written(option: click.Parameter, value: Any) -> Any:
 
 
 def _text(option: click.Parameter, value: Any) -> Any:
-    return value if isinstance(value, bool) and getattr(option, "is_flag", False) else str(value)
+    if isinstance(value, bool):
+        return value if getattr(option, "is_flag", False) else str(value).lower()
+    return str(value)
 
 
 def _check(config: dict[str, Any], ctx: click.Context, common: tuple[str, ...]) -> None:

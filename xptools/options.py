@@ -7,6 +7,7 @@ A command is a function that takes its own options and returns a step; `row_comm
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import click
@@ -188,8 +189,8 @@ def edges(text: str) -> tuple[float, ...]:
             values = tuple(float(x) for x in text.split(","))
     except (ValueError, ZeroDivisionError) as fault:
         raise UsageError(f"{text!r} is no list of edges. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1") from fault
-    if not 2 <= len(values) <= MOST_BINS + 1 or not all(a < b for a, b in pairwise(values)):
-        what = f"are of more than {MOST_BINS:,} bins" if len(values) > MOST_BINS + 1 else "do not ascend"
+    if not 2 <= len(values) <= MOST_BINS + 1 or not all(-inf < a < b < inf for a, b in pairwise(values)):
+        what = f"are of more than {MOST_BINS:,} bins" if len(values) > MOST_BINS + 1 else "do not ascend, or do not end"
         raise UsageError(f"the edges {text[:80]!r} {what}. TRY: 0.15:0.90:14 or -2.2,-1.8,-1.1")
     return values
 

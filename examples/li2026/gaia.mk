@@ -36,9 +36,12 @@ $(OUT)/dust.whole: | $(OUT)
 	$(XP) fetch recipe li2026 dust --to $(OUT)
 	touch $@
 
-# xp fetch recipe takes a file that is there for done: one that is spoilt, or of other candidates, is not.
+# xp fetch recipe takes a file that is there for done: one that is spoilt is not. What took hours to come is kept when
+# writing its checksum down fails.
+.PRECIOUS: $(OUT)/catalogue.parquet $(OUT)/spectra-all.parquet
+again = $(if $(filter $@,$(SPOILT)),rm -f $@)
 $(OUT)/catalogue.parquet: | $(OUT)
-	rm -f $@
+	$(again)
 	$(XP) fetch recipe li2026 gaia --to $(OUT)
 	$(noted)
 
@@ -50,7 +53,7 @@ $(OUT)/stars.parquet: $(OUT)/catalogue.parquet $(OUT)/dust.whole $(ETA_MODEL)
 	$(noted)
 
 $(OUT)/spectra-all.parquet: $(OUT)/candidates.parquet
-	rm -f $@
+	$(again)
 	$(XP) fetch recipe li2026 spectra --to $(OUT)
 	$(noted)
 

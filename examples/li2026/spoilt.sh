@@ -12,5 +12,7 @@ for sum in sums/*; do
     if [ -n "$doubt" ] && ! sha256sum --check --status "$sum" 2>/dev/null; then
         touch "$made"
         echo "$1/$made"
+    elif [ -n "$doubt" ]; then
+        touch "$sum"
     fi
 done

@@ -175,6 +175,13 @@ def test_errors_are_right_where_a_label_s_error_goes_with_its_value():
     assert np.sqrt(answers(slice(1))[1][0]) == pytest.approx(truth.std(), rel=0.04)
 
 
+def test_what_is_hidden_is_not_moved():
+    rng, n = np.random.default_rng(8), 20_000
+    mean, nothing = rng.normal(size=n), np.zeros((n, 6), bool)
+    answers = corrected(engine(), mean, np.full(n, 0.2), nothing, 0.5 + 0.4 * rng.normal(size=n), np.zeros(n))
+    np.testing.assert_array_equal(answers(slice(None))[0], mean)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.03])
 def test_wild_errors_of_labels_do_not_hide_what_the_others_say(share):
     """Answers whose variance is told as 0.1 and is 0.4: labels with an error of 100 leave that as it is found."""

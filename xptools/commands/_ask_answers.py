@@ -51,7 +51,8 @@ class Plan:
         if step.explain and all(wide):
             raise UsageError("--explain is for single numbers, not for spectra. TRY: without --explain")
         if not self.allowed.any():
-            raise UsageError("nothing is left that may be shown. TRY: fewer names with a minus in --context")
+            raise UsageError("nothing is left that may be shown: --context never shows what is asked for. "
+                             "TRY: other names, fewer with a minus, or --given")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -188,28 +188,18 @@ class MassFunction(Fold):
                       "pull_sd": float(seen.std()) if len(seen) else np.nan}  # fmt: skip
         about["feh"] = words.per_feh(fit, self.segments, self.xi_upper, self.xi_method, self.seed, known)
         about = words.clean(about)
+        words.unknown(about["feh"], self.slope_method, self.xi_upper)
         if self.report:
             words.write(self.report, about, columns)
         return {**columns, "meta": {KEY: about}}
 
     def _sensible(self, table: BinTable) -> None:
-        """DataError if no bin has a volume; a warning for each thing that these bins cannot tell."""
-        from itertools import pairwise
-
-        from xptools.commands._mf_report import LOWER
+        """DataError if no bin has a volume."""
         from xptools.cores import mf
-        from xptools.cores.slopes import members
-        from xptools.progress import warn
 
         if not mf.usable(table.veff).any():
             raise DataError("no bin has an effective volume, so there is nothing to infer. "
                             "TRY: xp veff with other --mass-edges, --feh-edges or a fainter --g-limit")  # fmt: skip
-        for segment in pairwise(self.segments):
-            if members(table.centre, segment).sum() < 2:
-                lo, hi = segment
-                warn(f"mf: fewer than two bins have their centre between {lo:g} and {hi:g} Msun, so no slope there")
-        if table.mass_edges[0] > LOWER or table.mass_edges[-1] < self.xi_upper:
-            warn(f"mf: the bins do not reach from {LOWER:g} to {self.xi_upper:g} Msun, so xi_MR is unknown")
 
     def inferred(self, state: np.ndarray, table: BinTable, schema: pa.Schema | None = None):
         """Counts (B, K), stars outside, columns of the table, what the report needs, and how it was done."""

@@ -105,6 +105,8 @@ class JointMassFunction(MassFunction):
                              target_accept=self.target_accept)  # fmt: skip
         about = {"format": FORMAT, "method": "joint", "prior": "process", "segments": list(self.segments),
                  "slope_method": self.slope_method, "convergence": self.checked(got)}  # fmt: skip
+        if (known := self.known()) is not None:
+            about |= {"known": len(known.off), "known_masses": int(np.isfinite(known.true_mass).sum())}
         full = [whole(v, inside, len(n)) for v in (got.ln_phi.reshape(-1, got.ln_phi.shape[-1]), got.rhat, got.ess)]
         use = mf.usable(table.veff)
         draws, rhat, ess = (np.where(use, v, np.nan) for v in full)

@@ -70,6 +70,20 @@ def per_feh(fit: Fit, segments, upper: float, xi_method: str, seed: int, truth: 
     return out
 
 
+def unknown(entries: list[dict], method: str, upper: float) -> None:
+    """A warning for every slope, and for xi_MR, that bins of [Fe/H] do not have."""
+    from xptools.progress import warn
+
+    one = {"poisson": "mean"}.get(method, "alpha")
+    for s, segment in enumerate(entries[0]["slopes"]):
+        if lost := sum(entry["slopes"][s][method][one] is None for entry in entries):
+            between = f"between {segment['mass_lo']:g} and {segment['mass_hi']:g} Msun"
+            warn(f"mf: the slope {between} is unknown in {lost} of {len(entries)} bins of [Fe/H]: too few bins there")
+    if lost := sum(entry["xi"]["value"]["mean"] is None for entry in entries):
+        reach = f"bins from {LOWER:g} to {upper:g} Msun are wanted"
+        warn(f"mf: xi_MR is unknown in {lost} of {len(entries)} bins of [Fe/H]: {reach}")
+
+
 def _spread(draws) -> dict[str, float]:
     import numpy as np
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from xptools.errors import DataError, InputError, MissingColumns
@@ -62,9 +63,10 @@ def _component(part: dict[str, Any], path: str):
         weight, sizes = float(part.get("weight", 1.0)), {k: float(x) for k, x in own.items()}
         law = (Disc if "h_z" in part else Halo)(**sizes)
     except (TypeError, ValueError):
-        words = f"the density law has a component with {', '.join(sorted(own)) or 'nothing'}"
-        raise DataError(f"{words}. {path}. TRY: h_r and h_z, or slope and q, each a number") from None
-    if not (0 < weight < float("inf") and all(x > 0 for k, x in sizes.items() if k != "slope")):
+        words = f"the density law has a component with {', '.join(sorted(part)) or 'nothing'}"
+        cure = "h_r and h_z, or slope and q, each a number; feh = [LO, HI]"
+        raise DataError(f"{words}. {path}. TRY: {cure}") from None
+    if not all(isfinite(x) and (x > 0 or k == "slope") for k, x in {**sizes, "weight": weight}.items()):
         raise DataError(f"weights and lengths of the density law must be above 0. {path}. TRY: xp help veff")
     return weight, law, (lo, hi)
 

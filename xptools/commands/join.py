@@ -142,8 +142,8 @@ def command(other, on, how, columns, suffix, mark):
 
     The order of the input is kept, and with --how left every row. An identifier may occur in the input more than once,
     in the other table only once. If both tables ascend in it they are read side by side, once, in little memory;
-    otherwise the other table is sorted into a temporary file (XP_TMPDIR) first. A row without partner gets NaN (null
-    in integer and text columns).
+    otherwise the other table is sorted into a temporary file (XP_TMPDIR) first; one of few megabytes is held. A row
+    without partner gets NaN (null in integer and text columns).
     """
     chosen = tuple(c.strip() for c in columns.split(",") if c.strip())
     return Join(other, on, how, chosen, suffix, mark)

@@ -57,5 +57,5 @@ class Kept(FunctionCache):
             return None
 
     def save_overload(self, sig, data):
-        with contextlib.suppress(OSError):  # the disk is full: it works without
+        with contextlib.suppress(Exception):  # the disk is full, or the index damaged as well: it works without
             super().save_overload(sig, data)

@@ -66,8 +66,8 @@ class Engine:
         """Means, variances and weights of the components (N, R, K) of tokens `requests` (R,), standardised."""
         order = self.vocabulary.order
         out = np.empty((3, len(z), len(requests), self.network.sizes.components), np.float32)
-        known = np.isfinite(z[:, order])
-        count = np.minimum(known.sum(1), self.network.sizes.context)
+        seen = self.seen(np.isfinite(z))[:, order]
+        count = seen.sum(1)
         stars = np.argsort(count, kind="stable")
         times = 1 if self.device == "cpu" else ON_GPU
         rows, each = max(times * ROWS, len(requests)), max(1, times * ROWS // max(len(requests), 1))
@@ -77,7 +77,7 @@ class Engine:
         working = self.working  # made before the threads start
 
         def run(part: np.ndarray) -> None:
-            shown = known[part] & (known[part].cumsum(1) <= self.network.sizes.context)
+            shown = seen[part]
             memory = self._memory(working, z[part][:, order], shown, size)
             whole = self._known(z[part], shown, block)
             out[:, part] = self._decoded(working, memory, whole, shown.sum(1), asked, len(requests))
@@ -126,7 +126,13 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Calibrated answers and standard errors (N, R), standardised, from the network's; known (N, V) what was shown
         of what was there (N, V)."""
-        return self.errors.corrected(mean, variance, known, there, requests)
+        return self.errors.corrected(mean, variance, known, there, requests, self.seen(known))
+
+    def seen(self, known: np.ndarray) -> np.ndarray:
+        """What the network sees (N, V) of what is shown: as many tokens as its context has."""
+        order, out = self.vocabulary.order, np.zeros(known.shape, bool)
+        out[:, order] = known[:, order] & (known[:, order].cumsum(1) <= self.network.sizes.context)
+        return out
 
 
 def _runs(lengths: np.ndarray) -> tuple[tuple[int, int], ...]:

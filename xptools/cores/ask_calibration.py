@@ -51,8 +51,9 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
         asked = np.concatenate([single, rng.permutation(arrays)[:OTHERS]])
         mean, variance = moments(*engine.answers(np.where(known, z, np.nan), asked))
         x = engine.errors.inputs(mean, variance, known, np.isfinite(z))
-        error = np.where(known[:, asked], 0.0, sigma[:, asked])
-        kinds = np.where(np.isfinite(z[:, asked]), engine.errors.kinds(known, asked), -1)
+        seen = engine.seen(known)
+        error = np.where(seen[:, asked], 0.0, sigma[:, asked])
+        kinds = np.where(np.isfinite(z[:, asked]), engine.errors.kinds(seen, asked), -1)
         for kind in np.unique(kinds[kinds >= 0]):
             use = kinds == kind
             row = (a[use] for a in (x, variance, mean, z[:, asked] - mean, error))

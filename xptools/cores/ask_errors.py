@@ -63,18 +63,22 @@ class Errors:
         answer = np.clip(mean, -FAR, FAR, dtype=np.float32)
         return np.concatenate([0.25 * told[..., None], 0.5 * answer[..., None], shares], 2)
 
-    def kinds(self, known: np.ndarray, requests: np.ndarray) -> np.ndarray:
-        """Which of the networks (N, R) is meant: twice the entry, and one more where the token is shown."""
-        return 2 * self.vocabulary.entry_of[requests] + known[:, requests].astype(bool)
+    def kinds(self, seen: np.ndarray, requests: np.ndarray) -> np.ndarray:
+        """Which of the networks (N, R) is meant: twice the entry, and one more where the token is seen."""
+        return 2 * self.vocabulary.entry_of[requests] + seen[:, requests].astype(bool)
 
     def corrected(
-        self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray, requests: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Answers (N, R) and their total errors (N, R), standardised."""
+        self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray, requests: np.ndarray,
+        seen: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """Answers (N, R) and their total errors (N, R), standardised.
+
+        What is known but not `seen`, which all is if it is not told, is hidden.
+        """
         if not self.layers or not variance.size:
             return mean, np.sqrt(variance)
         x, found = self.inputs(mean, variance, known, there), np.empty((*variance.shape, 2), variance.dtype)
-        kinds = self.kinds(known, requests)
+        kinds = self.kinds(known if seen is None else seen, requests)
         for kind in np.unique(kinds):
             own = x[kinds == kind]
             # products of one shape: a row's bits depend on its own numbers only

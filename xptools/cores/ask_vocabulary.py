@@ -26,7 +26,7 @@ from xptools.cores.photometry import POGSON, ZERO_POINT
 from xptools.errors import DataError, InputError
 
 MAGNITUDE = "phot_g_mean_mag"
-WIDEST, ABSURD = 4096, 100.0  # numbers of an array; magnitudes
+WIDEST, ABSURD = 4096, 50.0  # numbers of an array; magnitudes
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Dirichlet distribution of parameters nu prior. With n_j of N stars in category j
     P_j = (n_j + nu prior_j) / (N + nu),
 
 and nu is that of the highest evidence of all cells of a group, ln p(n) = sum over cells of ln B(n + nu prior) -
-ln B(nu prior): a prior that the stars bear out is believed, one that they contradict gives way (Minka 2000).
+ln B(nu prior): a prior that the stars bear out is believed, one that they contradict gives way.
 """
 
 from __future__ import annotations

@@ -121,6 +121,11 @@ def draw(numbers: Numbers, about: dict[str, Any], column: str = "double") -> Any
     return figure
 
 
+def _told(value: float) -> str:
+    """Three digits."""
+    return f"{value:#.3g}".rstrip(".")
+
+
 def _panel(axes, rows: Numbers, about: dict[str, Any], letter: str, panel: str, norm):
     """Cells, the line of equality, the scatter and the typical error told."""
     cells = rows["kind"] == "cell"
@@ -134,8 +139,8 @@ def _panel(axes, rows: Numbers, about: dict[str, Any], letter: str, panel: str, 
     axes.plot([low, high], [low, high], color=style.GREY, lw=0.8, ls=(0, (4, 1.5)), zorder=2)
     whole = np.flatnonzero(rows["kind"] == "panel")[0]
     axes.set_title(f"({letter}) {about['titles'].get(panel, panel)}", fontsize=8, pad=3)
-    words = rf"$\sigma$ = {rows['scatter'][whole]:#.3g} {about['unit']}"
+    words = rf"$\sigma$ = {_told(rows['scatter'][whole])} {about['unit']}"
     if np.isfinite(rows["error"][whole]):
-        words += f"\nerror {rows['error'][whole]:#.3g} {about['unit']}"
+        words += f"\nerror {_told(rows['error'][whole])} {about['unit']}"
     axes.text(0.96, 0.05, words, transform=axes.transAxes, ha="right", fontsize=7)
     return image

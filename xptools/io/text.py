@@ -292,8 +292,8 @@ def _arrays(column: pa.Array, field: pa.Field) -> pa.Array:
 
 def _bad(plan: Plan, fault: Exception) -> DataError:
     rounded = re.search(r"to u?int64: invalid value '([-+]?\d*\.?\d*(?:[eE][-+]?\d+)?)'", str(fault))
-    if rounded and (name := _column_in(fault, plan)):
-        words = f"{name} has {rounded[1]}, which is no integer: written so, identifiers lose their last digits"
+    if rounded and re.search("[.eE]", rounded[1]) and (name := _column_in(fault, plan)):
+        words = f"{name} has {rounded[1]}, which is no integer: written so, large ones lose their last digits"
         return DataError(f"{plan.name}: {words}. TRY: save the table again with {name} as an integer of 64 bits")
     reason = str(fault).splitlines()[0].rstrip(".")
     return DataError(f"{plan.name}: {reason}. TRY: mend that row, or save the table as FITS, VOTable or Parquet")

@@ -63,7 +63,7 @@ def _self_contained(whole: BinaryIO, name: str) -> None:
     def start(tag: str, attributes: dict[str, str]) -> None:
         href = next((value for key, value in attributes.items() if key.rpartition(":")[2] == "href"), None)
         if tag.rpartition(":")[2] == "STREAM" and href is not None:
-            raise DataError(f"the data of {name} are not in it, but in {href[:80]}. TRY: xp convert on that file")
+            raise DataError(f"the data of {name} are not in it, but in {href[:80]}. TRY: save it with its data inside")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = start

@@ -1,5 +1,6 @@
 """A pipe over many units: which are left to do, who does them, and what is made of them when they are done."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -130,8 +131,14 @@ def _parts(job: work.Job, inputs: Inputs, wish: Wish, options: stream.Options) -
         _judge(tale, len(mine))
         if wish.shard:  # others may have done theirs meanwhile: whoever looks last sees all
             tale.records |= _kept(folder, inputs.units, say=False)
-        if len(tale.records) == len(inputs.units):
-            _complete(job, inputs, tale, options, folder, bar.seconds)
+        lacking = len(inputs.units) - len(tale.records)
+        if lacking:
+            if not options.quiet:
+                progress.say(f"xp run: {lacking:,} parts are of other shards; if all have ended, run one of them again")
+            return
+        with folder.completing() if wish.shard else contextlib.nullcontext(True) as mine_to_do:
+            if mine_to_do:
+                _complete(job, inputs, tale, options, folder, bar.seconds)
 
 
 def _kept(folder: Folder, units: tuple[Unit, ...], say: bool = True) -> dict[str, Record]:

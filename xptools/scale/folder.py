@@ -85,6 +85,19 @@ class Folder:
                     progress.warn(f"{self.path} cannot be locked ({fault.strerror}): start only one xp run in it")
             yield
 
+    @contextlib.contextmanager
+    def completing(self) -> Iterator[bool]:
+        """Whether no other shard is about to complete the folder at the same moment."""
+        with open(self.own / "lock-complete", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:  # no locks here, which `held` has said
+                pass
+            yield True
+
     def agree(self, about: dict[str, Any]) -> dict[str, Any]:
         """What the folder says of its run: `about`, if it is new; OutputError if it belongs to other steps."""
         path = self.own / "run.json"

@@ -6,7 +6,6 @@ no row is left of is left out.
 
 import io
 import re
-import shutil
 from pathlib import Path
 
 from xptools import atomic
@@ -57,7 +56,7 @@ def write(out: Path, root: Path, rows: dict[str, int], schema, whole: bool) -> N
         atomic.write(out / name, text, "the catalogue's properties")
     for pattern in MAPS if whole else ():
         for path in root.glob(pattern):
-            shutil.copyfile(path, out / path.name)
+            atomic.write(out / path.name, path.read_bytes(), "the catalogue's map")
 
 
 def _dataset(dataset: Path, parts: list[str], schema) -> None:

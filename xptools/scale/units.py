@@ -62,7 +62,7 @@ def _is_table(path: Path, root: Path) -> bool:
     # What begins with . or _ is no data for any reader of Parquet folders either.
     if any(word.startswith((".", "_")) for word in path.relative_to(root).parts):
         return False
-    # A link to nowhere is no reason to be silent: it is named when it is opened.
+    # A link to nowhere is no reason to be silent: it is named, and nothing is done before it is gone.
     return _bare(path.name) != path.name and (path.is_file() or not path.exists())
 
 
