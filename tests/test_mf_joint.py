@@ -1,6 +1,7 @@
 """`xp mf --deconvolve` as a command: a table, a report and a text from stars with errors, and wrong input."""
 
 import json
+from importlib.resources import files as package_files
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +84,10 @@ def test_known_stars_tell_what_stated_errors_do_not(misstated):
     for line in (QUICK, f"{QUICK.replace('0.75', '0.65')} --xi-upper 0.6 --error-table {path}"):
         out = run(line, rows)
         pulls.append((out["log_phi"].to_numpy() - truth.ravel()) / out["log_phi_sd"].to_numpy())
+    about = metadata.value_of(out.schema, "xp.mf")
+    assert about["known"] == len(pq.read_table(path)) and about["known_masses"] == 0
+    schema = json.loads((package_files("xptools") / "data" / "mf_report.schema.json").read_text())
+    assert not set(about) - set(schema["properties"])
     stated, measured = (np.sqrt(np.nanmean(p**2)) for p in pulls)
     assert measured < 1.5 and measured < 0.7 * stated
     beyond = out["mf_flag"].to_numpy() & 4 > 0
