@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from tables import gallery, read, same, stars, write
@@ -344,24 +345,39 @@ def test_parquet_and_fits_on_stdin(shell, folder):
         same(read(folder / "small.arrows"), read(folder / "back"))
 
 
+def peak_memory(xp, words: list[str], batch: pa.RecordBatch, times: int, folder: Path) -> int:
+    """Peak memory [kB] of xp that is given a batch again and again by a pipe."""
+    code = (
+        "import resource, subprocess, sys;"
+        "subprocess.run(sys.argv[1:], stdout=-3, check=True);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    words = [shutil.which("python3") or "python3", "-c", code, xp.program, *words]
+    with subprocess.Popen(words, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        with pa.ipc.new_stream(running.stdin, batch.schema) as writer:
+            for _ in range(times):
+                writer.write_batch(batch)
+        running.stdin.close()
+        told = running.stdout.read()
+    assert running.returncode == 0
+    return int(told)
+
+
 def test_memory_stays_flat(folder, xp):
     """Peak memory at 1e5 and at 3e6 rows: the same to 20 %."""
-    peaks = []
-    for rows in (100_000, 3_000_000):
-        batch = pa.record_batch({"source_id": pa.array(range(10000)), "x": pa.array([0.5] * 10000)})
-        with open(folder / "flat.arrows", "wb") as f, pa.ipc.new_stream(f, batch.schema) as writer:
-            for _ in range(rows // 10000):
-                writer.write_batch(batch)
-        code = (
-            "import resource, subprocess, sys;"
-            "subprocess.run([sys.argv[1], 'convert', '--keep', 'x', 'flat.arrows'], stdout=-3, check=True);"
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        )
-        done = subprocess.run(
-            [shutil.which("python3") or "python3", "-c", code, xp.program], cwd=folder, capture_output=True, check=True
-        )
-        peaks.append(int(done.stdout))
+    batch = pa.record_batch({"source_id": pa.array(range(10000)), "x": pa.array([0.5] * 10000)})
+    peaks = [peak_memory(xp, ["convert", "--keep", "x"], batch, times, folder) for times in (10, 300)]
     assert peaks[1] < 1.2 * peaks[0], peaks
+
+
+def test_memory_stays_flat_where_few_rows_are_kept(folder, xp):
+    """What a sink holds until a row group is full must not keep the memory of all it was cut from."""
+    rng = np.random.default_rng(2)
+    columns = {f"x{k}": rng.uniform(size=16384).astype(np.float64 if k % 3 else np.float32) for k in range(75)}
+    batch = pa.record_batch({"source_id": np.arange(16384), **columns})
+    words = ["select", "--where", "x0 > 0.96", "-q", "-o", "kept.parquet"]
+    peaks = [peak_memory(xp, words, batch, times, folder) for times in (10, 100)]
+    assert peaks[1] < 1.8 * peaks[0], peaks
 
 
 def test_threads_are_obeyed(xp):
