@@ -6,11 +6,13 @@
 
 Targets: every table format, packed ones, model files, isochrones, expressions of xp select, configuration files. A case
 is decided by (target, number), so it can be given again: --target fits --case 1234. Cases run in a process with little
-memory. What crashes, hangs, takes gigabytes or raises anything but an XpError is kept, once for each place in the code.
+memory. What crashes, hangs, takes gigabytes or raises anything but an XpError is kept, once for each place in the code;
+with a crash, what the process said.
 """
 
 import argparse
 import contextlib
+import faulthandler
 import gzip
 import json
 import os
@@ -220,6 +222,7 @@ READERS = {"model": _model, "isochrone": _isochrone, "expression": _expression, 
 
 def cases(target: str, first: int, last: int, scratch: Path) -> None:
     """Run cases one after the other, the number of each written down before it begins; one JSON line a finding."""
+    faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     warnings.simplefilter("ignore")
     good, bad, note = corpus()[target], scratch / "case", scratch / "note"
@@ -264,7 +267,7 @@ def _round(target: str, start: int, keep: Path) -> tuple[int, list[tuple[int, st
         scratch = Path(name)
         (scratch / "note").write_text(str(start))
         words = [sys.executable, __file__, "--target", target, "--from", str(start), "--scratch", name]
-        env = {**os.environ, "XP_CACHE": "off"}
+        env = {**os.environ, "XP_CACHE": "off", "ARROW_DEFAULT_MEMORY_POOL": "jemalloc"}  # as xp itself
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", env=env)
         reached = int((scratch / "note").read_text())
         told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"case"')]
@@ -272,9 +275,10 @@ def _round(target: str, start: int, keep: Path) -> tuple[int, list[tuple[int, st
         if done.returncode:
             if not (scratch / "case").exists():
                 raise SystemExit(f"the reader of {target} cannot be tried at all:\n{done.stderr}")
-            last = (done.stderr.strip().splitlines() or ["nothing said"])[-1]
-            found.append((reached, f"ended with {done.returncode}: {last}"))
+            said = done.stderr.strip().splitlines() or ["nothing said"]
+            found.append((reached, f"ended with {done.returncode}: {said[0]} ... {said[-1]}"))
             (scratch / f"{target}-{reached}.bin").write_bytes((scratch / "case").read_bytes())
+            (keep / f"{target}-{reached}.txt").write_text(done.stderr)
             reached += 1
         for case, _ in found:
             shutil.copy(scratch / f"{target}-{case}.bin", keep)
