@@ -297,8 +297,11 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.start is not None:
+        from xptools import interrupt
+
         cases(asked.target[0], asked.start, asked.start + ROUND, asked.scratch)
-        return 0
+        # As xp itself ends. An interpreter that winds down while a thread of Arrow lets go of a Python file aborts.
+        interrupt.end(0)
     if asked.case is not None:
         with tempfile.TemporaryDirectory() as scratch:
             cases(asked.target[0], asked.case, asked.case + 1, Path(scratch))
