@@ -6,6 +6,7 @@ configuration that sends `xp fetch` here. Run as a program it prints what make w
 """
 
 import hashlib
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -132,7 +133,7 @@ def main(place: str, tap: str = "", stars: str = "30000") -> None:
     with serving() as there:
         known = opened(there, folder, universe, tap)
         leads = [f"{k}={v}" for k, v in known.items()]
-        print(" ".join([*leads, "make", "-C", str(EXAMPLE), *words(folder)]), flush=True)
+        print(shlex.join(["env", *leads, "make", "-C", str(EXAMPLE), *words(folder)]), flush=True)
         signal.pause()
 
 
