@@ -62,8 +62,10 @@ class Plan:
         return Vocabulary.of(self.about.shape["vocabulary"])
 
     def _named(self, name: str) -> list[Entry]:
-        """Entries of that name or, for arrays and plain columns, that column."""
-        return [e for e in self.vocabulary.entries if name.lower() in (e.name, e.value)]
+        """Entries of that name or, for arrays and plain columns, that column; case counts only between two of them."""
+        entries = self.vocabulary.entries
+        exact = [e for e in entries if name in (e.name, e.value)]
+        return exact or [e for e in entries if name.lower() in (e.name.lower(), e.value.lower())]
 
     @cached_property
     def asked(self) -> list[Entry]:
