@@ -6,6 +6,7 @@ import pytest
 from tables import write
 
 import xptools
+from xptools.errors import UsageError
 
 RECIPE = """tokens = [
   { name = "bp", value = "c", relevant = "n", width = 6, per_flux = true, group = "bp" },
@@ -20,7 +21,7 @@ RECIPE = """tokens = [
 
 
 def table(rows: int = 900, seed: int = 0, width: int = 6) -> pa.Table:
-    """Spectra over the flux of G = 15, colours, speeds and masses of them; few stars have `rare`, all the same `same`."""
+    """Spectra of stars of G = 15, their colours, speeds and masses; few stars have `rare`, all the same `same`."""
     rng = np.random.default_rng(seed)
     mass, flux = rng.normal(1.2, 0.3, rows), 10 ** ((25.6873668671 - 15.0) / 2.5)
     spectra = flux * (mass[:, None] + rng.normal(size=(rows, width)))
@@ -56,3 +57,38 @@ def test_capitals_of_a_name_do_not_matter(model, name):
     np.testing.assert_array_equal(asked(f"{name} --context COLOUR,Bp", model, few)["Vr_x"].to_numpy(), want)
     shown = asked(f"mass --given {name}", model, few)
     assert set(shown["ask_flag"].to_pylist()) <= {0, 2, 4, 6} and np.ptp(shown["mass_x"].to_numpy()) > 0
+
+
+@pytest.mark.parametrize("line", ["rare", "mass same", "absent", "mass rare --joint 3", "mass --given rare",
+                                  "mass --given bp[4:6]", "mass --context same"])  # fmt: skip
+def test_what_was_not_taught_is_neither_answered_nor_shown(model, line):
+    word = next(w for w in ("rare", "same", "absent", "bp[4:6]") if w in line)
+    with pytest.raises(UsageError) as refused:
+        asked(line, model, table(40, 1))
+    told = str(refused.value)
+    assert f"not taught '{word}'" in told and str(model) in told and "TRY: one of c, colour, Vr, mass; or" in told
+
+
+def test_the_refusal_of_a_label_has_its_exit_code(model, inside, tmp_path):
+    words = ("ask", "rare", "--model", model, write(table(40, 1), tmp_path / "t.parquet"), "-o", tmp_path / "o.parquet")
+    code, out, err = inside(*words)
+    assert (code, out) == (2, "") and err.startswith("xp ask: error: the model was not taught 'rare'")
+    assert not (tmp_path / "o.parquet").exists()
+
+
+def test_what_was_not_taught_may_be_hidden_and_is_no_label(model):
+    few = table(40, 1)
+    out = asked("", model, few)
+    assert {"Vr_x", "mass_x"} < set(out.schema.names) and not {"rare_x", "same_x", "absent_x"} & set(out.schema.names)
+    plain, hidden = (asked(f"mass {more} --explain", model, few) for more in ("", "--context -rare,-same"))
+    made = [n for n in plain.schema.names if n not in few.schema.names]
+    assert plain.select(made).to_pydict() == hidden.select(made).to_pydict()
+    assert "mass_x_loss_rare" not in plain.schema.names
+
+
+def test_coefficients_that_were_not_taught_are_their_scatter(model):
+    out = asked("c --given mass", model, table(40, 1))
+    value, error = (np.stack(out[n].to_numpy()) for n in ("c_x", "c_err_x"))
+    assert (value[:, 4:] == 0).all() and (value[:, :4] != 0).all()
+    rms = np.sqrt(np.mean(np.stack(table()["c"].to_numpy())[:, 4:] ** 2, 0))
+    np.testing.assert_allclose(error[:, 4:], np.tile(rms, (40, 1)), rtol=1e-3)

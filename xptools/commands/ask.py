@@ -122,8 +122,10 @@ class Words(XpCommand):
 NOTES = {
     "LABELS": """Names of the model's vocabulary: xp info FILE shows it. Of the default model: teff, logg, mh, alpha_m,
 mass, age, ext_e, bprp, g_fakemag, bp_coefficients, rp_coefficients. Without LABELS those that the model calls labels
-are answered. The last word is INPUT if it has a dot or a slash. Coefficients come out with phot_g_mean_mag's flux, or
-where it is unknown for a flux of 1 electron/s in G.""",
+and was taught are answered. A number that hardly any star of its training had, or all had the same, it was not taught,
+and asking for it or showing it is refused; of an array's orders such ones come out as 0 with their rms. The last word
+is INPUT if it has a dot or a slash. Coefficients come out with phot_g_mean_mag's flux, or where it is unknown for a
+flux of 1 electron/s in G.""",
     "WHAT IS SHOWN": """All numbers of the vocabulary that the table has, except the requested ones, which are not
 shown unless --given names them. --context chooses: only these columns or tokens are shown; with a minus before a
 name, all but these. --given shows exactly these, and flags the stars that lack one. bp[0:5] names the first five
