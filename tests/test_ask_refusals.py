@@ -44,6 +44,10 @@ def model(xp, tmp_path_factory):
     return folder / "m.safetensors"
 
 
+def changed(given: pa.Table, name: str, values) -> pa.Table:
+    return given.set_column(given.schema.get_field_index(name), name, pa.array(values))
+
+
 def asked(line: str, model, given: pa.Table) -> pa.Table:
     out = xptools.op(f"ask {line} --model {model} --suffix _x")(given.to_batches()[0])
     return pa.Table.from_batches([out])
@@ -92,3 +96,24 @@ def test_coefficients_that_were_not_taught_are_their_scatter(model):
     assert (value[:, 4:] == 0).all() and (value[:, :4] != 0).all()
     rms = np.sqrt(np.mean(np.stack(table()["c"].to_numpy())[:, 4:] ** 2, 0))
     np.testing.assert_allclose(error[:, 4:], np.tile(rms, (40, 1)), rtol=1e-3)
+
+
+def lacking(line, model, given) -> np.ndarray:
+    return asked(line, model, given)["ask_flag"].to_numpy() & 16 > 0
+
+
+def test_a_given_array_of_which_no_order_asked_for_is_known_is_lacking(model):
+    few, n = table(40, 1), np.arange(40) % 5
+    some = changed(few, "n", n)
+    np.testing.assert_array_equal(lacking("mass --given bp[2:4]", model, some), n <= 2)
+    np.testing.assert_array_equal(lacking("mass --given bp[2:4],c[0:1]", model, some), n == 0)
+    np.testing.assert_array_equal(lacking("mass --given c,colour", model, some), n == 0)
+    first = np.stack(few["c"].to_numpy())
+    first[:, 0] = np.nan
+    holed = changed(few, "c", pa.FixedSizeListArray.from_arrays(pa.array(first.ravel()), 6))
+    assert not lacking("mass --given c", model, holed).any() and lacking("mass --given c[0:1]", model, holed).all()
+    faint = changed(few, "phot_g_mean_mag", np.where(n > 2, np.nan, 15.0))
+    np.testing.assert_array_equal(lacking("mass --given c", model, faint), n > 2)
+    np.testing.assert_array_equal(lacking("mass --given colour", model, changed(few, "red", [*n[:39] * 0.1, None])),
+                                  np.arange(40) == 39)  # fmt: skip
+    assert not lacking("mass --context bp[2:4]", model, changed(few, "n", np.zeros(40))).any()

@@ -279,11 +279,10 @@ def _flags(plan: Plan, engine: Engine, values, columns, requests, mean) -> np.nd
     strange = (known & ((values < engine.low) | (values > engine.high))).any(1)
     value = mean * engine.scale[requests] + engine.centre[requests]
     beyond = (usable[requests] & ((value < engine.low[requests]) | (value > engine.high[requests]))).any(1)
-    given = [c for e in plan.shown for c in e.columns] if plan.step.given else []
     lacking = np.zeros(len(values), bool)
-    for name in given:
-        column = np.asarray(columns[name], np.float64)
-        lacking |= ~np.isfinite(column if column.ndim == 1 else column[:, 0])
+    for e in plan.shown if plan.step.given else ():
+        # of an array some of the orders that are asked for are enough
+        lacking |= ~known[:, engine.vocabulary.entry_of == engine.vocabulary.entries.index(e)].any(1)
     bits = (
         (ask.PRIOR, count == 0), (ask.STRANGE, strange), (ask.BEYOND, beyond),
         (ask.CROPPED, count > engine.network.sizes.context), (ask.LACKING, lacking),

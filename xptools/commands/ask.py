@@ -37,7 +37,7 @@ class Ask(RowOp):
         2: "a number outside the range the model was trained on",
         4: "an answer outside the range the model was trained on",
         8: "more numbers known than the model takes: the last are left out",
-        16: "a number of --given is unknown",
+        16: "a number of --given is unknown, or all of an array's that it names",
     }
     cites: ClassVar = ("leung2024",)
     packages: ClassVar = ("numpy", "torch")
