@@ -117,3 +117,36 @@ def test_a_given_array_of_which_no_order_asked_for_is_known_is_lacking(model):
     np.testing.assert_array_equal(lacking("mass --given colour", model, changed(few, "red", [*n[:39] * 0.1, None])),
                                   np.arange(40) == 39)  # fmt: skip
     assert not lacking("mass --context bp[2:4]", model, changed(few, "n", np.zeros(40))).any()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("red", 1e39), ("red", -np.inf), ("red", 1e30), ("c", 1e45), ("c", 1e300), ("c", -np.inf),
+     ("phot_g_mean_mag", 99.0), ("phot_g_mean_mag", -999.0), ("phot_g_mean_mag", np.inf)],
+)  # fmt: skip
+def test_what_no_network_can_take_is_left_out_and_flagged(model, column, value):
+    """Of some stars only, whose neighbours' answers stay as they are; where it is not shown it does not matter."""
+    few, bad = table(40, 1), np.arange(40) % 4 == 0
+    old = np.stack(few[column].to_numpy())
+    new = np.where(bad.reshape(-1, *[1] * (old.ndim - 1)), value, old)
+    wrong = changed(few, column, pa.FixedSizeListArray.from_arrays(pa.array(new.ravel()), 6) if column == "c" else new)
+    shown, other = ("c", "colour") if column != "red" else ("colour", "c")
+    whole, spoilt = (asked(f"mass --context {shown}", model, t) for t in (few, wrong))
+    flag, before = (t["ask_flag"].to_numpy() for t in (spoilt, whole))
+    assert (flag[bad] & 2 == 2).all()
+    np.testing.assert_array_equal(flag[~bad], before[~bad])
+    np.testing.assert_array_equal(spoilt["mass_x"].to_numpy()[~bad], whole["mass_x"].to_numpy()[~bad])
+    if abs(value) > 1e38 or column == "phot_g_mean_mag":
+        gone = asked(f"mass --context {shown}", model, changed(few, column, pa.nulls(40, few[column].type)))
+        np.testing.assert_array_equal(spoilt["mass_x"].to_numpy()[bad], gone["mass_x"].to_numpy()[bad])
+        assert (flag[bad] == 3).all()
+    clean, unseen = (asked(f"mass --context {other}", model, t)["ask_flag"].to_pylist() for t in (few, wrong))
+    assert clean == unseen
+
+
+def test_spectra_for_a_magnitude_that_no_star_has_are_flagged(model):
+    few = table(40, 1)
+    for value, bit in ((15.0, 0), (np.nan, 0), (99.0, 2), (np.inf, 2)):
+        out = asked("c --given mass", model, changed(few, "phot_g_mean_mag", np.full(40, value)))
+        assert (out["ask_flag"].to_numpy()[:10] & 2 == bit).mean() > 0.8, value
+        assert np.isfinite(np.stack(out["c_x"].to_numpy())).all()

@@ -209,10 +209,10 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
     from xptools.cores import ask
 
     vocabulary, rows = engine.vocabulary, len(next(v for v in columns.values() if v is not None))
-    values, _ = vocabulary.read(columns, rows)
-    there = np.isfinite(engine.standardised(values))
-    values[:, ~plan.allowed] = np.nan
+    values, _ = vocabulary.numbers(columns, rows)
     z = engine.standardised(values)
+    there = np.isfinite(z)
+    values[:, ~plan.allowed] = z[:, ~plan.allowed] = np.nan
     tokens = {e.name: vocabulary.span(e.name) for e in plan.asked}
     requests = np.concatenate(list(tokens.values()))
     mean, variance = ask.moments(*engine.answers(z, requests))
@@ -237,7 +237,7 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
             token = tokens[e.name][0]
             out[f"{name}_samples"] = draws[:, :, span.start] * engine.scale[token] + engine.centre[token]
         out |= {f"{name}_loss_{g}": v[:, span.start] for g, v in lost.items() if not e.width}
-    return out | {"ask_flag": _flags(plan, engine, values, columns, requests, mean)}
+    return out | {"ask_flag": _flags(plan, engine, values, z, columns, requests, mean)}
 
 
 def _told(engine: Engine, tokens, mean, total, net):
@@ -268,15 +268,18 @@ def _spectral(e: Entry, plan: Plan, columns, rows: int, value, total) -> dict[st
             f"{e.error or e.value + '_err'}{suffix}": total * flux[:, None]}  # fmt: skip
 
 
-def _flags(plan: Plan, engine: Engine, values, columns, requests, mean) -> np.ndarray:
+def _flags(plan: Plan, engine: Engine, values, z, columns, requests, mean) -> np.ndarray:
     import numpy as np
 
     from xptools.cores import ask
+    from xptools.cores.ask_vocabulary import MAGNITUDE, absurd
 
-    usable = engine.usable > 0
-    known = np.isfinite(values) & usable
+    usable, known = engine.usable > 0, np.isfinite(z)
     count = known.sum(1)
-    strange = (known & ((values < engine.low) | (values > engine.high))).any(1)
+    # what is too large to be shown is infinite, and outside as well
+    strange = (usable & ((values < engine.low) | (values > engine.high))).any(1)
+    if any(e.per_flux for e in plan.asked) and columns.get(MAGNITUDE) is not None:
+        strange |= absurd(columns[MAGNITUDE])
     value = mean * engine.scale[requests] + engine.centre[requests]
     beyond = (usable[requests] & ((value < engine.low[requests]) | (value > engine.high[requests]))).any(1)
     lacking = np.zeros(len(values), bool)

@@ -136,7 +136,9 @@ says (standard deviation, wild stars included) whatever the context. Coefficient
 hides are hidden from the answer, yet the factor knows that there are such: the network takes a star of few orders for a
 faint one. A label that is shown comes back to about a thousandth of its scatter; LABEL_err is the error of that, not of
 the label. Labels that come as expressions have their unit in the model file. A number that is wrong, rather than
-noisy, is believed: see bits 2 and 4 of ask_flag.""",
+noisy, is believed: see bits 2 and 4 of ask_flag. Only what no network can take is left out, with bit 2: infinite
+numbers, those beyond single precision, and the coefficients of a star whose phot_g_mean_mag is 50 or more either
+way.""",
     "JOINT ANSWERS": """--joint N chains the requests in the order of LABELS: the first is drawn from its answer, shown,
 and the second drawn given it, N times over. LABEL_samples are the draws, LABEL and LABEL_err their mean and standard
 deviation. Deviates follow from --seed and source_id.""",
