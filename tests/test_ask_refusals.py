@@ -6,7 +6,8 @@ import pytest
 from tables import write
 
 import xptools
-from xptools.errors import UsageError
+from xptools.cores.ask_vocabulary import Vocabulary
+from xptools.errors import DataError, UsageError
 
 RECIPE = """tokens = [
   { name = "bp", value = "c", relevant = "n", width = 6, per_flux = true, group = "bp" },
@@ -150,3 +151,24 @@ def test_spectra_for_a_magnitude_that_no_star_has_are_flagged(model):
         out = asked("c --given mass", model, changed(few, "phot_g_mean_mag", np.full(40, value)))
         assert (out["ask_flag"].to_numpy()[:10] & 2 == bit).mean() > 0.8, value
         assert np.isfinite(np.stack(out["c_x"].to_numpy())).all()
+
+
+@pytest.mark.parametrize("width", [5, 7])
+def test_arrays_of_another_length_are_refused(model, width):
+    with pytest.raises(DataError, match=f"column c has {width} numbers, the model's vocabulary expects 6"):
+        asked("mass", model, table(40, 1, width))
+
+
+@pytest.mark.parametrize(("values", "errors", "name"), [(5, 6, "c"), (6, 5, "c_err"), (6, 7, "c_err"), (7, 7, "c")])
+def test_a_vocabulary_takes_values_and_errors_of_its_width_only(values, errors, name):
+    v = Vocabulary.of([{"name": "c", "value": "c", "error": "c_err", "width": 6}])
+    with pytest.raises(DataError, match=f"column {name} has [57] numbers, the model's vocabulary expects 6"):
+        v.read({"c": np.ones((0, values)), "c_err": np.ones((0, errors))}, 0)
+
+
+def test_an_array_that_no_star_of_a_batch_has_is_unknown(model):
+    few = table(40, 1)
+    want = asked("mass --context c,colour", model, changed(few, "c", pa.nulls(40, pa.list_(pa.float64(), 6))))
+    for kind in (pa.list_(pa.float64()), pa.null()):
+        got = asked("mass --context c,colour", model, changed(few, "c", pa.nulls(40, kind)))
+        assert got.select(want.schema.names[-4:]) == want.select(want.schema.names[-4:])

@@ -173,12 +173,8 @@ def flux_of(G: np.ndarray) -> np.ndarray:
 
 def _spectrum(e: Entry, there: dict[str, np.ndarray], whole: bool) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients and errors (N, width) of an array entry; infinite where known, but G is absurd."""
-    value = there[e.value]
-    if value.ndim != 2 or value.shape[1] < e.width:
-        width = value.shape[1] if value.ndim == 2 else 1
-        raise DataError(f"column {e.value} has {width} numbers, the model's vocabulary expects {e.width}. TRY: a model "
-                        "of the same data release")  # fmt: skip
-    value, error = value[:, : e.width], there.get(e.error, np.full_like(value, np.nan))[:, : e.width]
+    value = _wide(there[e.value], e.value, e.width)
+    error = _wide(there[e.error], e.error, e.width) if e.error in there else np.full_like(value, np.nan)
     if e.per_flux:
         G = there[MAGNITUDE][:, None]
         lost, flux = absurd(G) & ~np.isnan(value), flux_of(G)
@@ -186,6 +182,16 @@ def _spectrum(e: Entry, there: dict[str, np.ndarray], whole: bool) -> tuple[np.n
     if e.relevant in there and not whole:
         value = np.where(np.arange(e.width) < there[e.relevant][:, None], value, np.nan)
     return value, error
+
+
+def _wide(array: np.ndarray, name: str, width: int) -> np.ndarray:
+    """An array column as (N, width), unknown where none of these stars has one; DataError for another length."""
+    if array.shape[1:] == (0,) or (array.ndim == 1 and np.isnan(array).all()):
+        return np.full((len(array), width), np.nan)
+    if array.shape[1:] != (width,):
+        raise DataError(f"column {name} has {np.prod(array.shape[1:], dtype=int)} numbers, the model's vocabulary "
+                        f"expects {width}. TRY: a model of the same data release")  # fmt: skip
+    return array
 
 
 def load(path: Any) -> dict[str, Any]:
