@@ -127,7 +127,7 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, variance: np.ndarray, mean: np.ndarray, off: np.ndarray, sigma: np.ndarray) -> Rows:
-        """With the usual variance, the mean over some ALIKE answers `mean` next to each other, of one order of an array.
+        """With the usual variance, the mean over some ALIKE answers `mean` next to each other, of one order each.
 
         Labels whose variance is WILD times the median of those are left out: they say nothing, and would hide the rest.
         """
