@@ -126,6 +126,7 @@ def test_wrong_recipes_say_so(inside, files, tmp_path):
         "key.toml": ('tokens = [{ name = "a", value = "a", wide = 3 }]', 65, "'wide'"),
         "other.toml": ('tokens = [{ name = "a", value = "elsewhere" }]', 65, "elsewhere missing"),
         "blank.toml": (plain.read_text() + '[selection]\nblank = [{ tokens = ["x"], where = "n > 1" }]', 65, "'x'"),
+        "unit.toml": ('tokens = [{ name = "a", value = "mass", unit = "parsnip" }]', 65, "'parsnip' is no unit"),
         "type.toml": ('tokens = [{ name = "a", value = 3 }]', 65, "no str"),
         "list.toml": ("tokens = 3", 65, "list of tables"),
         "half.toml": (plain.read_text() + '[selection]\nblank = [{ tokens = ["mass"] }]', 65, "tokens and where"),

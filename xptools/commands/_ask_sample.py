@@ -47,6 +47,15 @@ class Recipe:
         self.keep: str | None = selection.get("keep")
         self.quantiles: list[float] | None = selection.get("quantiles")
         self.blank = [(self._tokens(names), where) for names, where in blank]
+        self._check_units()
+
+    def _check_units(self) -> None:
+        from xptools.metadata import vounit
+
+        for e in self.vocabulary.entries:
+            if vounit(e.unit) is None:
+                raise DataError(f"the vocabulary's entry {e.name!r}: {e.unit!r} is no unit. {self.where}. TRY: mag, K, "
+                                "km.s**-1, solMass, Gyr, or nothing for none (dex)")  # fmt: skip
 
     def _tokens(self, names: list[str]) -> np.ndarray:
         import numpy as np
