@@ -60,7 +60,7 @@ def train(inside, source, recipe, output, *more):
 def test_a_table_with_holes_becomes_a_model_that_answers(inside, files, tmp_path):
     source, _, recipe = files
     err, about = train(inside, source, recipe, tmp_path / "m.safetensors", "--epochs", 12)
-    assert "no columns for absent" in err and "mass" in err and "total pull" in err
+    assert "no columns for absent (nowhere): not trained" in err and "mass" in err and "total pull" in err
     assert about.kind == "ask" and about.shape["sizes"]["dim"] == 16
     m = about.metrics["labels"]["mass"]
     assert 150 < about.training["rows"] / 5 < 170 and m["mad_std"] < 0.25

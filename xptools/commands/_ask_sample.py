@@ -82,7 +82,8 @@ class Tokens:
             raise MissingColumns("train ask", self.vocabulary.columns(), tuple(schema.names))
         for name, spelling in names.items():
             check_unit(name, schema.field(spelling))
-        self.absent = [e.name for e in self.vocabulary.entries if e not in there]
+        absent = {e.name: [c for c in e.columns if c not in names] for e in self.vocabulary.entries if e not in there}
+        self.absent = [f"{name} ({', '.join(columns)})" for name, columns in absent.items()]
         self.names, self.cuts = names, Cuts(schema, "ask", None, where)
         self.keep = condition(recipe.keep, schema)
         self.blank = [(tokens, condition(text, schema)) for tokens, text in recipe.blank]
