@@ -117,6 +117,20 @@ def test_a_killed_training_goes_on_to_the_same_result(inside, files, tmp_path, m
     assert output.read_bytes() == whole and not (tmp_path / "m.safetensors.checkpoint").exists()
 
 
+def test_a_rule_for_tokens_that_are_not_trained_needs_no_columns(files):
+    from xptools.commands._ask_sample import Recipe, Tokens
+    from xptools.errors import MissingColumns
+
+    _, recipe, _ = files
+    rule = '  { tokens = ["absent"], where = "ruwe > 1.4" },\n'
+    recipe.write_text(recipe.read_text().replace("blank = [ ", f"blank = [\n{rule} "))
+    schema = table(10).schema
+    assert [list(tokens) for tokens, _ in Tokens(schema, Recipe(recipe), None, ()).blank] == [[5]]
+    recipe.write_text(recipe.read_text().replace('["absent"]', '["absent", "mass"]'))
+    with pytest.raises(MissingColumns, match="ruwe"):
+        Tokens(schema, Recipe(recipe), None, ())
+
+
 def test_wrong_recipes_say_so(inside, files, tmp_path):
     source, _, plain = files
     cases = {

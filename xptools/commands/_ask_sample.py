@@ -86,7 +86,9 @@ class Tokens:
         self.absent = [f"{name} ({', '.join(columns)})" for name, columns in absent.items()]
         self.names, self.cuts = names, Cuts(schema, "ask", None, where)
         self.keep = condition(recipe.keep, schema)
-        self.blank = [(tokens, condition(text, schema)) for tokens, text in recipe.blank]
+        entries = np.array([e in there for e in self.vocabulary.entries])
+        rules = [rule for rule in recipe.blank if entries[self.vocabulary.entry_of[rule[0]]].any()]
+        self.blank = [(tokens, condition(text, schema)) for tokens, text in rules]
         self.files, self.rows = files, 0
         self.square, self.count = (np.zeros(len(self.vocabulary.tokens)) for _ in range(2))
 
