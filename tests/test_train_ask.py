@@ -9,7 +9,7 @@ from tables import write
 
 import xptools
 from xptools import artefact, checkpoint
-from xptools.cores.ask_training import AskLearner
+from xptools.cores.ask_training import AskLearner, standards
 
 RECIPE = """tokens = [
   { name = "s", value = "spectrum", error = "spectrum_err", relevant = "n", width = 4, group = "s" },
@@ -115,6 +115,33 @@ def test_a_killed_training_goes_on_to_the_same_result(inside, files, tmp_path, m
     err, _ = train(inside, source, recipe, output)
     assert "goes on after epoch 2" in err
     assert output.read_bytes() == whole and not (tmp_path / "m.safetensors.checkpoint").exists()
+
+
+def test_labels_that_cannot_be_trained_are_named(inside, files, tmp_path):
+    source, _, recipe = files
+    lines = "".join(f'  {{ name = "{n}", value = "{n}", ask = true }},\n' for n in ("few", "same", "mostly"))
+    recipe.write_text(recipe.read_text().replace("]\n", f"{lines}]\n"))
+    few, mostly = np.full(900, np.nan), np.zeros(900)
+    few[:20], mostly[::3] = np.arange(20), np.asarray(table()["blue"])[::3]
+    more = table().append_column("few", pa.array(few)).append_column("same", pa.array(np.full(900, 0.1)))
+    write(more.append_column("mostly", pa.array(mostly)), source, rows=500)
+    err, about = train(inside, source, recipe, tmp_path / "m.safetensors")
+    assert "not trained: few (20 known of 900 stars; at least 50), same (all the same)\n" in err
+    assert set(about.metrics["labels"]) == {"mass", "mostly"} and not {"few", "same"} & set(about.domain)
+
+
+def test_standards_of_rare_and_of_repeated_numbers():
+    rng = np.random.default_rng(0)
+    values = rng.normal(5, 2, (3000, 5)).astype(np.float32)
+    rare = rng.permutation(3000)[:80]  # a tenth of the rows has about 8 of them
+    values[np.setdiff1d(np.arange(3000), rare), 1] = np.nan
+    values[:2000, 2] = 7.0
+    values[:, 3] = 0.1
+    values[40:, 4] = np.nan
+    centre, scale, usable = standards(values, 300)
+    assert usable.tolist() == [True, True, True, False, False] and centre[2] == 7.0
+    assert centre[1] == np.median(values[rare, 1].astype(float))
+    np.testing.assert_allclose(scale, [2, 2, np.std(values[:, 2]), 1, 1], rtol=0.4)
 
 
 def test_a_rule_for_tokens_that_are_not_trained_needs_no_columns(files):

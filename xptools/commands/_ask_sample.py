@@ -84,7 +84,7 @@ class Tokens:
             check_unit(name, schema.field(spelling))
         absent = {e.name: [c for c in e.columns if c not in names] for e in self.vocabulary.entries if e not in there}
         self.absent = [f"{name} ({', '.join(columns)})" for name, columns in absent.items()]
-        self.names, self.cuts = names, Cuts(schema, "ask", None, where)
+        self.there, self.names, self.cuts = there, names, Cuts(schema, "ask", None, where)
         self.keep = condition(recipe.keep, schema)
         entries = np.array([e in there for e in self.vocabulary.entries])
         rules = [rule for rule in recipe.blank if entries[self.vocabulary.entry_of[rule[0]]].any()]
@@ -149,24 +149,41 @@ def sample(
     if len(rows) < len(values):
         say(f"xp train ask: {len(rows):>9,} rows left: coefficients within their quantiles")
     centre, scale, usable = standards(values)
+    low, high, count = _extent(values)
+    if dropped := _dropped(tokens, usable, count, len(values)):
+        say(f"xp train ask: not trained: {', '.join(dropped)}")
     spread = np.sqrt(tokens.square / np.maximum(tokens.count, 1))
-    with np.errstate(all="ignore"):
-        low, high = _extent(values)
     kept = {"centre": centre, "scale": scale, "low": low, "high": high, "spread": spread, "usable": usable}
     kept = {k: v.astype(np.float32) for k, v in kept.items()}
     return Sample(values, errors, kept["centre"], kept["scale"], usable), rows, kept, origin
 
 
-def _extent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest value of each token; infinite where there is none."""
+def _dropped(tokens: Tokens, usable: np.ndarray, count: np.ndarray, stars: int) -> list[str]:
+    """Entries that have columns and yet are not trained, and why, from how many stars know each token (V,)."""
+    from xptools.cores.ask_training import FEWEST
+
+    out = []
+    for k, e in enumerate(tokens.vocabulary.entries):
+        at = tokens.vocabulary.entry_of == k
+        if e in tokens.there and not usable[at].any():
+            known = int(count[at].max())
+            few = f"{known:,} known of {stars:,} stars; at least {FEWEST}"
+            out.append(f"{e.name} ({few if known < FEWEST else 'all the same'})")
+    return out
+
+
+def _extent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest and highest value of each token, infinite where there is none, and how many stars know it."""
     import numpy as np
 
     low, high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+    count = np.zeros(values.shape[1], np.int64)
     for start in range(0, len(values), ROWS):
         part = np.asarray(values[start : start + ROWS])
         low = np.minimum(low, np.where(np.isnan(part), np.inf, part).min(0))
         high = np.maximum(high, np.where(np.isnan(part), -np.inf, part).max(0))
-    return low, high
+        count += np.isfinite(part).sum(0)
+    return low, high, count
 
 
 def _within(values: np.ndarray, recipe: Recipe) -> np.ndarray:
