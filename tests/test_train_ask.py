@@ -130,6 +130,20 @@ def test_labels_that_cannot_be_trained_are_named(inside, files, tmp_path):
     assert set(about.metrics["labels"]) == {"mass", "mostly"} and not {"few", "same"} & set(about.domain)
 
 
+def test_a_table_without_labels_trains_to_the_end(inside, files, tmp_path):
+    source, _, recipe = files
+    write(table().drop_columns(["mass", "mass_err"]), source, rows=500)
+    err, about = train(inside, source, recipe, tmp_path / "m.safetensors")
+    assert "no label (ask = true) is trained: nothing to tell" in err and "1.48 MAD" not in err
+    assert about.metrics["labels"] == {} and "colour" in about.domain and "mass" not in about.domain
+    step = xptools.op(f"ask colour --model {tmp_path / 'm.safetensors'} --replace")
+    out = step(table(30, 2).to_batches()[0])
+    assert np.isfinite(out.column(out.schema.get_field_index("colour")).to_numpy()).all()
+    write(table().select(["source_id", "mass"]).set_column(1, "mass", pa.array(np.ones(900))), source, rows=500)
+    code, _, err = inside("train", "ask", source, "--recipe", recipe, "-o", tmp_path / "n.safetensors")
+    assert code == 65 and "mass (all the same)" in err and "no number of the recipe can be trained" in err
+
+
 def test_standards_of_rare_and_of_repeated_numbers():
     rng = np.random.default_rng(0)
     values = rng.normal(5, 2, (3000, 5)).astype(np.float32)

@@ -152,6 +152,8 @@ def sample(
     low, high, count = _extent(values)
     if dropped := _dropped(tokens, usable, count, len(values)):
         say(f"xp train ask: not trained: {', '.join(dropped)}")
+    if not usable.any():
+        raise DataError("no number of the recipe can be trained. TRY: another --recipe, more stars")
     spread = np.sqrt(tokens.square / np.maximum(tokens.count, 1))
     kept = {"centre": centre, "scale": scale, "low": low, "high": high, "spread": spread, "usable": usable}
     kept = {k: v.astype(np.float32) for k, v in kept.items()}

@@ -124,7 +124,7 @@ def command(
                  "held_rows": len(held_rows), "best_epoch": fit.epoch}  # fmt: skip
     artefact.save(output, _about(told, sizes, training, metrics | {"score": fit.score}, kept), arrays)
     points.clear()
-    for line in _report(metrics["labels"]):
+    for line in _report(metrics["labels"], len(_labels(told, table))):
         say(line)
     say(f"xp train ask: {output}")
 
@@ -179,9 +179,19 @@ def _finished(learner, fit, recipe, table, held, kept):
     from xptools.cores.ask_model import parameters
 
     engine = Engine(learner.network.eval(), recipe.vocabulary, **kept, device=learner.device)
-    errors, labels = calibrated(engine, table, held, learner.plan, learner.seed)
+    errors, labels = engine.errors, {}  # those without a correction
+    if len(_labels(recipe, table)):
+        errors, labels = calibrated(engine, table, held, learner.plan, learner.seed)
     tokens = {f"token.{k}": v for k, v in kept.items()}
     return {**fit.arrays, **tokens, **errors.arrays()}, {"labels": labels, "parameters": parameters(learner.network)}
+
+
+def _labels(recipe, table):
+    """Numbers of the tokens that are trained and asked for."""
+    import numpy as np
+
+    asked = np.array([e.ask for e in recipe.vocabulary.entries])[recipe.vocabulary.entry_of]
+    return np.flatnonzero(asked & table.usable)
 
 
 def _about(recipe, sizes, training, metrics, kept):
@@ -207,7 +217,10 @@ def _about(recipe, sizes, training, metrics, kept):
     )
 
 
-def _report(labels: dict) -> list[str]:
+def _report(labels: dict, trained: int) -> list[str]:
+    if not trained:
+        return ["xp train ask: no label (ask = true) is trained: nothing to tell of held-out stars, and errors are the "
+                "network's own, not corrected"]  # fmt: skip
     lines = ["xp train ask: held-out stars, labels withheld",
              "               stars  1.48 MAD  label err  model err  total err    pull  total pull"]  # fmt: skip
     for name, m in labels.items():
