@@ -1,6 +1,7 @@
 """`xp train ask`: a table with holes to one model file, by a recipe of one's own; killed and gone on; wrong recipes."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -142,6 +143,13 @@ def test_a_table_without_labels_trains_to_the_end(inside, files, tmp_path):
     write(table().select(["source_id", "mass"]).set_column(1, "mass", pa.array(np.ones(900))), source, rows=500)
     code, _, err = inside("train", "ask", source, "--recipe", recipe, "-o", tmp_path / "n.safetensors")
     assert code == 65 and "mass (all the same)" in err and "no number of the recipe can be trained" in err
+
+
+def test_too_few_held_out_stars_are_told_of(inside, files, tmp_path):
+    source, _, recipe = files
+    err, about = train(inside, source, recipe, tmp_path / "m.safetensors", "--held", 0.03)
+    assert about.metrics["labels"] == {} and "1.48 MAD" not in err
+    assert re.search(r"too few held-out stars to tell anything of mass \((\d|1\d)\): 20 that know it", err)
 
 
 def test_standards_of_rare_and_of_repeated_numbers():

@@ -124,7 +124,7 @@ def command(
                  "held_rows": len(held_rows), "best_epoch": fit.epoch}  # fmt: skip
     artefact.save(output, _about(told, sizes, training, metrics | {"score": fit.score}, kept), arrays)
     points.clear()
-    for line in _report(metrics["labels"], len(_labels(told, table))):
+    for line in _report(metrics["labels"], _telling(told, table, held_rows)):
         say(line)
     say(f"xp train ask: {output}")
 
@@ -217,8 +217,21 @@ def _about(recipe, sizes, training, metrics, kept):
     )
 
 
-def _report(labels: dict, trained: int) -> list[str]:
-    if not trained:
+def _telling(recipe, table, held) -> dict[str, int]:
+    """How many of the held-out stars that tell know each label, by its name."""
+    import numpy as np
+
+    from xptools.cores.ask_calibration import MOST
+
+    tokens, rows = _labels(recipe, table), held[1::2]
+    count = np.isfinite(table.values[np.ix_(rows[:: max(1, -(-len(rows) // MOST))], tokens)]).sum(0)
+    return {recipe.vocabulary.tokens[k]: int(n) for k, n in zip(tokens, count, strict=True)}
+
+
+def _report(labels: dict, telling: dict[str, int]) -> list[str]:
+    from xptools.cores.ask_calibration import FEWEST
+
+    if not telling:
         return ["xp train ask: no label (ask = true) is trained: nothing to tell of held-out stars, and errors are the "
                 "network's own, not corrected"]  # fmt: skip
     lines = ["xp train ask: held-out stars, labels withheld",
@@ -227,4 +240,8 @@ def _report(labels: dict, trained: int) -> list[str]:
         numbers = (m[k] for k in ("mad_std", "label_error", "error", "total_error"))
         words = "  ".join(f"{n:9.4g}" for n in numbers)
         lines.append(f"{name:>12} {m['stars']:7,} {words}  {m['pull']:6.2f}  {m['total_pull']:10.2f}")
-    return lines
+    few = [f"{name} ({n:,})" for name, n in telling.items() if name not in labels]
+    if few:
+        lines.append(f"xp train ask: too few held-out stars to tell anything of {', '.join(few)}: {FEWEST} that know "
+                     "it are needed in the half that tells. TRY: a larger --held, more stars")  # fmt: skip
+    return lines if labels else lines[2:]
