@@ -152,6 +152,30 @@ def test_too_few_held_out_stars_are_told_of(inside, files, tmp_path):
     assert re.search(r"too few held-out stars to tell anything of mass \((\d|1\d)\): 20 that know it", err)
 
 
+def test_numbers_that_stand_for_unknown_ones_are_taken_as_unknown(files, monkeypatch):
+    from xptools.commands import _ask_sample as part
+
+    source, recipe, _ = files
+    monkeypatch.setattr(part, "ROWS", 64)
+    said, wrong = [], table()
+    mass, red = np.asarray(wrong["mass"]).copy(), np.asarray(wrong["red"]).astype(np.float32)
+    mass[100:400], mass[400:420], red[500:530] = -9999, -999, -9999.99
+    for name, column in (("mass", mass), ("red", red)):
+        wrong = wrong.set_column(wrong.column_names.index(name), name, pa.array(column))
+    write(wrong, source, rows=500)
+    recipe.write_text(recipe.read_text().replace("quantiles", "# quantiles"))  # only the keep and the blank rule
+    found, rows, kept, origin = part.sample(str(source), part.Recipe(str(recipe)), None, 200, said.append)
+    words = "taken as unknown, for it is far from all other values"
+    assert f"xp train ask: column mass: {words}: -9999 (" in said[-1] and "-999 (20 times)" in said[-1]
+    assert said[-2] == f"xp train ask: column red: {words}: -9999.99 (30 times)" and "absent" in said[-3]
+    assert len(rows) == 850 and [line for line, _ in origin.flow[-2:]] == [line[14:] for line in said[-2:]]
+    tokens = part.Recipe(str(recipe)).vocabulary.tokens
+    colour, mass = (tokens.index(name) for name in ("colour", "mass"))
+    assert np.isnan(found.values[50:370, mass]).all() and np.isnan(found.values[450:480, colour]).all()
+    assert np.isfinite(found.values[[*range(450), *range(480, 850)], colour]).all()
+    assert 0 < kept["low"][mass] and kept["high"][mass] < 3 and kept["spread"][mass] < 2 < kept["spread"][colour] < 4
+
+
 def test_standards_of_rare_and_of_repeated_numbers():
     rng = np.random.default_rng(0)
     values = rng.normal(5, 2, (3000, 5)).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xptools.errors import DataError, MissingColumns
 from xptools.protocol import check_unit, spelled
@@ -68,7 +68,7 @@ class Recipe:
 
 
 class Tokens:
-    """Which columns of a table are tokens; their values and errors go to two files as batches come."""
+    """Which columns of a table are tokens; their values, errors and single columns go to three files."""
 
     def __init__(self, schema, recipe: Recipe, where: str | None, files: tuple):
         import numpy as np
@@ -89,6 +89,8 @@ class Tokens:
         entries = np.array([e in there for e in self.vocabulary.entries])
         rules = [rule for rule in recipe.blank if entries[self.vocabulary.entry_of[rule[0]]].any()]
         self.blank = [(tokens, condition(text, schema)) for tokens, text in rules]
+        # a magnitude that arrays are divided by is a single column as well
+        self.single = tuple(dict.fromkeys(c for e in there for c in e.columns[bool(e.width) :]))
         self.files, self.rows = files, 0
         self.square, self.count = (np.zeros(len(self.vocabulary.tokens)) for _ in range(2))
 
@@ -111,19 +113,61 @@ class Tokens:
         self.count += np.isfinite(whole).sum(0)
         known = np.isfinite(values).any(1)
         flow.append(("with any number", int(known.sum())))
-        for file, block in zip(self.files, (values[known], errors[known]), strict=True):
-            file.write(block.tobytes())
+        single = np.stack([np.zeros(len(values)), *(columns[c] for c in self.single)], 1)[:, 1:]
+        for file, block in zip(self.files, (values, errors, single), strict=True):
+            file.write(block[known].tobytes())
         self.rows += int(known.sum())
         return {"flow": flow}
 
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
         """Values and errors (N, V) float32 on disk, for as long as the arrays live."""
+        return self._map(0), self._map(1)
+
+    def _map(self, which: int, mode: Literal["r", "r+"] = "r") -> np.ndarray:
         import numpy as np
 
-        shape = (self.rows, len(self.vocabulary.tokens))
-        for file in self.files:
-            file.flush()
-        return tuple(np.memmap(file, np.float32, "r", shape=shape) for file in self.files)
+        kind, width = (np.float64, len(self.single)) if which == 2 else (np.float32, len(self.vocabulary.tokens))
+        self.files[which].flush()
+        return np.memmap(self.files[which], kind, mode, shape=(self.rows, width))
+
+    def missing(self) -> list[str]:
+        """Make unknown what is made of numbers that stand for unknown ones; tells of which columns, which and how many.
+
+        A token is unknown where any of its columns is.
+        """
+        from xptools.cores.ask_missing import stand_ins
+        from xptools.cores.ask_training import MOST
+
+        if not self.single or not self.rows:
+            return []
+        columns, values = self._map(2), self._map(0, "r+")
+        some = columns[:: max(1, -(-self.rows // MOST))]
+        told = []
+        for k, name in enumerate(self.single):
+            if numbers := stand_ins(some[:, k]):
+                count = self._erase(columns[:, k], numbers, name, values)
+                each = (f"{v:.7g} ({n:,} times)" for v, n in zip(numbers, count, strict=True))
+                told.append(f"column {name}: taken as unknown, for it is far from all other values: {', '.join(each)}")
+        values.flush()
+        return told
+
+    def _erase(self, column: np.ndarray, numbers: list[float], name: str, values: np.ndarray) -> np.ndarray:
+        """Make the tokens of a column unknown where it is one of these numbers; how often it is each of them."""
+        import numpy as np
+
+        entries = self.vocabulary.entries
+        tokens = np.flatnonzero(np.array([name in e.columns for e in entries])[self.vocabulary.entry_of])
+        alone = tokens[[entries[k].width == 0 for k in self.vocabulary.entry_of[tokens]]]
+        self.square[alone] = self.count[alone] = 0
+        count = np.zeros(len(numbers), int)
+        for start in range(0, self.rows, ROWS):
+            equal = np.asarray(column[start : start + ROWS])[:, None] == numbers
+            values[np.ix_(start + np.flatnonzero(equal.any(1)), tokens)] = np.nan
+            left = values[start : start + ROWS, alone].astype(np.float64)
+            self.square[alone] += np.nansum(left**2, 0)
+            self.count[alone] += np.isfinite(left).sum(0)
+            count += equal.sum(0)
+        return count
 
 
 def sample(
@@ -136,12 +180,16 @@ def sample(
     from xptools.cores.ask_training import Sample, standards
     from xptools.io.spool import spool
 
-    with spool() as one, spool() as other:
-        tokens, _, origin = read(path, "ask", ROWS, lambda schema: Tokens(schema, recipe, where, (one, other)), say)
+    with spool() as one, spool() as other, spool() as third:
+        files = one, other, third
+        tokens, _, origin = read(path, "ask", ROWS, lambda schema: Tokens(schema, recipe, where, files), say)
         if tokens.absent:
             say(f"xp train ask: no columns for {', '.join(tokens.absent)}: not trained")
         if tokens.rows < fewest:
             raise DataError(f"{tokens.rows} stars are left, fewer than {fewest}. TRY: fewer cuts, more stars")
+        for line in tokens.missing():
+            origin.flow.append((line, tokens.rows))
+            say(f"xp train ask: {line}")
         values, errors = tokens.matrices()
     rows = _within(values, recipe)
     if len(rows) < fewest:

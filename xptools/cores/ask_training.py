@@ -23,6 +23,7 @@ from xptools.cores.ask_vocabulary import Vocabulary
 WARM = 100  # steps until the rate is reached
 SCORED = 4096  # held-out stars that a score is taken from
 FEWEST = 50  # stars that know a token, below which it is not trained
+MOST = 200_000  # rows that standards are taken from
 RARE, PART = 1000, 8192  # known numbers of a part of the rows, below which all rows are looked at; of so many at once
 CUT, MOST_ORDERS = 0.1, 30  # share of the contexts with low orders only, with high ones; where they may be cut
 BANDS = 2.0  # weight of a group of coefficients among the requests, a single number has 1
@@ -60,7 +61,7 @@ class Sample(NamedTuple):
         return z.astype(np.float32), np.nan_to_num(self.errors[rows] / self.scale, nan=0.0).astype(np.float32)
 
 
-def standards(values: np.ndarray, most: int = 200_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def standards(values: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Median, 1.4826 MAD and whether enough stars know it, of each token (V,); from `most` rows spread evenly, of a
     token that few of those know from all rows.
 
