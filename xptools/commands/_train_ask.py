@@ -24,7 +24,10 @@ for xp mock --sample giants. A file of one's own has lines like
 { name = "mass", value = "mass", error = "mass_err", group = "mass", unit = "solMass", text = "Mass", ask = true }
 where value and error are expressions of columns; a line with width is an array column, one token per number, of which
 those from the column `relevant` on are unknown. [selection] may have keep (a condition), quantiles (of coefficients)
-and blank (tokens that are unknown under a condition). Columns that the table lacks are tokens that are not trained.""",
+and blank (tokens that are unknown under a condition). Columns that the table lacks are tokens that are not trained,
+with rules of blank that are for such tokens only. Nor are tokens that fewer than 50 stars know, or that are the same
+for all. A number that a single column has again and again, far from all its other values (20 times 1.48 MAD from
+their median; 5 if it is written with nines, as -9999), is taken as unknown. All these are told.""",
     "TRAINING": """Each time a star is met, a random subset of its known numbers is its context and other known numbers
 are requests, the requested one perhaps among the context; the loss is the Gaussian negative log-likelihood with the
 label's error added to the predicted variance. lb23: one request per star, 4096 passes in 8 cosine cycles, batch 1024,
