@@ -27,6 +27,12 @@ def test_nines_are_found_where_the_others_are_wide():
     assert stand_ins(mixed(teff, (-3000.0, 200))) == []  # not so far that it could be nothing else
 
 
+def test_any_number_is_found_that_a_minority_has():
+    mass = np.random.default_rng(0).normal(1.2, 0.03, 1500)
+    assert stand_ins(mixed(mass, (0.0, 700))) == [0.0]
+    assert stand_ins(mixed(mass, (0.0, 1700))) == []
+
+
 def test_several_are_found_one_after_another():
     v = mixed(np.random.default_rng(0).normal(0, 1, 900), (-9999.0, 500), (-999.0, 40), (-9999.99, 60), (99.0, 20))
     assert sorted(stand_ins(v)) == [-9999.99, -9999.0, -999.0, 99.0]
@@ -50,6 +56,7 @@ def test_outliers_beside_it_do_not_hide_it():
         np.full(100, 0.1),
         np.where(np.arange(900) % 10, 0.0, 4096.0),
         np.minimum(np.random.default_rng(2).exponential(1, 20_000), 5.0),
+        np.where(np.arange(900) % 3, 0.0, np.random.default_rng(2).normal(6, 0.2, 900)),  # most have 0
         np.empty(0),
         np.full(40, np.nan),
     ],

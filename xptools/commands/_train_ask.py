@@ -27,7 +27,8 @@ those from the column `relevant` on are unknown. [selection] may have keep (a co
 and blank (tokens that are unknown under a condition). Columns that the table lacks are tokens that are not trained,
 with rules of blank that are for such tokens only. Nor are tokens that fewer than 50 stars know, or that are the same
 for all. A number that a single column has again and again, far from all its other values (20 times 1.48 MAD from
-their median; 5 if it is written with nines, as -9999), is taken as unknown. All these are told.""",
+their median, and in less than half of the stars; 5 if it is written with nines, as -9999), is taken as unknown. All
+these are told.""",
     "TRAINING": """Each time a star is met, a random subset of its known numbers is its context and other known numbers
 are requests, the requested one perhaps among the context; the loss is the Gaussian negative log-likelihood with the
 label's error added to the predicted variance. lb23: one request per star, 4096 passes in 8 cosine cycles, batch 1024,
@@ -41,10 +42,11 @@ OUTPUT.checkpoint when the same command is given again, to the same result.""",
 variance, from that variance, the answer, the token that is asked for, the parts of each group of tokens that are
 shown and of each array that are withheld. It learns it from 64 contexts of each star, drawn as in training or as xp
 ask meets them, and takes the labels' own errors off. An answer to a token that is itself shown is moved as well, by
-what it is off under such contexts, a thousandth of the label's scatter. The other half is what is told, without
-labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the label's
-own error in it, the median of that error and of the answer's, the width of the pulls with the network's own error and
-with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head mixture.""",
+what it is off under such contexts, a thousandth of the label's scatter. Without any label nothing is corrected. The
+other half is what is told, without labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label
+- answer, which has the label's own error in it, the median of that error and of the answer's, the width of the pulls
+with the network's own error and with the total one. In the model file also mean -ln p and CRPS, which tell --head
+gaussian from --head mixture.""",
 }
 
 
