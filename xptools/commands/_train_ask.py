@@ -40,13 +40,13 @@ stay on disk (XP_TMPDIR), so a table may be larger than memory. A training that 
 OUTPUT.checkpoint when the same command is given again, to the same result.""",
     "ERRORS": """Half of the held-out stars correct the errors: a small network makes a factor of the predicted
 variance, from that variance, the answer, the token that is asked for, the parts of each group of tokens that are
-shown and of each array that are withheld. It learns it from 64 contexts of each star, drawn as in training or as xp
-ask meets them, and takes the labels' own errors off. An answer to a token that is itself shown is moved as well, by
-what it is off under such contexts, a thousandth of the label's scatter. Without any label nothing is corrected. The
-other half is what is told, without labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label
-- answer, which has the label's own error in it, the median of that error and of the answer's, the width of the pulls
-with the network's own error and with the total one. In the model file also mean -ln p and CRPS, which tell --head
-gaussian from --head mixture.""",
+shown, of spectra order by order where they are low, and of each array that are withheld. It learns it from 64 contexts
+of each star, drawn as in training or as xp ask meets them, and takes the labels' own errors off. Answers are moved as
+well, by what they are off to one side under such contexts: log g by half an error, for example, where only five orders
+are shown. Without any label nothing is corrected. The other half is what is told, without labels, of every other star
+the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the label's own error in it, the median of
+that error and of the answer's, the pulls (rms) with the network's own error and with the total one. In the model file
+also mean -ln p and CRPS, which tell --head gaussian from --head mixture.""",
 }
 
 
@@ -55,7 +55,7 @@ gaussian from --head mixture.""",
     14,
     examples=(
         "xp train ask --recipe distmass apogee-xp.parquet -o generalist.safetensors",
-        "xp mock 150000 --sample giants --spectra | xp train ask --recipe giants -o giants.safetensors",
+        "xp mock 150000 --sample giants --spectra --map toy | xp train ask --recipe giants -o giants.safetensors",
         "xp train ask --recipe giants --head mixture --epochs 40 giants.parquet -o mixture.safetensors",
     ),
     see=("ask", "mock", "plot"),
