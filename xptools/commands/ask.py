@@ -132,13 +132,13 @@ name, all but these. --given shows exactly these, and flags the stars that lack 
 numbers of an array.""",
     "ERRORS": """LABEL_err is the total error: what the network itself predicts, LABEL_err_net, times a factor that
 held-out stars gave for the label, its answer and what is shown, so that answers are as far from the truth as LABEL_err
-says (standard deviation, wild stars included) whatever the context. Coefficients that a table has but that --context
-hides are hidden from the answer, yet the factor knows that there are such: the network takes a star of few orders for a
-faint one. A label that is shown comes back to about a thousandth of its scatter; LABEL_err is the error of that, not of
-the label. Labels that come as expressions have their unit in the model file. A number that is wrong, rather than
-noisy, is believed: see bits 2 and 4 of ask_flag. Only what no network can take is left out, with bit 2: infinite
-numbers, those beyond single precision, and the coefficients of a star whose phot_g_mean_mag is 50 or more either
-way.""",
+says (rms, wild stars included) whatever the context; and the answer is moved by what answers like it were off to one
+side. Coefficients that a table has but that --context hides are hidden from the answer, yet the correction knows that
+there are such: the network takes a star of few orders for a faint one. A label that is shown comes back to about a
+thousandth of its scatter; LABEL_err is the error of that, not of the label. Labels that come as expressions have their
+unit in the model file. A number that is wrong, rather than noisy, is believed: see bits 2 and 4 of ask_flag. Only what
+no network can take is left out, with bit 2: infinite numbers, those beyond single precision, and the coefficients of a
+star whose phot_g_mean_mag is 50 or more either way.""",
     "JOINT ANSWERS": """--joint N chains the requests in the order of LABELS: the first is drawn from its answer, shown,
 and the second drawn given it, N times over. LABEL_samples are the draws, LABEL and LABEL_err their mean and standard
 deviation. Deviates follow from --seed and source_id.""",
