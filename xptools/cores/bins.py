@@ -8,7 +8,7 @@ differ in this); its run inside the bin is kept, because slopes and mass ratios 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,9 +36,9 @@ class BinTable:
             "format": FORMAT,
             "mass_edges": [float(v) for v in self.mass_edges],
             "feh_edges": [float(v) for v in self.feh_edges],
-            "veff": _rounded(self.veff),
-            "veff_err": _rounded(self.veff_err),
-            "fine": _rounded(self.fine),
+            "veff": rounded(self.veff),
+            "veff_err": rounded(self.veff_err),
+            "fine": rounded(self.fine),
         }
 
     @classmethod
@@ -87,8 +87,26 @@ class BinTable:
         return scale * np.interp(mass, grid, self.fine[b, k])
 
 
-def _rounded(array) -> list:
-    return [_rounded(row) for row in array] if np.ndim(array) > 1 else [float(f"{v:.8g}") for v in array]
+    def shaped_like(self, other: BinTable) -> BinTable:
+        """The same volumes; V runs inside a bin as in that of `other` with the same edges, constant if it has none."""
+        fine = self.fine.copy()
+        for b, k in np.ndindex(self.veff.shape):
+            there = [_same_bin(e, i, o) for e, i, o in ((self.feh_edges, b, other.feh_edges),
+                                                        (self.mass_edges, k, other.mass_edges))]  # fmt: skip
+            if None not in there and self.veff[b, k] > 0 and other.veff[*there] > 0:
+                fine[b, k] = other.fine[*there] * (self.veff[b, k] / other.veff[*there])
+        return replace(self, fine=fine)
+
+
+def _same_bin(edges, i: int, others) -> int | None:
+    """The number of bin i among the bins of other edges; None if it is none of them."""
+    j = int(np.argmin(np.abs(others[:-1] - edges[i])))
+    return j if np.allclose(others[j : j + 2], edges[i : i + 2], rtol=0, atol=1e-9) else None
+
+
+def rounded(array) -> list:
+    """Values to eight digits, as lists: so that a table is the same from its metadata and from its rows."""
+    return [rounded(row) for row in array] if np.ndim(array) > 1 else [float(f"{v:.8g}") for v in array]
 
 
 def locate(values, edges):
