@@ -149,6 +149,24 @@ def test_a_star_without_error_is_refused(scattered):
         run(QUICK, rows.drop_columns(["feh_err"]))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.1])
+def test_a_mass_without_error_is_refused_unless_there_is_no_mass(scattered, value):
+    rows, fold = scattered[0].slice(0, 500), xptools.op(QUICK)
+
+    def spoilt(table, name, value):
+        values, i = table[name].to_numpy().copy(), table.schema.get_field_index(name)
+        values[3] = value
+        changed = table.set_column(i, table.schema.field(i), pa.array(values, pa.float32()))
+        return changed.replace_schema_metadata(table.schema.metadata).combine_chunks()
+
+    lacking = spoilt(rows, "mass_err", value)
+    with pytest.raises(DataError, match=r"1 stars.* no mass_err.*--drop mass_err"):
+        fold.feed(fold.zero(), lacking.to_batches()[0])
+    unweighed = spoilt(lacking, "mass", np.nan)
+    state = fold.feed(fold.zero(), unweighed.to_batches()[0])
+    assert state.n.sum() + state.outside == 500 and state.mass.sum() == state.n.sum()
+
+
 @pytest.mark.parametrize("words", ["--method exact", "--prior flat"])
 def test_options_that_do_not_go_with_it(words):
     with pytest.raises(UsageError, match="prior of its own"):
