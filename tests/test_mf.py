@@ -253,6 +253,16 @@ def test_wrong_input(stars):
     far = table.set_column(table.schema.get_field_index("feh_bin"), "feh_bin", ninth)
     with pytest.raises(DataError, match="beyond the 4 x 14 bins"):
         run(EXACT, far.replace_schema_metadata(table.schema.metadata))
+    for column in ("mass_bin", "feh_bin"):
+        bins = table[column].to_numpy().astype(float)
+        i, bins[7] = table.schema.get_field_index(column), np.nan
+        floats = table.set_column(i, column, pa.array(bins)).replace_schema_metadata(table.schema.metadata)
+        assert run(EXACT, floats)["n"].to_numpy().sum() == run(EXACT, table)["n"].to_numpy().sum() - 1
+        for value in (1.5, np.inf):
+            bins[9] = value
+            broken = table.set_column(i, column, pa.array(bins)).replace_schema_metadata(table.schema.metadata)
+            with pytest.raises(DataError, match=rf"{column} is {value:g}, .*Row 10\."):
+                xptools.through(EXACT, broken, rows=4).read_all()
     with pytest.raises(UsageError, match="do not ascend"):
         xptools.op("mf --segments 0.8,0.5")
 
