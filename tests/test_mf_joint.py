@@ -14,7 +14,8 @@ import xptools
 from xptools import metadata
 from xptools.cores import response
 from xptools.cores.errortable import ErrorTable
-from xptools.errors import DataError, UsageError
+from xptools.cores.nuts import Sampled
+from xptools.errors import ComputeError, DataError, UsageError
 
 QUICK = "mf --deconvolve --chains 2 --warmup 200 --draws 200 --force --segments 0.15,0.55,0.75"
 
@@ -165,6 +166,20 @@ def test_a_mass_without_error_is_refused_unless_there_is_no_mass(scattered, valu
     unweighed = spoilt(lacking, "mass", np.nan)
     state = fold.feed(fold.zero(), unweighed.to_batches()[0])
     assert state.n.sum() + state.outside == 500 and state.mass.sum() == state.n.sum()
+
+
+def test_few_divergences_are_told_and_many_name_the_error_table(capsys):
+    def got(divergences):
+        return Sampled(np.zeros((1, 1, 1)), np.array([1.004]), np.array([3000.0]), divergences, 0.8, rejected=4000)
+
+    step, tabled = xptools.op("mf --deconvolve"), xptools.op("mf --deconvolve --error-table known.parquet")
+    assert step.checked(got(3))["divergences"] == 3 and capsys.readouterr().err == ""
+    assert step.checked(got(9))["trouble"] == []
+    assert "9 of 4,000 transitions diverged" in (said := capsys.readouterr().err) and "TRY: --error-table" in said
+    with pytest.raises(ComputeError, match=r"21 divergent transitions.*--error-table FILE.* or --force"):
+        step.checked(got(21))
+    with pytest.raises(ComputeError, match="TRY: more --warmup and --draws, or --force"):
+        tabled.checked(got(21))
 
 
 @pytest.mark.parametrize("words", ["--method exact", "--prior flat"])

@@ -54,7 +54,7 @@ class MassFunction(Fold):
     packages: ClassVar[tuple[str, ...]] = ("jax", "numpyro", "numpy", "scipy")
     flags: ClassVar[dict[int, str]] = {NO_VOLUME: "no effective volume", STRAY: "stars where there is no volume"}
 
-    otherwise: ClassVar[str] = "--method exact, "  # what to try where the sampler does not converge
+    otherwise: ClassVar[str] | property = "--method exact, "  # what to try where the sampler does not converge
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -277,6 +277,10 @@ class MassFunction(Fold):
                 f"the sampler has not converged: {'; '.join(trouble)}. {length}. "
                 f"TRY: more --warmup and --draws, {self.otherwise}or --force"
             )
+        if doubt := got.doubt():
+            from xptools import progress
+
+            progress.warn(f"mf: {doubt}. TRY: {self.otherwise}--target-accept 0.995")
         return {"chains": self.chains, "warmup": self.warmup, "draws": self.draws, "rhat_max": float(got.rhat.max()),
                 "ess_min": float(got.ess.min()), "divergences": got.divergences, "bfmi": got.bfmi,
                 "trouble": trouble}  # fmt: skip

@@ -33,7 +33,10 @@ class JointMassFunction(MassFunction):
     wants: ClassVar[tuple[str, ...]] = ("mass_err", "feh_err")
     cites: ClassVar[tuple[str, ...]] = (*MassFunction.cites, "rasmussen2006")
 
-    otherwise: ClassVar[str] = ""
+    @property
+    def otherwise(self) -> str:
+        """Stars of known [Fe/H] tell the errors, where otherwise stated ones have to fit the counts."""
+        return "" if self.error_table else "--error-table FILE of known stars, "
 
     @property
     def needs(self) -> tuple[str, ...]:
