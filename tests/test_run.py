@@ -81,6 +81,10 @@ def test_xp_before_each_command_and_quotes_are_understood():
         ("convert | nonsense", "no command 'nonsense'"),
         ("convert --nope", "No such option"),
         ("convert | doctor", "not a step"),
+        ("fetch xp", "info, join"),
+        ("convert -o there.parquet | mass", "no --output of its own"),
+        ("convert | mass -O csv", "no -O of its own"),
+        ("convert -P", "no -P of its own"),
         ("convert | info", "info is `info --stats`"),
     ],
 )

@@ -152,7 +152,7 @@ def parse_step(command_line: str | list[str]):
 
 def _is_step(name: str) -> bool:
     command = import_module(f"xptools.commands.{name}").command
-    return getattr(getattr(command, "about", None), "kind", "plain") != "plain" or name == "info"
+    return getattr(getattr(command, "about", None), "kind", "plain") not in ("plain", "group") or name == "info"
 
 
 def makers(column: str) -> list[str]:

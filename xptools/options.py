@@ -353,12 +353,13 @@ def _runner(build: Callable, kind: str, report: Callable | None) -> Callable:
 
 
 def _planned(step: Any, replace: bool = False):
-    """A stream.Plan of a step in a pipe; UsageError if an INPUT was given for it alone."""
+    """A stream.Plan of a step in a pipe; UsageError if an INPUT or an output was given for it alone."""
     from xptools.stream import Plan
 
-    given = click.get_current_context().params.get("input") or "-"
-    if given != "-":
-        raise UsageError(f"a step takes no INPUT of its own, but {given!r} is one. TRY: --help")
+    given = click.get_current_context().params
+    for name, word in {"input": "INPUT", "output": "--output", "output_format": "-O", "print_params": "-P"}.items():
+        if given.get(name) not in (None, False, "-"):
+            raise UsageError(f"a step takes no {word} of its own ({given[name]}). TRY: xp run '...' {word}")
     return Plan(step, replace)
 
 

@@ -45,14 +45,17 @@ class Plan:
         if unknown:
             known = ", ".join(e.value if e.width else e.name for e in self.vocabulary.entries)
             raise UsageError(f"the model has no {unknown[0]!r} in its vocabulary. TRY: one of {known}")
+        self._demand_taught()
         wide = [e.width > 0 for e in self.asked]
         if step.joint and any(wide):
             raise UsageError("--joint is for single numbers, not for spectra. TRY: without --joint")
         if step.explain and all(wide):
             raise UsageError("--explain is for single numbers, not for spectra. TRY: without --explain")
-        if not self.allowed.any():
-            raise UsageError("nothing is left that may be shown: --context never shows what is asked for. "
-                             "TRY: other names, fewer with a minus, or --given")
+        if not (self.allowed & self.taught).any():
+            raise UsageError(
+                "nothing is left that may be shown: --context never shows what is asked for. "
+                "TRY: other names, fewer with a minus, or --given"
+            )
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -62,14 +65,59 @@ class Plan:
         return Vocabulary.of(self.about.shape["vocabulary"])
 
     def _named(self, name: str) -> list[Entry]:
-        """Entries of that name or, for arrays and plain columns, that column."""
-        return [e for e in self.vocabulary.entries if name.lower() in (e.name, e.value)]
+        """Entries of that name or, for arrays and plain columns, that column; case counts only between two of them."""
+        entries = self.vocabulary.entries
+        exact = [e for e in entries if name in (e.name, e.value)]
+        return exact or [e for e in entries if name.lower() in (e.name.lower(), e.value.lower())]
+
+    @cached_property
+    def taught(self) -> np.ndarray:
+        """Tokens (V,) that the model was trained on: enough stars had them, and they differed."""
+        import numpy as np
+
+        return np.isin(self.vocabulary.tokens, list(self.about.domain))
+
+    def _knows(self, e: Entry) -> bool:
+        return bool(self.taught[self._own(e)].any())
+
+    def _own(self, e: Entry) -> np.ndarray:
+        """Tokens (n,) of an entry."""
+        return (self.vocabulary.entry_of == self.vocabulary.entries.index(e)).nonzero()[0]
+
+    def _demand_taught(self) -> None:
+        """UsageError for a label or a shown word that the model was not taught; a word with a minus may hide it."""
+        empty = [n for n in self.step.labels if not all(map(self._knows, self._named(n)))]
+        shown = [w for w in (*self.step.given, *self.step.context) if not w.startswith("-")]
+        empty += [w for w in shown if not self.taught[self._part(w)].any()]
+        if self.asked and not empty:
+            return
+        known = ", ".join(e.value if e.width else e.name for e in self.vocabulary.entries if self._knows(e))
+        where = f"{self.step.files()['model']}. TRY: one of {known}"
+        if not empty:
+            raise UsageError(f"the model was taught nothing that it calls a label. {where}")
+        raise UsageError(f"the model was not taught {empty[0]!r}: too few of its training's stars had it, or too many "
+                         f"the same. {where}; or xp train ask with other stars")  # fmt: skip
+
+    def _part(self, word: str) -> np.ndarray:
+        """Tokens (n,) of a word: of all entries of that name, or a range of the first; UsageError if that is empty."""
+        import numpy as np
+
+        name, first, end = PART.fullmatch(word).groups()[1:]
+        entries = self._named(name)  # however it was spelled
+        if "[" not in word:
+            return np.concatenate([self._own(e) for e in entries])
+        span = self._own(entries[0])
+        part = span[int(first or 0) : int(end or len(span))]
+        if not len(part):
+            name = entries[0].name
+            raise UsageError(f"{word!r} is no part of {name}, which has {len(span)}. TRY: {name}[0:1]")
+        return part
 
     @cached_property
     def asked(self) -> list[Entry]:
         """What is requested, in order, each once."""
         if not self.step.labels:
-            return [e for e in self.vocabulary.entries if e.ask]
+            return [e for e in self.vocabulary.entries if e.ask and self._knows(e)]
         return list(dict.fromkeys(e for n in self.step.labels for e in self._named(n)))
 
     @cached_property
@@ -77,33 +125,21 @@ class Plan:
         """What may be shown."""
         if self.step.given:
             return list(dict.fromkeys(e for n in self.step.given for e in self._named(bare(n))))
-        chosen = self.step.context
-        without = not chosen or chosen[0].startswith("-")
-        # a range of an array leaves the rest of it
-        named = {e.name for n in chosen for e in self._named(bare(n)) if not without or "[" not in n}
-        return [e for e in self.vocabulary.entries if (e.name in named) != without and e not in self.asked]
+        return [e for e in self.vocabulary.entries if (self.allowed & self.taught)[self._own(e)].any()]
 
     @cached_property
     def allowed(self) -> np.ndarray:
         """Tokens (V,) that may be shown."""
         import numpy as np
 
-        out = np.isin(self.vocabulary.entry_of, [self.vocabulary.entries.index(e) for e in self.shown])
-        ranged: dict[str, np.ndarray] = {}
-        for word in (*self.step.given, *self.step.context):
-            _, name, first, end = PART.fullmatch(word).groups()
-            if "[" in word:
-                name = self._named(name)[0].name  # however it was spelled
-                span = self.vocabulary.span(name)
-                part = span[int(first or 0) : int(end or len(span))]
-                if not len(part):
-                    raise UsageError(f"{word!r} is no part of {name}, which has {len(span)}. TRY: {name}[0:1]")
-                ranged[name] = np.union1d(ranged.get(name, part), part)
-        for name, tokens in ranged.items():
-            mine = np.isin(np.arange(len(out)), self.vocabulary.span(name))
-            inside = np.isin(np.arange(len(out)), tokens)
-            out &= ~mine | (inside != any(w.startswith("-") for w in self.step.context))
-        return out
+        words = self.step.given or self.step.context
+        parts = [self._part(w) for w in words]
+        named = np.isin(np.arange(len(self.taught)), np.concatenate(parts) if parts else [])
+        if self.step.given:
+            return named
+        hidden = np.isin(self.vocabulary.entry_of, [self.vocabulary.entries.index(e) for e in self.asked])
+        without = not words or words[0].startswith("-")
+        return ~hidden & (named != without)
 
     def columns_of(self, name: str) -> tuple[str, ...]:
         """The columns behind a word of --given."""
@@ -173,10 +209,10 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
     from xptools.cores import ask
 
     vocabulary, rows = engine.vocabulary, len(next(v for v in columns.values() if v is not None))
-    values, _ = vocabulary.read(columns, rows)
-    there = np.isfinite(engine.standardised(values))
-    values[:, ~plan.allowed] = np.nan
+    values, _ = vocabulary.numbers(columns, rows)
     z = engine.standardised(values)
+    there = np.isfinite(z)
+    values[:, ~plan.allowed] = z[:, ~plan.allowed] = np.nan
     tokens = {e.name: vocabulary.span(e.name) for e in plan.asked}
     requests = np.concatenate(list(tokens.values()))
     mean, variance = ask.moments(*engine.answers(z, requests))
@@ -201,25 +237,23 @@ def answers(plan: Plan, engine: Engine, columns: dict[str, np.ndarray | None]) -
             token = tokens[e.name][0]
             out[f"{name}_samples"] = draws[:, :, span.start] * engine.scale[token] + engine.centre[token]
         out |= {f"{name}_loss_{g}": v[:, span.start] for g, v in lost.items() if not e.width}
-    return out | {"ask_flag": _flags(plan, engine, values, columns, requests, mean)}
+    return out | {"ask_flag": _flags(plan, engine, values, z, columns, requests, mean)}
 
 
 def _told(engine: Engine, tokens, mean, total, net):
-    """Values, total and network's errors (N, n) in their own units; a token without training is 0 with its rms."""
+    """Values, total and network's errors (N, n) in their own units; a coefficient without training is 0 with its rms,
+    or unknown if no star had it."""
     import numpy as np
 
-    usable, scale = engine.usable[tokens] > 0, engine.scale[tokens]
-    value = np.where(usable, mean * scale + engine.centre[tokens], 0.0)
-    return value, *(np.where(usable, e * scale, engine.spread[tokens]) for e in (total, net))
+    usable, scale, spread = engine.usable[tokens] > 0, engine.scale[tokens], engine.spread[tokens]
+    none = np.where(spread > 0, 0.0, np.nan)
+    value = np.where(usable, mean * scale + engine.centre[tokens], none)
+    return value, *(np.where(usable, e * scale, spread + none) for e in (total, net))
 
 
 def _single(e: Entry, plan: Plan, value, total, net) -> dict[str, np.ndarray]:
-    import numpy as np
-
     name = f"{e.name}{plan.step.suffix}"
-    found = {name: value[:, 0], f"{name}_err": total[:, 0], f"{name}_err_net": net[:, 0]}
-    # a token that was never trained has no answer of its own
-    return {k: np.where(total[:, 0] > 0, v, np.nan) for k, v in found.items()}
+    return {name: value[:, 0], f"{name}_err": total[:, 0], f"{name}_err_net": net[:, 0]}
 
 
 def _spectral(e: Entry, plan: Plan, columns, rows: int, value, total) -> dict[str, np.ndarray]:
@@ -234,22 +268,24 @@ def _spectral(e: Entry, plan: Plan, columns, rows: int, value, total) -> dict[st
             f"{e.error or e.value + '_err'}{suffix}": total * flux[:, None]}  # fmt: skip
 
 
-def _flags(plan: Plan, engine: Engine, values, columns, requests, mean) -> np.ndarray:
+def _flags(plan: Plan, engine: Engine, values, z, columns, requests, mean) -> np.ndarray:
     import numpy as np
 
     from xptools.cores import ask
+    from xptools.cores.ask_vocabulary import MAGNITUDE, absurd
 
-    usable = engine.usable > 0
-    known = np.isfinite(values) & usable
+    usable, known = engine.usable > 0, np.isfinite(z)
     count = known.sum(1)
-    strange = (known & ((values < engine.low) | (values > engine.high))).any(1)
+    # what is too large to be shown is infinite, and outside as well
+    strange = (usable & ((values < engine.low) | (values > engine.high))).any(1)
+    if any(e.per_flux for e in plan.asked) and columns.get(MAGNITUDE) is not None:
+        strange |= absurd(columns[MAGNITUDE])
     value = mean * engine.scale[requests] + engine.centre[requests]
     beyond = (usable[requests] & ((value < engine.low[requests]) | (value > engine.high[requests]))).any(1)
-    given = [c for e in plan.shown for c in e.columns] if plan.step.given else []
     lacking = np.zeros(len(values), bool)
-    for name in given:
-        column = np.asarray(columns[name], np.float64)
-        lacking |= ~np.isfinite(column if column.ndim == 1 else column[:, 0])
+    for e in plan.shown if plan.step.given else ():
+        # of an array some of the orders that are asked for are enough
+        lacking |= ~known[:, engine.vocabulary.entry_of == engine.vocabulary.entries.index(e)].any(1)
     bits = (
         (ask.PRIOR, count == 0), (ask.STRANGE, strange), (ask.BEYOND, beyond),
         (ask.CROPPED, count > engine.network.sizes.context), (ask.LACKING, lacking),

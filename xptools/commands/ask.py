@@ -37,7 +37,7 @@ class Ask(RowOp):
         2: "a number outside the range the model was trained on",
         4: "an answer outside the range the model was trained on",
         8: "more numbers known than the model takes: the last are left out",
-        16: "a number of --given is unknown",
+        16: "a number of --given is unknown, or all of an array's that it names",
     }
     cites: ClassVar = ("leung2024",)
     packages: ClassVar = ("numpy", "torch")
@@ -122,8 +122,10 @@ class Words(XpCommand):
 NOTES = {
     "LABELS": """Names of the model's vocabulary: xp info FILE shows it. Of the default model: teff, logg, mh, alpha_m,
 mass, age, ext_e, bprp, g_fakemag, bp_coefficients, rp_coefficients. Without LABELS those that the model calls labels
-are answered. The last word is INPUT if it has a dot or a slash. Coefficients come out with phot_g_mean_mag's flux, or
-where it is unknown for a flux of 1 electron/s in G.""",
+and was taught are answered. A number that hardly any star of its training had, or all had the same, it was not taught,
+and asking for it or showing it is refused; of an array's orders such ones come out as 0 with their rms. The last word
+is INPUT if it has a dot or a slash. Coefficients come out with phot_g_mean_mag's flux, or where it is unknown for a
+flux of 1 electron/s in G.""",
     "WHAT IS SHOWN": """All numbers of the vocabulary that the table has, except the requested ones, which are not
 shown unless --given names them. --context chooses: only these columns or tokens are shown; with a minus before a
 name, all but these. --given shows exactly these, and flags the stars that lack one. bp[0:5] names the first five
@@ -134,7 +136,9 @@ says (standard deviation, wild stars included) whatever the context. Coefficient
 hides are hidden from the answer, yet the factor knows that there are such: the network takes a star of few orders for a
 faint one. A label that is shown comes back to about a thousandth of its scatter; LABEL_err is the error of that, not of
 the label. Labels that come as expressions have their unit in the model file. A number that is wrong, rather than
-noisy, is believed: see bits 2 and 4 of ask_flag.""",
+noisy, is believed: see bits 2 and 4 of ask_flag. Only what no network can take is left out, with bit 2: infinite
+numbers, those beyond single precision, and the coefficients of a star whose phot_g_mean_mag is 50 or more either
+way.""",
     "JOINT ANSWERS": """--joint N chains the requests in the order of LABELS: the first is drawn from its answer, shown,
 and the second drawn given it, N times over. LABEL_samples are the draws, LABEL and LABEL_err their mean and standard
 deviation. Deviates follow from --seed and source_id.""",
@@ -144,8 +148,10 @@ of numbers is withheld (the Kullback-Leibler divergence of the answers with and 
 three times as fast; values are embedded and answers made in single precision. With the default model answers then move
 by less than 1 % of their error (rms); a network without a summary, as lb23, moves by 2 % of its scatter. What was
 chosen is in the output's history; --precision float32 gives the same answers on any processor but for rounding.""",
-    "THE MODEL": """Without --model a small demonstration model is used, trained on xp mock --sample giants --spectra:
-right for trying things and for mock giants, not for science on real stars. xp train ask makes a model.""",
+    "THE MODEL": """Without --model a small demonstration model is used, trained on xp mock --sample giants --spectra
+--map toy: right for trying things and for mock giants, not for science on real stars. Answers and errors of any model
+are right for stars like those it was trained on, dust included: of mock giants without dust this one's Teff is half an
+error off on average. xp train ask makes a model.""",
 }
 
 
@@ -155,8 +161,8 @@ right for trying things and for mock giants, not for science on real stars. xp t
     cls=Words,
     examples=(
         "xp ask mass age --model generalist.safetensors giants.parquet -o ages.parquet",
-        "xp mock 3000 --sample giants --spectra | xp ask mass age --context bp_coefficients,rp_coefficients "
-        "--suffix _ask -o ages.parquet",
+        "xp mock 3000 --sample giants --spectra --map toy | xp ask mass age "
+        "--context bp_coefficients,rp_coefficients --suffix _ask -o ages.parquet",
         "xp ask bp_coefficients rp_coefficients --given teff,logg,mh,mass labels.parquet -o spectra.parquet",
         "xp ask rp_coefficients --given bp_coefficients --replace spectra.parquet -o inpainted.parquet",
     ),

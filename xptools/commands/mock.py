@@ -54,7 +54,7 @@ slopes = [[0.0, -0.5], [-1.3, -2.3]]""",
     examples=(
         "xp mock 10000 -o stars.parquet",
         "xp mock 100000 --fractions 0 0 1 --binaries 0 --select true | xp deredden --map none | xp mass | xp info",
-        "xp mock 50000 --sample giants --spectra -o giants.parquet",
+        "xp mock 50000 --sample giants --spectra --map toy -o giants.parquet",
         "xp mock 2000 --spectra | xp calibrate --absolute -o flux.parquet",
     ),
     see=("fetch", "deredden", "mf"),

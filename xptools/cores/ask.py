@@ -50,9 +50,10 @@ class Engine:
         self.errors = self.errors or Errors(self.vocabulary, self.usable)
 
     def standardised(self, values: np.ndarray) -> np.ndarray:
-        """z (N, V) float32 of values; NaN where unknown and for tokens that were not trained."""
-        z = (values - self.centre) / self.scale
-        return np.where(self.usable > 0, z, np.nan).astype(np.float32)
+        """z (N, V) float32 of values; NaN where unknown or not to be told, and for tokens that were not trained."""
+        with np.errstate(over="ignore"):
+            z = ((values - self.centre) / self.scale).astype(np.float32)
+        return np.where((self.usable > 0) & np.isfinite(z), z, np.float32(np.nan))
 
     @cached_property
     def working(self) -> Generalist | Inference:

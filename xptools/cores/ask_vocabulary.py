@@ -134,6 +134,17 @@ class Vocabulary:
         self, arrays: dict[str, np.ndarray | None], rows: int, whole: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values and errors (N, V) float32, NaN where unknown; `whole`: coefficients beyond the relevant ones too."""
+        values, errors = self.numbers(arrays, rows, whole)
+        values[~np.isfinite(values)] = np.nan
+        errors[~(np.isfinite(errors) & (errors >= 0)) | np.isnan(values)] = np.nan
+        return values, errors
+
+    @np.errstate(over="ignore")
+    def numbers(
+        self, arrays: dict[str, np.ndarray | None], rows: int, whole: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `read`, but infinite where a number is there that cannot be taken: beyond single precision, infinite, or
+        a coefficient over the flux of a magnitude that no star has; errors as they come."""
         there = {k: np.asarray(v, np.float64) for k, v in arrays.items() if v is not None}
         values, errors = (np.full((rows, len(self.tokens)), np.nan, np.float32) for _ in range(2))
         for k, e in enumerate(self.entries):
@@ -147,30 +158,40 @@ class Vocabulary:
             noise = self._errors.get(e.name)
             if noise is not None and all(c in there for c in noise.columns):
                 errors[:, at] = noise.number(there)[:, None]
-        values[~np.isfinite(values)] = np.nan
-        errors[~(np.isfinite(errors) & (errors >= 0)) | np.isnan(values)] = np.nan
         return values, errors
 
 
+def absurd(G: np.ndarray) -> np.ndarray:
+    """Where G magnitudes are known, but such as no star has: ABSURD or beyond, or infinite."""
+    return np.abs(G) >= ABSURD
+
+
 def flux_of(G: np.ndarray) -> np.ndarray:
-    """Flux [electron/s] of a G magnitude; NaN of one that no star has (ABSURD or beyond, or not finite)."""
-    return np.exp((ZERO_POINT["G"] - np.where(np.abs(G) < ABSURD, G, np.nan)) / POGSON)
+    """Flux [electron/s] of a G magnitude; NaN of one that is unknown or absurd."""
+    return np.exp((ZERO_POINT["G"] - np.where(absurd(G), np.nan, G)) / POGSON)
 
 
 def _spectrum(e: Entry, there: dict[str, np.ndarray], whole: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients and errors (N, width) of an array entry."""
-    value = there[e.value]
-    if value.ndim != 2 or value.shape[1] < e.width:
-        width = value.shape[1] if value.ndim == 2 else 1
-        raise DataError(f"column {e.value} has {width} numbers, the model's vocabulary expects {e.width}. TRY: a model "
-                        "of the same data release")  # fmt: skip
-    value, error = value[:, : e.width], there.get(e.error, np.full_like(value, np.nan))[:, : e.width]
+    """Coefficients and errors (N, width) of an array entry; infinite where known, but G is absurd."""
+    value = _wide(there[e.value], e.value, e.width)
+    error = _wide(there[e.error], e.error, e.width) if e.error in there else np.full_like(value, np.nan)
     if e.per_flux:
-        flux = flux_of(there[MAGNITUDE])[:, None]
-        value, error = value / flux, error / flux
+        G = there[MAGNITUDE][:, None]
+        lost, flux = absurd(G) & ~np.isnan(value), flux_of(G)
+        value, error = np.where(lost, np.inf, value / flux), error / flux
     if e.relevant in there and not whole:
         value = np.where(np.arange(e.width) < there[e.relevant][:, None], value, np.nan)
     return value, error
+
+
+def _wide(array: np.ndarray, name: str, width: int) -> np.ndarray:
+    """An array column as (N, width), unknown where none of these stars has one; DataError for another length."""
+    if array.shape[1:] == (0,) or (array.ndim == 1 and np.isnan(array).all()):
+        return np.full((len(array), width), np.nan)
+    if array.shape[1:] != (width,):
+        raise DataError(f"column {name} has {np.prod(array.shape[1:], dtype=int)} numbers, the model's vocabulary "
+                        f"expects {width}. TRY: a model of the same data release")  # fmt: skip
+    return array
 
 
 def load(path: Any) -> dict[str, Any]:
