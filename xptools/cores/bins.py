@@ -86,22 +86,20 @@ class BinTable:
         scale = self.veff[b, k] / mean if mean > 0 else 0.0
         return scale * np.interp(mass, grid, self.fine[b, k])
 
-
     def shaped_like(self, other: BinTable) -> BinTable:
         """The same volumes; V runs inside a bin as in that of `other` with the same edges, constant if it has none."""
-        fine = self.fine.copy()
-        for b, k in np.ndindex(self.veff.shape):
-            there = [_same_bin(e, i, o) for e, i, o in ((self.feh_edges, b, other.feh_edges),
-                                                        (self.mass_edges, k, other.mass_edges))]  # fmt: skip
-            if None not in there and self.veff[b, k] > 0 and other.veff[*there] > 0:
-                fine[b, k] = other.fine[*there] * (self.veff[b, k] / other.veff[*there])
-        return replace(self, fine=fine)
+        rows, masses = (_same_bins(getattr(self, e), getattr(other, e)) for e in ("feh_edges", "mass_edges"))
+        there = np.ix_(rows, masses)
+        known = (rows >= 0)[:, None] & (masses >= 0) & (self.veff > 0) & (other.veff[there] > 0)
+        factor = np.divide(self.veff, other.veff[there], out=np.ones_like(self.veff), where=known)
+        return replace(self, fine=np.where(known[..., None], other.fine[there] * factor[..., None], self.fine))
 
 
-def _same_bin(edges, i: int, others) -> int | None:
-    """The number of bin i among the bins of other edges; None if it is none of them."""
-    j = int(np.argmin(np.abs(others[:-1] - edges[i])))
-    return j if np.allclose(others[j : j + 2], edges[i : i + 2], rtol=0, atol=1e-9) else None
+def _same_bins(edges, others):
+    """The number (N,) of each bin among the bins of other edges; -1 if it is none of them."""
+    nearest = np.abs(others[:-1, None] - edges[:-1]).argmin(axis=0)
+    same = (np.abs(others[nearest] - edges[:-1]) < 1e-9) & (np.abs(others[nearest + 1] - edges[1:]) < 1e-9)
+    return np.where(same, nearest, -1)
 
 
 def rounded(array) -> list:
