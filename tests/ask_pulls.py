@@ -3,9 +3,9 @@
 python tests/ask_pulls.py [--model FILE] [--stars 25000] [--seed 2]
 
 Hidden labels: (label - answer) / sqrt(total^2 + sigma^2) with the labels' own errors, which is what held-out stars can
-tell, and (truth - answer) / total, which only a mock can. Printed are standard deviations, wild stars included, and how
+tell, and (truth - answer) / total, which only a mock can. Printed are their rms, wild stars and bias included, and how
 many of all pairs of context and label are within a tenth of 1. Labels that are shown come back to a thousandth of their
-scatter or so; their pulls are marked and counted apart.
+scatter or so; their pulls are marked and counted apart. Of spectra that are answered, orders of coefficients.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 import xptools
+from xptools.arrays import to_numpy
 from xptools.mock import Mock
 
 LABELS = ("ext_e", "teff", "logg", "mh", "alpha_m", "mass", "age")
@@ -28,6 +29,8 @@ CONTEXTS = {
     "Teff, [M/H]": "teff,mh", "log g, mass": "logg,mass", "spectra, Teff": f"{BANDS},teff",
     "spectra, log g": f"{BANDS},logg", "spectra, age": f"{BANDS},age",
 }  # fmt: skip
+SPECTRA = {"labels": "teff,logg,mh,mass,ext_e", "BP": "bp", "first 5": "bp[0:5],rp[0:5]", "colour": "bprp"}
+ORDERS = (0, 1, 2, 3, 5, 10, 20, 40)
 
 
 def main():
@@ -52,9 +55,28 @@ def main():
         print(f"{words}, of {len(pairs)} pairs within a tenth: {near[0]} by labels, {near[1]} by truth, "
               f"range {pairs.min(0).round(2)} to {pairs.max(0).round(2)}")  # fmt: skip
 
+    for title, context in SPECTRA.items():
+        for band in ("bp", "rp")[title == "BP" :]:
+            words = " ".join(f"{a:.2f}" for a in spectral(batch, band, context, args.model))
+            print(f"{band.upper()} from {title}, orders {', '.join(map(str, ORDERS))}: {words}", flush=True)
+
+
+def spectral(batch, band, context, model):
+    """Rms of the pulls of some orders of a band."""
+    step = xptools.op(f"ask {band}_coefficients --given {context} --suffix _x" + (f" --model {model}" if model else ""))
+    out = step(batch)
+    names = (
+        f"{band}_coefficients",
+        f"{band}_coefficient_errors",
+        f"{band}_coefficients_x",
+        f"{band}_coefficient_errors_x",
+    )
+    observed, sigma, answer, total = (to_numpy(out[name], name)[:, list(ORDERS)] for name in names)
+    return np.sqrt(np.nanmean((observed - answer) ** 2 / (total**2 + sigma**2), 0))
+
 
 def pulls(batch, label, context, model):
-    """Widths of the pulls by labels and by truth, and whether the label is shown; stars of `batch`."""
+    """Rms of the pulls by labels and by truth, and whether the label is shown; stars of `batch`."""
     step = xptools.op(f"ask {label} --given {context} --suffix _x" + (f" --model {model}" if model else ""))
     out = step(batch)
 
@@ -65,7 +87,8 @@ def pulls(batch, label, context, model):
     observed, answer, total = numbers(label), numbers(f"{label}_x"), numbers(f"{label}_x_err")
     sigma = 0.0 if shown or label == "ext_e" else numbers(f"{label}_err")
     truth = observed if shown or label == "ext_e" else numbers(f"true_{label}")
-    return np.nanstd((observed - answer) / np.hypot(total, sigma)), np.nanstd((truth - answer) / total), shown
+    squares = (observed - answer) ** 2 / (total**2 + sigma**2), ((truth - answer) / total) ** 2
+    return *(np.sqrt(np.nanmean(a)) for a in squares), shown
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def test_scores_against_the_integral():
 
 def corrected(e, mean, variance, known, off, sigma, kind=2):
     """Means and total variances of some of the answers to b, as a function of which, after a fit to all of them."""
-    x = e.errors.inputs(mean[:, None], variance[:, None].astype(np.float32), known, known)[:, 0]
+    x = e.errors.inputs(mean[:, None], variance[:, None].astype(np.float32), known, known, np.array([1]))[:, 0]
     layers = ask_errors.fitted({kind: ask_errors.Rows.of(x, variance, mean, off, sigma)}, 12, len(x))
     made = ask_errors.Errors(e.vocabulary, e.usable, layers)
 
@@ -139,14 +139,15 @@ def test_errors_are_corrected_for_what_was_shown_and_have_a_floor():
     np.testing.assert_array_equal(answers(slice(5))[1], found[:5])
 
 
-def test_answers_that_err_to_one_side_are_moved():
-    """Of b, which is shown, by half where c is shown as well, by nothing where not; the total is what is left."""
+@pytest.mark.parametrize("seen", [False, True])
+def test_answers_that_err_to_one_side_are_moved(seen):
+    """By half where c is shown, by nothing where not, whether they are hidden or shown; the total is what is left."""
     rng, n = np.random.default_rng(8), 20_000
     known = rng.random((n, 6)) < 0.5
-    known[:, 1] = True
+    known[:, 1] = seen
     mean, variance = rng.normal(size=n), np.full(n, 0.01)
     off = 0.3 * rng.normal(size=n) + 0.5 * known[:, 2]
-    moved, total = corrected(engine(), mean, variance, known, off, np.zeros(n), kind=3)(slice(None))
+    moved, total = corrected(engine(), mean, variance, known, off, np.zeros(n), kind=2 + seen)(slice(None))
     np.testing.assert_allclose(moved - mean, 0.5 * known[:, 2], atol=0.1)
     assert np.median(np.abs(np.log(total / 0.09))) < 0.06
 
@@ -156,7 +157,7 @@ def test_what_is_withheld_of_an_array_counts_only_where_some_of_it_is_shown():
     e = engine(entries=entries)
     there = np.array([[1, 1, 1, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0, 1], [1, 1, 1, 1, 0, 0, 1]], bool)
     known = np.array([[1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 1]], bool)
-    x = e.errors.inputs(np.zeros((3, 1)), np.ones((3, 1)), known, there)[:, 0]
+    x = e.errors.inputs(np.zeros((3, 1)), np.ones((3, 1)), known, there, np.array([6]))[:, 0]
     np.testing.assert_allclose(x[:, -1], [0.5, 0.0, 0.0])
     np.testing.assert_array_equal(x[0, :-1], x[1, :-1])
     for wide, deep in ((x.shape[1] - 1, 2), (x.shape[1], 1)):
@@ -175,11 +176,21 @@ def test_errors_are_right_where_a_label_s_error_goes_with_its_value():
     assert np.sqrt(answers(slice(1))[1][0]) == pytest.approx(truth.std(), rel=0.04)
 
 
-def test_what_is_hidden_is_not_moved():
-    rng, n = np.random.default_rng(8), 20_000
-    mean, nothing = rng.normal(size=n), np.zeros((n, 6), bool)
-    answers = corrected(engine(), mean, np.full(n, 0.2), nothing, 0.5 + 0.4 * rng.normal(size=n), np.zeros(n))
-    np.testing.assert_array_equal(answers(slice(None))[0], mean)
+def test_orders_of_an_array_are_corrected_one_by_one():
+    """Coefficients 0 and 1 err to opposite sides and by different amounts; the others are as they are said to be."""
+    entries = [{"name": "c", "value": "c", "width": 6}, {"name": "t", "value": "t"}]
+    e, rng, n = engine(entries=entries), np.random.default_rng(9), 60_000
+    token, nothing = rng.integers(0, 6, n), np.zeros((n, 7), bool)
+    shift, width = np.array([0.3, -0.3, 0, 0, 0, 0]), np.array([0.6, 0.3, 0.5, 0.5, 0.5, 0.5])
+    mean, variance = rng.normal(size=n), np.full(n, 0.25, np.float32)
+    off = shift[token] + width[token] * rng.normal(size=n)
+    each = (e.errors.inputs(*a, nothing[:1], nothing[:1], np.array([t]))[:, 0] for *a, t in zip(
+        mean[:, None, None], variance[:, None, None], token, strict=True))  # fmt: skip
+    rows = ask_errors.Rows.of(np.concatenate(list(each)), variance, mean, off, np.zeros(n))
+    made = ask_errors.Errors(e.vocabulary, e.usable, ask_errors.fitted({0: rows}, 4, n))
+    moved, total = made.corrected(np.zeros((1, 6)), np.full((1, 6), 0.25), nothing[:1], nothing[:1], np.arange(6))
+    np.testing.assert_allclose(moved[0], shift, atol=0.05)
+    np.testing.assert_allclose(total[0], width, rtol=0.08)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.03])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xptools.errors import DataError, MissingColumns
 from xptools.protocol import check_unit, spelled
@@ -47,6 +47,15 @@ class Recipe:
         self.keep: str | None = selection.get("keep")
         self.quantiles: list[float] | None = selection.get("quantiles")
         self.blank = [(self._tokens(names), where) for names, where in blank]
+        self._check_units()
+
+    def _check_units(self) -> None:
+        from xptools.metadata import vounit
+
+        for e in self.vocabulary.entries:
+            if vounit(e.unit) is None:
+                raise DataError(f"the vocabulary's entry {e.name!r}: {e.unit!r} is no unit. {self.where}. TRY: mag, K, "
+                                "km.s**-1, solMass, Gyr, or nothing for none (dex)")  # fmt: skip
 
     def _tokens(self, names: list[str]) -> np.ndarray:
         import numpy as np
@@ -59,7 +68,7 @@ class Recipe:
 
 
 class Tokens:
-    """Which columns of a table are tokens; their values and errors go to two files as batches come."""
+    """Which columns of a table are tokens; their values, errors and single columns go to three files."""
 
     def __init__(self, schema, recipe: Recipe, where: str | None, files: tuple):
         import numpy as np
@@ -73,10 +82,15 @@ class Tokens:
             raise MissingColumns("train ask", self.vocabulary.columns(), tuple(schema.names))
         for name, spelling in names.items():
             check_unit(name, schema.field(spelling))
-        self.absent = [e.name for e in self.vocabulary.entries if e not in there]
-        self.names, self.cuts = names, Cuts(schema, "ask", None, where)
+        absent = {e.name: [c for c in e.columns if c not in names] for e in self.vocabulary.entries if e not in there}
+        self.absent = [f"{name} ({', '.join(columns)})" for name, columns in absent.items()]
+        self.there, self.names, self.cuts = there, names, Cuts(schema, "ask", None, where)
         self.keep = condition(recipe.keep, schema)
-        self.blank = [(tokens, condition(text, schema)) for tokens, text in recipe.blank]
+        entries = np.array([e in there for e in self.vocabulary.entries])
+        rules = [rule for rule in recipe.blank if entries[self.vocabulary.entry_of[rule[0]]].any()]
+        self.blank = [(tokens, condition(text, schema)) for tokens, text in rules]
+        # a magnitude that arrays are divided by is a single column as well
+        self.single = tuple(dict.fromkeys(c for e in there for c in e.columns[bool(e.width) :]))
         self.files, self.rows = files, 0
         self.square, self.count = (np.zeros(len(self.vocabulary.tokens)) for _ in range(2))
 
@@ -99,19 +113,61 @@ class Tokens:
         self.count += np.isfinite(whole).sum(0)
         known = np.isfinite(values).any(1)
         flow.append(("with any number", int(known.sum())))
-        for file, block in zip(self.files, (values[known], errors[known]), strict=True):
-            file.write(block.tobytes())
+        single = np.stack([np.zeros(len(values)), *(columns[c] for c in self.single)], 1)[:, 1:]
+        for file, block in zip(self.files, (values, errors, single), strict=True):
+            file.write(block[known].tobytes())
         self.rows += int(known.sum())
         return {"flow": flow}
 
     def matrices(self) -> tuple[np.ndarray, np.ndarray]:
         """Values and errors (N, V) float32 on disk, for as long as the arrays live."""
+        return self._map(0), self._map(1)
+
+    def _map(self, which: int, mode: Literal["r", "r+"] = "r") -> np.ndarray:
         import numpy as np
 
-        shape = (self.rows, len(self.vocabulary.tokens))
-        for file in self.files:
-            file.flush()
-        return tuple(np.memmap(file, np.float32, "r", shape=shape) for file in self.files)
+        kind, width = (np.float64, len(self.single)) if which == 2 else (np.float32, len(self.vocabulary.tokens))
+        self.files[which].flush()
+        return np.memmap(self.files[which], kind, mode, shape=(self.rows, width))
+
+    def missing(self) -> list[str]:
+        """Make unknown what is made of numbers that stand for unknown ones; tells of which columns, which and how many.
+
+        A token is unknown where any of its columns is.
+        """
+        from xptools.cores.ask_missing import stand_ins
+        from xptools.cores.ask_training import MOST
+
+        if not self.single or not self.rows:
+            return []
+        columns, values = self._map(2), self._map(0, "r+")
+        some = columns[:: max(1, -(-self.rows // MOST))]
+        told = []
+        for k, name in enumerate(self.single):
+            if numbers := stand_ins(some[:, k]):
+                count = self._erase(columns[:, k], numbers, name, values)
+                each = (f"{v:.7g} ({n:,} times)" for v, n in zip(numbers, count, strict=True))
+                told.append(f"column {name}: taken as unknown, for it is far from all other values: {', '.join(each)}")
+        values.flush()
+        return told
+
+    def _erase(self, column: np.ndarray, numbers: list[float], name: str, values: np.ndarray) -> np.ndarray:
+        """Make the tokens of a column unknown where it is one of these numbers; how often it is each of them."""
+        import numpy as np
+
+        entries = self.vocabulary.entries
+        tokens = np.flatnonzero(np.array([name in e.columns for e in entries])[self.vocabulary.entry_of])
+        alone = tokens[[entries[k].width == 0 for k in self.vocabulary.entry_of[tokens]]]
+        self.square[alone] = self.count[alone] = 0
+        count = np.zeros(len(numbers), int)
+        for start in range(0, self.rows, ROWS):
+            equal = np.asarray(column[start : start + ROWS])[:, None] == numbers
+            values[np.ix_(start + np.flatnonzero(equal.any(1)), tokens)] = np.nan
+            left = values[start : start + ROWS, alone].astype(np.float64)
+            self.square[alone] += np.nansum(left**2, 0)
+            self.count[alone] += np.isfinite(left).sum(0)
+            count += equal.sum(0)
+        return count
 
 
 def sample(
@@ -124,12 +180,16 @@ def sample(
     from xptools.cores.ask_training import Sample, standards
     from xptools.io.spool import spool
 
-    with spool() as one, spool() as other:
-        tokens, _, origin = read(path, "ask", ROWS, lambda schema: Tokens(schema, recipe, where, (one, other)), say)
+    with spool() as one, spool() as other, spool() as third:
+        files = one, other, third
+        tokens, _, origin = read(path, "ask", ROWS, lambda schema: Tokens(schema, recipe, where, files), say)
         if tokens.absent:
             say(f"xp train ask: no columns for {', '.join(tokens.absent)}: not trained")
         if tokens.rows < fewest:
             raise DataError(f"{tokens.rows} stars are left, fewer than {fewest}. TRY: fewer cuts, more stars")
+        for line in tokens.missing():
+            origin.flow.append((line, tokens.rows))
+            say(f"xp train ask: {line}")
         values, errors = tokens.matrices()
     rows = _within(values, recipe)
     if len(rows) < fewest:
@@ -137,24 +197,43 @@ def sample(
     if len(rows) < len(values):
         say(f"xp train ask: {len(rows):>9,} rows left: coefficients within their quantiles")
     centre, scale, usable = standards(values)
+    low, high, count = _extent(values)
+    if dropped := _dropped(tokens, usable, count, len(values)):
+        say(f"xp train ask: not trained: {', '.join(dropped)}")
+    if not usable.any():
+        raise DataError("no number of the recipe can be trained. TRY: another --recipe, more stars")
     spread = np.sqrt(tokens.square / np.maximum(tokens.count, 1))
-    with np.errstate(all="ignore"):
-        low, high = _extent(values)
     kept = {"centre": centre, "scale": scale, "low": low, "high": high, "spread": spread, "usable": usable}
     kept = {k: v.astype(np.float32) for k, v in kept.items()}
     return Sample(values, errors, kept["centre"], kept["scale"], usable), rows, kept, origin
 
 
-def _extent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest value of each token; infinite where there is none."""
+def _dropped(tokens: Tokens, usable: np.ndarray, count: np.ndarray, stars: int) -> list[str]:
+    """Entries that have columns and yet are not trained, and why, from how many stars know each token (V,)."""
+    from xptools.cores.ask_training import FEWEST
+
+    out = []
+    for k, e in enumerate(tokens.vocabulary.entries):
+        at = tokens.vocabulary.entry_of == k
+        if e in tokens.there and not usable[at].any():
+            known = int(count[at].max())
+            few = f"{known:,} known of {stars:,} stars; at least {FEWEST}"
+            out.append(f"{e.name} ({few if known < FEWEST else 'all the same'})")
+    return out
+
+
+def _extent(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lowest and highest value of each token, infinite where there is none, and how many stars know it."""
     import numpy as np
 
     low, high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+    count = np.zeros(values.shape[1], np.int64)
     for start in range(0, len(values), ROWS):
         part = np.asarray(values[start : start + ROWS])
         low = np.minimum(low, np.where(np.isnan(part), np.inf, part).min(0))
         high = np.maximum(high, np.where(np.isnan(part), -np.inf, part).max(0))
-    return low, high
+        count += np.isfinite(part).sum(0)
+    return low, high, count
 
 
 def _within(values: np.ndarray, recipe: Recipe) -> np.ndarray:

@@ -24,7 +24,11 @@ for xp mock --sample giants. A file of one's own has lines like
 { name = "mass", value = "mass", error = "mass_err", group = "mass", unit = "solMass", text = "Mass", ask = true }
 where value and error are expressions of columns; a line with width is an array column, one token per number, of which
 those from the column `relevant` on are unknown. [selection] may have keep (a condition), quantiles (of coefficients)
-and blank (tokens that are unknown under a condition). Columns that the table lacks are tokens that are not trained.""",
+and blank (tokens that are unknown under a condition). Columns that the table lacks are tokens that are not trained,
+with rules of blank that are for such tokens only. Nor are tokens that fewer than 50 stars know, or that are the same
+for all. A number that a single column has again and again, far from all its other values (20 times 1.48 MAD from
+their median, and in less than half of the stars; 5 if it is written with nines, as -9999), is taken as unknown. All
+these are told.""",
     "TRAINING": """Each time a star is met, a random subset of its known numbers is its context and other known numbers
 are requests, the requested one perhaps among the context; the loss is the Gaussian negative log-likelihood with the
 label's error added to the predicted variance. lb23: one request per star, 4096 passes in 8 cosine cycles, batch 1024,
@@ -36,12 +40,13 @@ stay on disk (XP_TMPDIR), so a table may be larger than memory. A training that 
 OUTPUT.checkpoint when the same command is given again, to the same result.""",
     "ERRORS": """Half of the held-out stars correct the errors: a small network makes a factor of the predicted
 variance, from that variance, the answer, the token that is asked for, the parts of each group of tokens that are
-shown and of each array that are withheld. It learns it from 64 contexts of each star, drawn as in training or as xp
-ask meets them, and takes the labels' own errors off. An answer to a token that is itself shown is moved as well, by
-what it is off under such contexts, a thousandth of the label's scatter. The other half is what is told, without
-labels, of every other star the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the label's
-own error in it, the median of that error and of the answer's, the width of the pulls with the network's own error and
-with the total one. In the model file also mean -ln p and CRPS, which tell --head gaussian from --head mixture.""",
+shown, of spectra order by order where they are low, and of each array that are withheld. It learns it from 64 contexts
+of each star, drawn as in training or as xp ask meets them, and takes the labels' own errors off. Answers are moved as
+well, by what they are off to one side under such contexts: log g by half an error, for example, where only five orders
+are shown. Without any label nothing is corrected. The other half is what is told, without labels, of every other star
+the spectra alone. Printed per label: 1.48 MAD of label - answer, which has the label's own error in it, the median of
+that error and of the answer's, the pulls (rms) with the network's own error and with the total one. In the model file
+also mean -ln p and CRPS, which tell --head gaussian from --head mixture.""",
 }
 
 
@@ -50,7 +55,7 @@ with the total one. In the model file also mean -ln p and CRPS, which tell --hea
     14,
     examples=(
         "xp train ask --recipe distmass apogee-xp.parquet -o generalist.safetensors",
-        "xp mock 150000 --sample giants --spectra | xp train ask --recipe giants -o giants.safetensors",
+        "xp mock 150000 --sample giants --spectra --map toy | xp train ask --recipe giants -o giants.safetensors",
         "xp train ask --recipe giants --head mixture --epochs 40 giants.parquet -o mixture.safetensors",
     ),
     see=("ask", "mock", "plot"),
@@ -124,7 +129,7 @@ def command(
                  "held_rows": len(held_rows), "best_epoch": fit.epoch}  # fmt: skip
     artefact.save(output, _about(told, sizes, training, metrics | {"score": fit.score}, kept), arrays)
     points.clear()
-    for line in _report(metrics["labels"]):
+    for line in _report(metrics["labels"], _telling(told, table, held_rows)):
         say(line)
     say(f"xp train ask: {output}")
 
@@ -179,9 +184,19 @@ def _finished(learner, fit, recipe, table, held, kept):
     from xptools.cores.ask_model import parameters
 
     engine = Engine(learner.network.eval(), recipe.vocabulary, **kept, device=learner.device)
-    errors, labels = calibrated(engine, table, held, learner.plan, learner.seed)
+    errors, labels = engine.errors, {}  # those without a correction
+    if len(_labels(recipe, table)):
+        errors, labels = calibrated(engine, table, held, learner.plan, learner.seed)
     tokens = {f"token.{k}": v for k, v in kept.items()}
     return {**fit.arrays, **tokens, **errors.arrays()}, {"labels": labels, "parameters": parameters(learner.network)}
+
+
+def _labels(recipe, table):
+    """Numbers of the tokens that are trained and asked for."""
+    import numpy as np
+
+    asked = np.array([e.ask for e in recipe.vocabulary.entries])[recipe.vocabulary.entry_of]
+    return np.flatnonzero(asked & table.usable)
 
 
 def _about(recipe, sizes, training, metrics, kept):
@@ -207,11 +222,31 @@ def _about(recipe, sizes, training, metrics, kept):
     )
 
 
-def _report(labels: dict) -> list[str]:
+def _telling(recipe, table, held) -> dict[str, int]:
+    """How many of the held-out stars that tell know each label, by its name."""
+    import numpy as np
+
+    from xptools.cores.ask_calibration import MOST
+
+    tokens, rows = _labels(recipe, table), held[1::2]
+    count = np.isfinite(table.values[np.ix_(rows[:: max(1, -(-len(rows) // MOST))], tokens)]).sum(0)
+    return {recipe.vocabulary.tokens[k]: int(n) for k, n in zip(tokens, count, strict=True)}
+
+
+def _report(labels: dict, telling: dict[str, int]) -> list[str]:
+    from xptools.cores.ask_calibration import FEWEST
+
+    if not telling:
+        return ["xp train ask: no label (ask = true) is trained: nothing to tell of held-out stars, and errors are the "
+                "network's own, not corrected"]  # fmt: skip
     lines = ["xp train ask: held-out stars, labels withheld",
              "               stars  1.48 MAD  label err  model err  total err    pull  total pull"]  # fmt: skip
     for name, m in labels.items():
         numbers = (m[k] for k in ("mad_std", "label_error", "error", "total_error"))
         words = "  ".join(f"{n:9.4g}" for n in numbers)
         lines.append(f"{name:>12} {m['stars']:7,} {words}  {m['pull']:6.2f}  {m['total_pull']:10.2f}")
-    return lines
+    few = [f"{name} ({n:,})" for name, n in telling.items() if name not in labels]
+    if few:
+        lines.append(f"xp train ask: too few held-out stars to tell anything of {', '.join(few)}: {FEWEST} that know "
+                     "it are needed in the half that tells. TRY: a larger --held, more stars")  # fmt: skip
+    return lines if labels else lines[2:]

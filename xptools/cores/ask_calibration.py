@@ -48,9 +48,9 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
     found: dict[int, list] = {}
     for k in range(PASSES):
         known = np.isfinite(z) & contexts.drawn(z, k) & (rng.random((len(z), 1)) > EMPTY)
-        asked = np.concatenate([single, rng.permutation(arrays)[:OTHERS]])
+        asked = np.concatenate([single, _drawn(arrays, engine.errors.order, rng)])
         mean, variance = moments(*engine.answers(np.where(known, z, np.nan), asked))
-        x = engine.errors.inputs(mean, variance, known, np.isfinite(z))
+        x = engine.errors.inputs(mean, variance, known, np.isfinite(z), asked)
         seen = engine.seen(known)
         error = np.where(seen[:, asked], 0.0, sigma[:, asked])
         kinds = np.where(np.isfinite(z[:, asked]), engine.errors.kinds(seen, asked), -1)
@@ -61,6 +61,12 @@ def _fitted(engine: Engine, z: np.ndarray, sigma: np.ndarray, plan: Plan, seed: 
     rows = {k: Rows.of(*map(np.concatenate, zip(*found.pop(k), strict=True))) for k in sorted(found)}
     rows = {k: r for k, r in rows.items() if len(r.x) >= FEWEST}
     return ask_errors.fitted(rows, 2 * len(engine.vocabulary.entries), len(z), seed) if rows else ()
+
+
+def _drawn(arrays: np.ndarray, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """OTHERS of the tokens of arrays, rather low orders than high ones: most of a spectrum is in them."""
+    share = 1.0 / (2.0 + order[arrays])
+    return rng.choice(arrays, min(OTHERS, len(arrays)), replace=False, p=share / share.sum())
 
 
 class Contexts:
@@ -134,8 +140,8 @@ def _metrics(y, s, middle, spread, total, scale) -> dict[str, float]:
         "label_error": float(np.median(s) * scale),
         "error": float(np.median(np.sqrt(spread)) * scale),
         "total_error": float(np.median(total) * scale),
-        "pull": float(np.std(residual / np.sqrt(spread + s**2))),
-        "total_pull": float(np.std(residual / np.sqrt(total**2 + s**2))),
+        "pull": float(np.sqrt(np.mean(residual**2 / (spread + s**2)))),
+        "total_pull": float(np.sqrt(np.mean(residual**2 / (total**2 + s**2)))),
     }
 
 

@@ -1,15 +1,16 @@
 """Corrected answers of the generalist and their total errors: the network's own, corrected for what was shown.
 
-    total^2 = max(e^2, LEAST) exp(c),    corrected = answer + b total,    c, b = MLP (ln e^2, answer, shares, withheld)
+    total^2 = max(e^2, LEAST) exp(c),    corrected = answer + b total,    c, b = MLP (ln e^2, answer, order, shares,
+                                                                                      withheld)
 
-e is the network's error, shares are the parts of each group of tokens that are shown, of arrays by the orders at
-EDGES; withheld is the part of what is known of an array that is not shown, where some is; every entry of the vocabulary
-has two small networks of its own, for tokens that are not shown and for those that are. Contexts that are rare in
-training are learned less well than others, and answers far from the middle less well than those near it; e knows it
-only in part. A star of which few orders are shown is taken for a faint one, of which few are relevant: only c knows if
-the others were withheld. A label that is shown comes back to a thousandth, and in each context a little to one side:
-that is b, which is 0 for what is hidden. Both are fitted to held-out stars under contexts of every kind
-(ask_calibration), so that answers are as far from the truth as total says, in each of them.
+e is the network's error, order that of the token in its array, shares are the parts of each group of tokens that are
+shown, of arrays by the orders at EDGES; withheld is the part of what is known of an array that is not shown, where some
+is; every entry of the vocabulary has two small networks of its own, for tokens that are not shown and for those that
+are. Contexts that are rare in training are learned less well than others, and answers far from the middle less well
+than those near it; e knows it only in part. A star of which few orders are shown is taken for a faint one, of which few
+are relevant: only c and b know if the others were withheld. A label that is shown comes back to a thousandth, and in
+each context a little to one side. Both are fitted to held-out stars under contexts of every kind (ask_calibration), so
+that answers are as far from the truth as total says, in each of them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from xptools.cores.ask_vocabulary import Vocabulary
 from xptools.errors import DataError
 
 LEAST = np.exp(-18.0)  # variance, standardised, below which e^2 is not told from nothing
-EDGES = (4, 8, 16, 32)  # orders of an array that begin a segment
-WIDTHS, ROWS, BATCH, STEPS = (32, 32), 1024, 1024, 12000  # BATCH rows of each kind
+EDGES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32)  # orders of an array that begin a segment
+WIDTHS, ROWS, BATCH, STEPS = (48, 48), 1024, 1024, 12000  # BATCH rows of each kind
 MOST, FAR = 9.0, 6.0  # |c| and |b| at most; answers, standardised, beyond which there is only "far"
+ORDER = 2  # the input that tells the order
 ALIKE = 500  # answers that share a usual error of the label
 WILD = 100.0  # squared pull beyond which a star does not count more
 DOUBT = 8.0  # stars that say c = b = 0: few held-out stars change little
@@ -48,11 +50,14 @@ class Errors:
         names = list(dict.fromkeys(parts))
         member = np.array([names.index(p) for p in parts])
         self.member = np.eye(len(names), dtype=np.float32)[member]  # (V, segments)
+        self.order = np.concatenate([orders for _, orders in each])
         wide = np.array([e.width > 0 for e in self.vocabulary.entries])
         self.array = np.eye(len(wide), dtype=np.float32)[self.vocabulary.entry_of][:, wide]  # (V, arrays)
         self.size = np.maximum(np.bincount(member[self.usable > 0], minlength=len(names)), 1).astype(np.float32)
 
-    def inputs(self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray) -> np.ndarray:
+    def inputs(
+        self, mean: np.ndarray, variance: np.ndarray, known: np.ndarray, there: np.ndarray, requests: np.ndarray
+    ) -> np.ndarray:
         """(N, R, F) of means and variances (N, R) of answers; known (N, V) what was shown of what was there (N, V)."""
         # counts are exact in whatever order they are summed
         seen, whole = (a.astype(np.float32) @ self.array for a in (known, there))
@@ -61,7 +66,8 @@ class Errors:
         shares = np.repeat(shares[:, None], variance.shape[1], 1)
         told = np.log(np.maximum(variance, LEAST), dtype=np.float32)
         answer = np.clip(mean, -FAR, FAR, dtype=np.float32)
-        return np.concatenate([0.25 * told[..., None], 0.5 * answer[..., None], shares], 2)
+        order = np.broadcast_to(np.log2(1.0 + self.order[requests], dtype=np.float32), mean.shape)
+        return np.concatenate([0.25 * told[..., None], 0.5 * answer[..., None], 0.5 * order[..., None], shares], 2)
 
     def kinds(self, seen: np.ndarray, requests: np.ndarray) -> np.ndarray:
         """Which of the networks (N, R) is meant: twice the entry, and one more where the token is seen."""
@@ -77,7 +83,7 @@ class Errors:
         """
         if not self.layers or not variance.size:
             return mean, np.sqrt(variance)
-        x, found = self.inputs(mean, variance, known, there), np.empty((*variance.shape, 2), variance.dtype)
+        x, found = self.inputs(mean, variance, known, there, requests), np.empty((*variance.shape, 2), variance.dtype)
         kinds = self.kinds(known if seen is None else seen, requests)
         for kind in np.unique(kinds):
             own = x[kinds == kind]
@@ -104,7 +110,7 @@ class Errors:
         out = cls(vocabulary, usable, tuple((arrays[f"errors.{k}.w"], arrays[f"errors.{k}.b"]) for k in range(count)))
         nobody = np.zeros((1, len(vocabulary.tokens)), bool)
         ends = out.layers and (out.layers[0][0].shape[1], out.layers[-1][0].shape[2])
-        if ends and ends != (out.inputs(*np.ones((2, 1, 1)), nobody, nobody).shape[2], 2):
+        if ends and ends != (out.inputs(*np.ones((2, 1, 1)), nobody, nobody, np.zeros(1, int)).shape[2], 2):
             raise DataError("the model's correction of errors is of another version of xp. TRY: xp train ask again")
         return out
 
@@ -121,13 +127,13 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, x: np.ndarray, variance: np.ndarray, mean: np.ndarray, off: np.ndarray, sigma: np.ndarray) -> Rows:
-        """With the usual variance, the mean over some ALIKE answers `mean` next to each other.
+        """With the usual variance, the mean over some ALIKE answers `mean` next to each other, of one order each.
 
         Labels whose variance is WILD times the median of those are left out: they say nothing, and would hide the rest.
         """
         square = sigma.astype(np.float64) ** 2
         usual, keep = np.empty_like(sigma), np.ones(len(sigma), bool)
-        for part in np.array_split(np.argsort(mean, kind="stable"), max(1, len(mean) // ALIKE)):
+        for part in np.array_split(np.lexsort((mean, x[:, ORDER])), max(1, len(mean) // ALIKE)):
             some = square[part]
             keep[part] = some <= WILD * np.median(some[some > 0]) if some.any() else True
             usual[part] = np.mean(some[keep[part]])
@@ -135,8 +141,7 @@ class Rows(NamedTuple):
 
 
 def fitted(rows: dict[int, Rows], kinds: int, stars: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """Layers of the correction: b total is the mean of off, total^2 that of (off - b total)^2 - sigma^2, as x tells;
-    b is 0 of the kinds that are hidden.
+    """Layers of the correction: b total is the mean of off, total^2 that of (off - b total)^2 - sigma^2, as x tells.
 
     It minimises the mean of w^2 [((off - b total)^2 - sigma^2) / total^2 + ln total^2], w = total^2 / (total^2 +
     usual), the likelihood of N(b total, total^2 + sigma^2) where all labels have the usual error. With a label's own
@@ -152,9 +157,8 @@ def fitted(rows: dict[int, Rows], kinds: int, stars: int, seed: int = 0) -> tupl
     steps = min(STEPS, 100 + max(len(r.x) for r in rows.values()) // 50)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, 1e-5)
     rng = np.random.default_rng(seed)
-    shown = torch.tensor([k % 2 for k in which])[:, None]
     for _ in range(steps):
-        loss = _loss(layers, [_some(rows[k], rng) for k in which], shown, stars)
+        loss = _loss(layers, [_some(rows[k], rng) for k in which], stars)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -174,14 +178,13 @@ def _some(rows: Rows, rng: np.random.Generator) -> list[np.ndarray]:
     return [np.float32(a[pick]) for a in rows]
 
 
-def _loss(layers: list, parts: list, shown: torch.Tensor, stars: int) -> torch.Tensor:
+def _loss(layers: list, parts: list, stars: int) -> torch.Tensor:
     h, variance, off, sigma, usual = (torch.from_numpy(np.stack(a)) for a in zip(*parts, strict=True))
     for weight, bias in layers[:-1]:
         h = torch.tanh(h @ weight + bias)
     weight, bias = layers[-1]
     c, b = (MOST * torch.tanh((h @ weight + bias) / MOST)).unbind(-1)
     total = variance.clamp(min=float(LEAST)) * c.exp()
-    b = b * shown
     square = (off - b * total.sqrt()) ** 2
     excess = torch.minimum(square, WILD * (total.detach() + sigma**2)) - sigma**2
     weight = ((total / (total + usual)) ** 2).detach()

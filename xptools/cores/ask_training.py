@@ -23,6 +23,8 @@ from xptools.cores.ask_vocabulary import Vocabulary
 WARM = 100  # steps until the rate is reached
 SCORED = 4096  # held-out stars that a score is taken from
 FEWEST = 50  # stars that know a token, below which it is not trained
+MOST = 200_000  # rows that standards are taken from
+RARE, PART = 1000, 8192  # known numbers of a part of the rows, below which all rows are looked at; of so many at once
 CUT, MOST_ORDERS = 0.1, 30  # share of the contexts with low orders only, with high ones; where they may be cut
 BANDS = 2.0  # weight of a group of coefficients among the requests, a single number has 1
 
@@ -59,16 +61,33 @@ class Sample(NamedTuple):
         return z.astype(np.float32), np.nan_to_num(self.errors[rows] / self.scale, nan=0.0).astype(np.float32)
 
 
-def standards(values: np.ndarray, most: int = 200_000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Median, 1.4826 MAD and whether enough stars know it, of each token (V,); from `most` rows spread evenly."""
-    some = np.asarray(values[:: max(1, -(-len(values) // most))])
-    usable = np.isfinite(some).sum(0) >= min(FEWEST, max(2, len(some) // 4))
-    centre, scale = np.zeros(some.shape[1]), np.ones(some.shape[1])
-    for k in np.flatnonzero(usable):
-        v = some[np.isfinite(some[:, k]), k].astype(np.float64)
-        centre[k], scale[k] = np.median(v), 1.4826 * np.median(np.abs(v - np.median(v)))
-    usable &= scale > 0
-    return centre, np.where(usable, scale, 1.0), usable
+def standards(values: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median, 1.4826 MAD and whether enough stars know it, of each token (V,); from `most` rows spread evenly, of a
+    token that few of those know from all rows.
+
+    Where more than half of the values are one, the standard deviation scales; where all are, the token is not usable.
+    """
+    step = max(1, -(-len(values) // most))
+    some = np.asarray(values[::step])
+    known = np.isfinite(some)
+    rare = _known(values, np.flatnonzero(known.sum(0) < RARE)) if step > 1 else {}
+    centre, scale = np.zeros(some.shape[1]), np.zeros(some.shape[1])
+    for k in range(some.shape[1]):
+        v = rare.get(k, some[known[:, k], k]).astype(np.float64)
+        if len(v) >= min(FEWEST, max(2, len(some) // 4)):
+            centre[k], scale[k] = np.median(v), 1.4826 * np.median(np.abs(v - np.median(v)))
+            scale[k] = scale[k] or np.std(v) * (v.min() < v.max())
+    return centre, np.where(scale > 0, scale, 1.0), scale > 0
+
+
+def _known(values: np.ndarray, columns: np.ndarray) -> dict[int, np.ndarray]:
+    """The known numbers of some columns (few are), by column."""
+    found: dict[int, list] = {int(k): [np.empty(0, values.dtype)] for k in columns}
+    for start in range(0, len(values) if found else 0, PART):
+        part = np.asarray(values[start : start + PART])
+        for k, numbers in found.items():
+            numbers.append(part[np.isfinite(part[:, k]), k])
+    return {k: np.concatenate(numbers) for k, numbers in found.items()}
 
 
 class Drawn(NamedTuple):
