@@ -271,6 +271,11 @@ def test_sentences(xp, maps, tmp_path):
 def test_usage():
     with pytest.raises(UsageError, match="--samples is for edenhofer2023"):
         xptools.op("deredden --map sfd --samples")
+    for idle in ("--map-file dust.fits", "--flavor 2kpc", "--statistic best", "--outside nan", "--curve-unit tau"):
+        with pytest.raises(UsageError, match=f"{idle.split()[0]} has no effect without a 3D dust map"):
+            xptools.op(f"deredden --map none {idle}")
+    with pytest.raises(UsageError, match="--map-file has no effect where E is a column"):
+        xptools.op("deredden --e-column e --map-file dust.fits")
 
 
 def test_real_stars(shared_data, maps):

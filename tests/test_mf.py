@@ -122,6 +122,37 @@ def test_volumes_from_a_file_instead_of_the_metadata(stars, tmp_path, xp):
         np.testing.assert_allclose(out["log_phi"].to_numpy(), run(EXACT, stars[0])["log_phi"].to_numpy(), rtol=1e-6)
 
 
+def test_the_rows_of_a_file_of_volumes_count_not_its_metadata(stars, tmp_path):
+    """Changed or taken away in the file, which keeps the metadata that xp veff gave it."""
+    step, files = xptools.op("veff --table"), iter("abcdefgh")
+    columns = next(step.batches(99))
+
+    def out(rows=slice(None), stating=True, **changed):
+        path = tmp_path / f"{next(files)}.parquet"
+        table = pa.table({name: v[rows] for name, v in (columns | changed).items()})
+        keys = metadata.with_values(pa.schema([]), step.meta_out(None)).metadata if stating else None
+        pq.write_table(table.replace_schema_metadata(keys), path)
+        return run(f"{EXACT} --veff {path}", stars[0])
+
+    asis = out()
+    assert repr(asis.to_pydict()) == repr(run(EXACT, stars[0]).to_pydict())
+    scaled = out(veff=2 * columns["veff"], veff_err=2 * columns["veff_err"])
+    np.testing.assert_allclose(scaled["log_phi"].to_numpy(), asis["log_phi"].to_numpy() - np.log10(2), rtol=1e-7)
+    np.testing.assert_array_equal(scaled["n"].to_numpy(), asis["n"].to_numpy())
+    slopes = [metadata.value_of(o.schema, "xp.mf")["feh"][2]["slopes"][0]["poisson"] for o in (asis, scaled)]
+    assert slopes[0]["mean"] == pytest.approx(slopes[1]["mean"], abs=1e-6)  # V still runs inside the bins
+    two = out(slice(14, 42))
+    np.testing.assert_array_equal(two["log_phi"].to_numpy(), asis["log_phi"].to_numpy()[14:42])
+    assert out(veff=np.r_[np.nan, columns["veff"][1:]])["mf_flag"].to_numpy()[0] & 1
+    for value, words in ((-1.0, "below 0"), (np.inf, "infinite")):
+        with pytest.raises(DataError, match=words):
+            out(veff=np.r_[value, columns["veff"][1:]])
+    with pytest.raises(DataError, match=r"not a full grid.*\.parquet"):
+        out(slice(1, None))
+    constant = metadata.value_of(out(stating=False).schema, "xp.mf")["feh"][2]["slopes"][0]["poisson"]
+    assert constant["mean"] != slopes[0]["mean"]
+
+
 def test_volume_error_widens_every_bin(stars):
     plain, _ = universe()
     batch = xptools.op("veff --veff-error 0.2")(plain.combine_chunks().to_batches()[0])
@@ -222,6 +253,16 @@ def test_wrong_input(stars):
     far = table.set_column(table.schema.get_field_index("feh_bin"), "feh_bin", ninth)
     with pytest.raises(DataError, match="beyond the 4 x 14 bins"):
         run(EXACT, far.replace_schema_metadata(table.schema.metadata))
+    for column in ("mass_bin", "feh_bin"):
+        bins = table[column].to_numpy().astype(float)
+        i, bins[7] = table.schema.get_field_index(column), np.nan
+        floats = table.set_column(i, column, pa.array(bins)).replace_schema_metadata(table.schema.metadata)
+        assert run(EXACT, floats)["n"].to_numpy().sum() == run(EXACT, table)["n"].to_numpy().sum() - 1
+        for value in (1.5, np.inf):
+            bins[9] = value
+            broken = table.set_column(i, column, pa.array(bins)).replace_schema_metadata(table.schema.metadata)
+            with pytest.raises(DataError, match=rf"{column} is {value:g}, .*Row 10\."):
+                xptools.through(EXACT, broken, rows=4).read_all()
     with pytest.raises(UsageError, match="do not ascend"):
         xptools.op("mf --segments 0.8,0.5")
 

@@ -14,7 +14,8 @@ import xptools
 from xptools import metadata
 from xptools.cores import response
 from xptools.cores.errortable import ErrorTable
-from xptools.errors import DataError, UsageError
+from xptools.cores.nuts import Sampled
+from xptools.errors import ComputeError, DataError, UsageError
 
 QUICK = "mf --deconvolve --chains 2 --warmup 200 --draws 200 --force --segments 0.15,0.55,0.75"
 
@@ -147,6 +148,38 @@ def test_a_star_without_error_is_refused(scattered):
         run(QUICK, rows.set_column(i, rows.schema.field(i), pa.array(errors, pa.float32())))
     with pytest.raises(DataError, match="feh_err"):
         run(QUICK, rows.drop_columns(["feh_err"]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.1])
+def test_a_mass_without_error_is_refused_unless_there_is_no_mass(scattered, value):
+    rows, fold = scattered[0].slice(0, 500), xptools.op(QUICK)
+
+    def spoilt(table, name, value):
+        values, i = table[name].to_numpy().copy(), table.schema.get_field_index(name)
+        values[3] = value
+        changed = table.set_column(i, table.schema.field(i), pa.array(values, pa.float32()))
+        return changed.replace_schema_metadata(table.schema.metadata).combine_chunks()
+
+    lacking = spoilt(rows, "mass_err", value)
+    with pytest.raises(DataError, match=r"1 stars.* no mass_err.*--drop mass_err"):
+        fold.feed(fold.zero(), lacking.to_batches()[0])
+    unweighed = spoilt(lacking, "mass", np.nan)
+    state = fold.feed(fold.zero(), unweighed.to_batches()[0])
+    assert state.n.sum() + state.outside == 500 and state.mass.sum() == state.n.sum()
+
+
+def test_few_divergences_are_told_and_many_name_the_error_table(capsys):
+    def got(divergences):
+        return Sampled(np.zeros((1, 1, 1)), np.array([1.004]), np.array([3000.0]), divergences, 0.8, rejected=4000)
+
+    step, tabled = xptools.op("mf --deconvolve"), xptools.op("mf --deconvolve --error-table known.parquet")
+    assert step.checked(got(3))["divergences"] == 3 and capsys.readouterr().err == ""
+    assert step.checked(got(9))["trouble"] == []
+    assert "9 of 4,000 transitions diverged" in (said := capsys.readouterr().err) and "TRY: --error-table" in said
+    with pytest.raises(ComputeError, match=r"21 divergent transitions.*--error-table FILE.* or --force"):
+        step.checked(got(21))
+    with pytest.raises(ComputeError, match="TRY: more --warmup and --draws, or --force"):
+        tabled.checked(got(21))
 
 
 @pytest.mark.parametrize("words", ["--method exact", "--prior flat"])

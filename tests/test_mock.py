@@ -540,6 +540,7 @@ def test_wrong_settings_say_so(xp, tmp_path):
         (("--binaries", 1.5), 2, b"binaries"),
         (("--max-distance", 9), 2, b"max-distance"),
         (("--max-distance", -1), 2, b"max-distance"),
+        (("--map", "toy", "--map-file", bad), 2, b"--map-file has no effect"),
     ]
     for args, code, word in cases:
         done = xp("mock", 10, *args)

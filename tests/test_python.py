@@ -32,7 +32,7 @@ def test_an_op_is_a_value():
     one, other = xptools.op("deredden --map none"), xptools.op("deredden --map=none")
     assert one == other and hash(one) == hash(other)
     assert pickle.loads(pickle.dumps(one)) == one
-    assert one != xptools.op("deredden --map none --curve-unit tau")
+    assert one != xptools.op("deredden --map none --zero-point lindegren2021")
 
 
 def test_a_batch_a_stream_and_the_shell_agree(stars, xp, tmp_path):

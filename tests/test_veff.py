@@ -207,11 +207,31 @@ def test_results_do_not_depend_on_the_batches():
         ("veff --mass-edges -0.2,0.5", UsageError, "are masses"),
         ("veff --veff-scale inf", UsageError, "must be finite"),
         ("veff --table stars.parquet", UsageError, "reads no INPUT"),
+        ("veff --map-file dust.fits", UsageError, "--map-file has no effect .* TRY: --map edenhofer2023"),
+        ("veff --map none --map-file dust.fits", UsageError, "--map-file has no effect"),
+        ("veff --curve-unit tau", UsageError, "--curve-unit has no effect without a 3D dust map"),
+        ("veff --samples 2000", UsageError, "--samples has no effect with --method quad. TRY: --method mc"),
+        ("veff --veff-feh=-1.3", UsageError, "--veff-feh has no effect .* TRY: --veff-mode shared"),
     ],
 )
 def test_wrong_options(line, error, words):
     with pytest.raises(error, match=words):
         xptools.op(line)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line", "code"),
+    [
+        ("veff_feh = -1.0\nsamples = 2000\ncurve_unit = 'tau'", "", 0),  # settings for other runs of the same command
+        ("map_file = 'dust.fits'", "--map none", 0),
+        ("map_file = 'dust.fits'", "", 2),  # the name of the map was forgotten
+    ],
+)
+def test_a_configuration_may_hold_what_this_run_does_not_need(settings, line, code, xp, tmp_path):
+    (tmp_path / "own.toml").write_text(f"[veff]\n{settings}\n")
+    done = xp("--config", tmp_path / "own.toml", "veff", "--table", *line.split(), "-o", tmp_path / "v.csv")
+    assert done.returncode == code, done.stderr
+    assert (b"--map-file has no effect" in done.stderr) == (code == 2)
 
 
 def test_wrong_files(tmp_path):

@@ -103,6 +103,20 @@ def test_trouble_is_named():
     assert len(unknown.trouble()) == 3
 
 
+def test_a_few_divergences_of_thousands_are_told_and_many_end_the_run():
+    """Of Hamiltonian Monte Carlo whose chains agree; NUTS's own end it whatever their number (0 rejected)."""
+    one, plenty = np.array([1.001]), np.array([3000.0])
+
+    def got(divergences, rejected=4000, rhat=one):
+        return nuts.Sampled(np.zeros((1, 1, 1)), rhat, plenty, divergences, 0.8, rejected)
+
+    assert [got(n).trouble() for n in (4, 5, 20)] == [[]] * 3
+    assert [bool(got(n).doubt()) for n in (0, 4, 5, 20, 21)] == [False, False, True, True, False]
+    assert "5 of 4,000" in got(5).doubt()
+    assert got(21).trouble() == ["21 divergent transitions"] and got(1, 0).trouble()
+    assert "R-hat" in got(5, rhat=one + 0.02).trouble()[0] and not got(5, rhat=one + 0.02).doubt()
+
+
 def test_potential_is_minus_the_log_posterior():
     import jax.numpy as jnp
 

@@ -54,7 +54,7 @@ class MassFunction(Fold):
     packages: ClassVar[tuple[str, ...]] = ("jax", "numpyro", "numpy", "scipy")
     flags: ClassVar[dict[int, str]] = {NO_VOLUME: "no effective volume", STRAY: "stars where there is no volume"}
 
-    otherwise: ClassVar[str] = "--method exact, "  # what to try where the sampler does not converge
+    otherwise: ClassVar[str] | property = "--method exact, "  # what to try where the sampler does not converge
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ class MassFunction(Fold):
             table = self.volumes()
             k, b = bins.locate(columns["mass"], table.mass_edges), bins.locate(columns["feh"], table.feh_edges)
         else:
-            k, b = (np.nan_to_num(columns[name], nan=-1).astype(np.int64) for name in ("mass_bin", "feh_bin"))
+            k, b = (_numbers(name, columns[name], int(state.sum())) for name in ("mass_bin", "feh_bin"))
         outside = (k < 0) | (b < 0)
         # outside stars go to cell (0, 0); bins begin at (1, 1)
         k, b = (np.where(outside, 0, x.astype(np.int64) + 1) for x in (k, b))
@@ -277,9 +277,26 @@ class MassFunction(Fold):
                 f"the sampler has not converged: {'; '.join(trouble)}. {length}. "
                 f"TRY: more --warmup and --draws, {self.otherwise}or --force"
             )
+        if doubt := got.doubt():
+            from xptools import progress
+
+            progress.warn(f"mf: {doubt}. TRY: {self.otherwise}--target-accept 0.995")
         return {"chains": self.chains, "warmup": self.warmup, "draws": self.draws, "rhat_max": float(got.rhat.max()),
                 "ess_min": float(got.ess.min()), "divergences": got.divergences, "bfmi": got.bfmi,
                 "trouble": trouble}  # fmt: skip
+
+
+def _numbers(name: str, values: np.ndarray, before: int) -> np.ndarray:
+    """Numbers of bins as integers, unknown ones as -1; DataError for a fraction, `before` rows having passed."""
+    import numpy as np
+
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    whole = np.nan_to_num(values, nan=-1)
+    if (wrong := np.flatnonzero(np.isinf(values) | (np.floor(whole) != whole))).size:
+        what = f"{name} is {values[wrong[0]]:g}, which is no number of a bin"
+        raise DataError(f"{what}. Row {before + wrong[0] + 1:,}. TRY: xp veff --replace, which numbers the bins again")
+    return whole.astype(np.int64)
 
 
 def _edges(table: BinTable) -> dict[str, np.ndarray]:

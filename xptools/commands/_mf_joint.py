@@ -33,7 +33,10 @@ class JointMassFunction(MassFunction):
     wants: ClassVar[tuple[str, ...]] = ("mass_err", "feh_err")
     cites: ClassVar[tuple[str, ...]] = (*MassFunction.cites, "rasmussen2006")
 
-    otherwise: ClassVar[str] = ""
+    @property
+    def otherwise(self) -> str:
+        """Stars of known [Fe/H] tell the errors, where otherwise stated ones have to fit the counts."""
+        return "" if self.error_table else "--error-table FILE of known stars, "
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -71,15 +74,13 @@ class JointMassFunction(MassFunction):
         known = np.isfinite(columns["mass"]) & np.isfinite(columns["feh"])
         if columns.get("feh_err") is None:
             columns["feh_err"] = np.zeros(len(known))
-        lost = known & ~(np.isfinite(columns["feh_err"]) & (columns["feh_err"] >= 0))
-        if lost.any():
-            cure = "xp select --where 'feh_err > 0', and scale V_eff by what that loses (xp veff --veff-scale)"
-            if self.error_table:
-                cure = f"xp convert --drop feh_err, as the error table tells of errors; or {cure}"
-            raise DataError(
-                f"{int(lost.sum()):,} stars of a batch have [Fe/H] but no feh_err, so where they belong is unknown. "
-                f"TRY: {cure}"
-            )
+        loss = "and scale V_eff by what that loses (xp veff --veff-scale)"
+        cure = f"xp select --where 'feh_err > 0', {loss}"
+        if self.error_table:
+            cure = f"xp convert --drop feh_err, as the error table tells of errors; or {cure}"
+        _refuse_unstated(known, columns["feh_err"], "[Fe/H] but no feh_err", cure)
+        cure = f"xp convert --drop mass_err, if masses are exact; or xp select --where 'mass_err >= 0', {loss}"
+        _refuse_unstated(known, columns["mass_err"], "a mass but no mass_err", cure)
         return self.merge(state, response.count(self.volumes(batch.schema), **columns))
 
     def merge(self, one: Counts | None, other: Counts | None) -> Counts | None:
@@ -116,6 +117,15 @@ class JointMassFunction(MassFunction):
         columns = self.columns(table, n, values)
         columns["mf_flag"] = columns["mf_flag"] | np.where(np.tile(inside, len(n)), 0, *BEYOND)
         return n, counts.outside, columns, fit, about
+
+
+def _refuse_unstated(known: np.ndarray, error: np.ndarray | None, what: str, cure: str) -> None:
+    """DataError if a star of known mass and [Fe/H] has an error that is none; no column at all means exact."""
+    import numpy as np
+
+    lost = 0 if error is None else int((known & ~(np.isfinite(error) & (error >= 0))).sum())
+    if lost:
+        raise DataError(f"{lost:,} stars of a batch have {what}, so where they belong is unknown. TRY: {cure}")
 
 
 def whole(values: np.ndarray, inside: np.ndarray, rows: int) -> np.ndarray:

@@ -96,7 +96,7 @@ def _worst(found: list):
 
     rhat, ess = (np.concatenate([getattr(got, name) for got in found]) for name in ("rhat", "ess"))
     return Sampled(found[0].ln_phi, rhat, ess, sum(g.divergences for g in found), min(g.bfmi for g in found),
-                   sum(g.allowed for g in found))  # fmt: skip
+                   sum(g.rejected for g in found))  # fmt: skip
 
 
 def _shape(hyper: np.ndarray) -> dict[str, Any]:

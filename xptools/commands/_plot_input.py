@@ -141,9 +141,10 @@ def finish(
     _write_bytes(figure, where)
     import os
 
-    if not os.environ.get("XP_QUIET"):
-        beside = f", its numbers in {where.twin}" if where.twin else ""
-        progress.say(f"xp plot {step.figure}: {where.output}{beside}")
+    written = [where.output] if where.output != "-" else []
+    written += [f"its numbers in {where.twin}"] if where.twin else []
+    if written and not os.environ.get("XP_QUIET"):
+        progress.say(f"xp plot {step.figure}: {', '.join(written)}")
 
 
 def _twin(step: Figure, numbers: dict, about: dict, source: pa.Schema, columns: dict[str, Column]) -> pa.Table:

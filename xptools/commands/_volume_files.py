@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from xptools.cores.bins import BinTable
     from xptools.cores.sightlines import Completeness
 
+BINS = ("feh_lo", "feh_hi", "mass_lo", "mass_hi", "veff")  # what a table of bins has
+
 
 def columns_of(
     path: str, needs: tuple[str, ...], wants: tuple[str, ...] = (), maker: str = "veff"
@@ -128,22 +130,34 @@ def eta_factors(path: str, feh_edges: tuple[float, ...], mass_edges: tuple[float
 
 def stated(path: str) -> dict[str, Any] | None:
     """What the file says of its volumes in its metadata (key xp.veff), if it does."""
-    from xptools import io, metadata
+    from xptools import metadata
+
+    return metadata.value_of(_schema(path), "xp.veff")
+
+
+def _schema(path: str):
+    from xptools import io
 
     with io.open_reader(path) as reader:
-        return metadata.value_of(reader.schema, "xp.veff")
+        return reader.schema
 
 
 @lru_cache(maxsize=4)
 def bin_table(path: str) -> BinTable:
-    """The table of bins of a file that `xp veff --table` wrote; without its metadata (CSV), V is constant in a bin."""
+    """The table of bins of a file that `xp veff --table` wrote, by its rows: they may have been changed.
+
+    Its metadata tell how V runs inside a bin; without them (CSV), V is constant there. A file of stars that xp veff
+    wrote has the table in its metadata alone.
+    """
     import numpy as np
 
-    from xptools.cores.bins import POINTS, BinTable
+    from xptools.cores.bins import POINTS, BinTable, rounded
+    from xptools.protocol import spelled
 
-    if (said := stated(path)) is not None:
+    said, schema = stated(path), _schema(path)
+    if said is not None and not all(spelled(schema, name) for name in BINS):
         return BinTable.from_dict(said)
-    c = columns_of(path, ("feh_lo", "feh_hi", "mass_lo", "mass_hi", "veff"), ("veff_err",))
+    c = columns_of(path, BINS, ("veff_err",))
     feh, mass = (np.unique(np.concatenate([c[f"{name}_lo"], c[f"{name}_hi"]])) for name in ("feh", "mass"))
     shape = (len(feh) - 1, len(mass) - 1)
     b, k = np.searchsorted(feh, c["feh_lo"]), np.searchsorted(mass, c["mass_lo"])
@@ -151,6 +165,7 @@ def bin_table(path: str) -> BinTable:
     if not complete or not (np.array_equal(feh[b + 1], c["feh_hi"]) and np.array_equal(mass[k + 1], c["mass_hi"])):
         raise DataError(f"the table of effective volumes is not a full grid of bins. {path}. TRY: xp veff --table")
     veff, error = np.zeros(shape), np.zeros(shape)
-    veff[b, k] = c["veff"]
-    error[b, k] = c.get("veff_err", np.zeros(len(b)))
-    return BinTable(mass, feh, veff, error, np.repeat(veff[..., None], POINTS, axis=2)).checked()
+    veff[b, k] = rounded(c["veff"])
+    error[b, k] = rounded(c.get("veff_err", np.zeros(len(b))))
+    table = BinTable(mass, feh, veff, error, np.repeat(veff[..., None], POINTS, axis=2)).checked()
+    return table if said is None else table.shaped_like(BinTable.from_dict(said))

@@ -7,11 +7,13 @@ import click
 
 from xptools.columns import OWN, Column
 from xptools.errors import DataError, MissingColumns, UsageError
+from xptools.idle import refuse_idle, refuse_idle_map
 from xptools.options import row_command, shared
 from xptools.protocol import RowOp, spelled
 
 NO_DISTANCE, NO_VALUE, NEAR, FAR, UNSURE, NO_COLOUR, EDGE, NO_ZERO_POINT, NO_G = (1 << i for i in range(9))
 LEUNG = "leung2023"
+MAP_OPTIONS = ("map_file", "flavor", "statistic", "shell_correct", "outside", "map_av")
 
 
 def _magnitude(ucd: str, text: str) -> Column:
@@ -306,6 +308,10 @@ def command(
         click.get_current_context().exit()
     if samples and map_ != "edenhofer2023":
         raise UsageError("--samples is for edenhofer2023 (bayestar always uses its samples). TRY: without --samples")
+    if e_column:
+        refuse_idle(MAP_OPTIONS, "where E is a column", "without --e-column")
+    elif map_ == "none":
+        refuse_idle_map(map_file, *MAP_OPTIONS, "curve_unit")
     return Deredden(
         map_, map_file, flavor, samples, statistic, shell_correct, outside, curve_unit, map_av, zero_point, e_column,
         passbands,

@@ -1,9 +1,9 @@
 """`xp mock`: a known Milky Way near the Sun, as the Gaia archive would give it, with the truth beside it."""
 
 import click
-from click.core import ParameterSource
 
 from xptools.errors import UsageError
+from xptools.idle import refuse_idle_map, typed
 from xptools.options import shared, source_command
 
 NOTES = {
@@ -113,9 +113,10 @@ def command(
     """
     from xptools.mock import Mock
 
+    if map_ in ("none", "toy"):
+        refuse_idle_map(map_file, *(("curve_unit",) if map_ == "none" else ()))
     if giants:
-        source = click.get_current_context().get_parameter_source("sample")
-        if sample != "giants" and source is ParameterSource.COMMANDLINE:
+        if sample != "giants" and typed("sample"):
             raise UsageError("--giants and --sample dwarfs contradict each other. TRY: one of them")
         sample = "giants"
     return Mock(

@@ -142,8 +142,8 @@ def mf(input, output, form, data_out, column, no_clobber, reference, compare):
     The median of log Phi in each bin with its 68% and 95% intervals; arrows are upper limits (97.7%) of bins without
     stars. A continuous function (xp mf --method gp) is a curve in its bands, beside the counts of the bins. The
     references are scaled to the same number of stars. The number of stars stands on top. --compare adds what xp mf made
-    elsewhere: of other isochrones, or of a paper (columns feh_lo, mass_lo, log_phi). Masses that no star of the sample
-    can have (V_eff = 0) are shaded."""
+    elsewhere: of other isochrones, or of a paper (columns feh_lo, mass_lo, log_phi); a panel says which of them has no
+    bin there. Masses that no star of the sample can have (V_eff = 0) are shaded."""
     from xptools.commands._plot_population import mf_numbers, other_functions
     from xptools.figures import mf as drawing
 

@@ -11,6 +11,7 @@ import click
 from xptools.columns import Column
 from xptools.commands._volumes import VEFF, VEFF_ERR, Volumes, mean_and_width, number_or_none
 from xptools.errors import UsageError
+from xptools.idle import refuse_idle, refuse_idle_map
 from xptools.options import edges, row_command, shared
 from xptools.protocol import RowOp, Source
 
@@ -186,6 +187,12 @@ def command(
         raise UsageError(f"--mass-edges are masses, not {mass_edges}")
     if table and input != "-":
         raise UsageError(f"--table reads no INPUT, but {input} is given. TRY: without --table, or without {input}")
+    if map_ == "none":
+        refuse_idle_map(map_file, "curve_unit")
+    if method == "quad":
+        refuse_idle(("samples",), "with --method quad", "--method mc as well")
+    if veff_mode == "each":
+        refuse_idle(("veff_feh",), "with --veff-mode each", "--veff-mode shared as well")
     kind, shape = VeffTable if table else Veff, mean_and_width(mdf)
     return kind(
         mass_edges=edges(mass_edges), feh_edges=edges(feh_edges), g_limit=g_limit, max_distance=max_distance,

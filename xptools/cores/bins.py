@@ -8,7 +8,7 @@ differ in this); its run inside the bin is kept, because slopes and mass ratios 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,9 +36,9 @@ class BinTable:
             "format": FORMAT,
             "mass_edges": [float(v) for v in self.mass_edges],
             "feh_edges": [float(v) for v in self.feh_edges],
-            "veff": _rounded(self.veff),
-            "veff_err": _rounded(self.veff_err),
-            "fine": _rounded(self.fine),
+            "veff": rounded(self.veff),
+            "veff_err": rounded(self.veff_err),
+            "fine": rounded(self.fine),
         }
 
     @classmethod
@@ -86,9 +86,25 @@ class BinTable:
         scale = self.veff[b, k] / mean if mean > 0 else 0.0
         return scale * np.interp(mass, grid, self.fine[b, k])
 
+    def shaped_like(self, other: BinTable) -> BinTable:
+        """The same volumes; V runs inside a bin as in that of `other` with the same edges, constant if it has none."""
+        rows, masses = (_same_bins(getattr(self, e), getattr(other, e)) for e in ("feh_edges", "mass_edges"))
+        there = np.ix_(rows, masses)
+        known = (rows >= 0)[:, None] & (masses >= 0) & (self.veff > 0) & (other.veff[there] > 0)
+        factor = np.divide(self.veff, other.veff[there], out=np.ones_like(self.veff), where=known)
+        return replace(self, fine=np.where(known[..., None], other.fine[there] * factor[..., None], self.fine))
 
-def _rounded(array) -> list:
-    return [_rounded(row) for row in array] if np.ndim(array) > 1 else [float(f"{v:.8g}") for v in array]
+
+def _same_bins(edges, others):
+    """The number (N,) of each bin among the bins of other edges; -1 if it is none of them."""
+    nearest = np.abs(others[:-1, None] - edges[:-1]).argmin(axis=0)
+    same = (np.abs(others[nearest] - edges[:-1]) < 1e-9) & (np.abs(others[nearest + 1] - edges[1:]) < 1e-9)
+    return np.where(same, nearest, -1)
+
+
+def rounded(array) -> list:
+    """Values to eight digits, as lists: so that a table is the same from its metadata and from its rows."""
+    return [rounded(row) for row in array] if np.ndim(array) > 1 else [float(f"{v:.8g}") for v in array]
 
 
 def locate(values, edges):

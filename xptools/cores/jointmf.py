@@ -185,7 +185,7 @@ def sample(joint: Joint, seed: int, *, chains=4, warmup=1000, draws=1000, target
     y = y[:, :draws]
     ln_phi = joint.densities(problem.ln_phi(y)).reshape(chains, draws, -1)
     mixed = ln_phi[:, np.random.default_rng((seed, 2)).permutation(draws)]  # points take turns
-    return Sampled(mixed, *convergence(mixed), diverging, moved, allowed=chains * draws // 1000)
+    return Sampled(mixed, *convergence(mixed), diverging, moved, rejected=chains * draws)
 
 
 def energy(y, d):

@@ -10,6 +10,8 @@ import numpy as np
 from xptools.cores import mf
 from xptools.cores._jax import configure
 
+UNTOLD, BEARABLE = 0.001, 0.005  # share of divergent draws that is not worth a word, and that ends no run
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -20,7 +22,7 @@ class Sampled:
     ess: np.ndarray
     divergences: int
     bfmi: float
-    allowed: int = 0  # divergences that do no harm: of Hamiltonian Monte Carlo, whose proposals are then rejected
+    rejected: int = 0  # draws of Hamiltonian Monte Carlo at fixed length, which only rejects a proposal that diverges
 
     def trouble(self) -> list[str]:
         """What speaks against convergence; empty if nothing does."""
@@ -28,10 +30,16 @@ class Sampled:
         found = [
             (not rhat <= 1.01, f"R-hat {rhat:.3f} > 1.01"),
             (not ess >= 400, f"effective sample size {ess:.0f} < 400"),
-            (self.divergences > self.allowed, f"{self.divergences} divergent transitions"),
+            (self.divergences > BEARABLE * self.rejected, f"{self.divergences} divergent transitions"),
             (not self.bfmi >= 0.3, f"E-BFMI {self.bfmi:.2f} < 0.3"),
         ]
         return [words for bad, words in found if bad]
+
+    def doubt(self) -> str:
+        """What is to be told of draws that have converged; empty if nothing is."""
+        told = not self.trouble() and self.divergences > UNTOLD * self.rejected
+        words = f"{self.divergences} of {self.rejected:,} transitions diverged and were rejected, though chains agree"
+        return words if told else ""
 
 
 @lru_cache(maxsize=8)

@@ -190,5 +190,5 @@ def sample(curve: Curve, seed: int, *, chains=4, warmup=1000, draws=1000, target
     y, diverging, moved = rounded.sample(energy, frames, seed, chains, warm, each, target_accept)
     ln_phi = curve.level + y[:, :draws, : curve.smooth] @ curve.design[:, : curve.smooth].T
     mixed = ln_phi[:, rng.permutation(draws)]  # points take turns
-    got = nuts.Sampled(mixed, *nuts.convergence(mixed), diverging, moved, allowed=chains * draws // 1000)
+    got = nuts.Sampled(mixed, *nuts.convergence(mixed), diverging, moved, rejected=chains * draws)
     return got, np.exp(PRIOR_MEAN + PRIOR_WIDTH * thetas)

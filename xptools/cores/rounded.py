@@ -32,21 +32,21 @@ def sample(energy, frames: list[Frame], seed: int, chains: int, warmup: int, dra
     """y (chains, frames draws, D) in order of frames, divergences, median E-BFMI; energy(y, data) is a module's own.
 
     Every frame starts where the last one ended, with its variances: totals are so well known that the level gives way
-    to all else, and lies far from its mode. Two runs at the first frame are thrown away.
+    to all else, and lies far from its mode. Two runs at the first frame are thrown away, and how they fared with them.
     """
     jax, rng = configure(), np.random.default_rng((seed, 1))
     w = 0.5 * rng.standard_normal((chains, 2, len(frames[0].centre)))
     runs = len(frames) + PILOTS
     keys = jax.random.split(jax.random.PRNGKey(seed), runs * chains).reshape(runs, chains, -1)
     run = _program(energy, warmup, draws, target_accept)
-    y, diverging, energies = [], 0, []
+    y, diverging, energies = [], [], []
     for frame, k in zip([frames[0]] * PILOTS + frames, keys, strict=True):
         widths = w.var(axis=(0, 1)).clip(0.5)
         got = run(frame.data, frame.centre, frame.stretch, widths, k, w[:, -1])
         w, lost, e = jax.tree.map(np.asarray, got)
         y.append(frame.centre + w @ frame.stretch.T)
-        diverging, energies = diverging + int(lost.sum()), [*energies, bfmi(e)]
-    return np.concatenate(y[PILOTS:], axis=1), diverging, float(np.median(energies))
+        diverging, energies = [*diverging, int(lost.sum())], [*energies, bfmi(e)]
+    return np.concatenate(y[PILOTS:], axis=1), sum(diverging[PILOTS:]), float(np.median(energies[PILOTS:]))
 
 
 @lru_cache(maxsize=4)

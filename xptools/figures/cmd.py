@@ -16,6 +16,7 @@ from xptools.figures import style
 SPARSE = 5
 Numbers = dict[str, np.ndarray]
 STARS_HELD = 200_000
+LABEL = (0.08, 0.05)  # width and height of a mass beside its track, in units of the axes
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,12 @@ def _tracks(axes: Any, numbers: Numbers, limits: tuple[tuple, tuple]) -> None:
         axes.plot(x, y, color=style.BLACK, lw=0.6, zorder=4, label=None if k else r"$M\ [M_\odot]$")
         inside = np.flatnonzero((x > limits[0][0]) & (x < limits[0][1]) & (y > limits[1][0]) & (y < limits[1][1]))
         if inside.size:
-            axes.annotate(f"{mass:g}", (x[inside[-1]], y[inside[-1]]), (2, -2), textcoords="offset points",
-                          fontsize=6.5, va="top", zorder=6, path_effects=style.outlined())  # fmt: skip
+            end = (x[inside[-1]], y[inside[-1]])
+            across, up = axes.transLimits.transform(end)
+            right, low = across > 1 - LABEL[0], up < LABEL[1]  # the label stays inside the frame
+            axes.annotate(f"{mass:g}", end, (-2 if right else 2, 2 if low else -2), textcoords="offset points",
+                          fontsize=6.5, ha="right" if right else "left", va="bottom" if low else "top", zorder=6,
+                          path_effects=style.outlined())  # fmt: skip
 
 
 def locus_colours(n: int) -> list[str]:

@@ -142,17 +142,27 @@ def _panel(axes: Any, rows: Numbers, about: dict[str, Any]) -> None:
     for name, (text, colour, dashes) in REFERENCES.items():
         if name in rows and np.isfinite(rows[name]).any():
             axes.plot(rows["mass"], rows[name], color=colour, ls=dashes, lw=0.9, zorder=3, label=text)
-    for k, (name, colour) in enumerate(zip(about.get("others", ()), OTHERS, strict=False), 1):
-        value = rows[f"log_phi_other{k}"]
-        if np.isfinite(value).any():
-            axes.plot(rows["mass"], value, color=colour, ls=(0, (1, 1.2)), lw=1.4, zorder=3, label=name)
+    absent = _others(axes, rows, about.get("others", ()))
     n, _, mass = _binned(rows, cells or 1)
     _counts(axes, n, mass)
     words = style.interval(rows["feh_lo"][0], rows["feh_hi"][0])
     axes.text(0.97, 0.96, words, transform=axes.transAxes, ha="right", va="top", fontsize=8.5)
     note = about.get("notes", {}).get(f"{rows['feh_lo'][0]:.6g}")
-    if note:
-        axes.text(0.97, 0.88, note, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, linespacing=1.3)
+    notes = "\n".join([*([note] if note else []), *([f"no {', '.join(absent)} here"] if absent else [])])
+    if notes:
+        axes.text(0.97, 0.88, notes, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, linespacing=1.3)
+
+
+def _others(axes: Any, rows: Numbers, names: list[str]) -> list[str]:
+    """Dotted lines of what is compared; the names of those that have no bin of this panel."""
+    absent = []
+    for k, (name, colour) in enumerate(zip(names, OTHERS, strict=False), 1):
+        value = rows[f"log_phi_other{k}"]
+        if np.isfinite(value).any():
+            axes.plot(rows["mass"], value, color=colour, ls=(0, (1, 1.2)), lw=1.4, zorder=3, label=name)
+        else:
+            absent.append(name)
+    return absent
 
 
 def _limits(axes: Any, rows: Numbers, empty: np.ndarray) -> None:
