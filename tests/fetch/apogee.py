@@ -38,8 +38,8 @@ def catalogues(table: pa.Table) -> dict[str, bytes]:
     stars |= {key: twice(name) for key, name in (("TEFF", "teff"), ("LOGG", "logg"), ("M_H", "mh"))}
     stars |= {f"{key}_ERR": np.abs(twice(f"{name}_err")) for key, name in
               (("TEFF", "teff"), ("LOGG", "logg"), ("M_H", "mh"))}  # fmt: skip
-    bright = np.repeat(to_numpy(table["phot_g_mean_mag"]), 2)
-    stars |= {key: bright - k for key, k in (("J", 1.7), ("H", 2.2), ("K", 2.35))}
+    bright, colour = (np.repeat(to_numpy(table[name]), 2) for name in ("phot_g_mean_mag", "bp_rp"))
+    stars |= {key: bright - k * colour for key, k in (("J", 1.35), ("H", 1.8), ("K", 1.9))}
     stars |= {"STARFLAG": np.zeros(2 * n, "i8"), "ASPCAPFLAG": np.zeros(2 * n, "i8")}
     masses = {"APOGEE_ID": names, "MASS": twice("mass"), "MASS_ERR": np.abs(twice("mass_err"))}
     masses |= {"AGE_COR_SS": twice("age", 1e9), "AGE_ERR": np.abs(twice("age_err", 1e9))}
